@@ -1,0 +1,1 @@
+"""Background work on stored data: consistency check and what follows from it."""

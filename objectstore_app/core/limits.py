@@ -1,0 +1,62 @@
+"""Every bound of the application in one place; the relations between them are checked at import.
+
+Sizes are bytes, times are seconds unless the name says otherwise. Where AWS publishes a limit, ours is the same
+(docs.aws.amazon.com, "Amazon S3 quotas and restrictions" and the API pages).
+"""
+
+from __future__ import annotations
+
+from .errors import invariant
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+# S3 objects
+KEY_BYTES_MAX = 1024
+USER_METADATA_BYTES_MAX = 2 * KIB
+PUT_BYTES_MAX = 5 * GIB
+OBJECT_BYTES_MAX = 5 * TIB
+PART_NUMBER_MAX = 10_000
+PART_BYTES_MIN = 5 * MIB
+COPY_SOURCE_BYTES_MAX = 5 * GIB
+PAGE_KEYS_MAX = 1000
+DELETE_OBJECTS_KEYS_MAX = 1000
+BUCKET_NAME_BYTES_MIN = 3
+BUCKET_NAME_BYTES_MAX = 63
+
+# HTTP
+HEADER_BYTES_MAX = 16 * KIB
+HEADER_COUNT_MAX = 128
+XML_BYTES_MAX = 2 * MIB
+HEADER_TIMEOUT_S = 10.0
+KEEP_ALIVE_TIMEOUT_S = 75.0
+BODY_STALL_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 30.0
+CONNECTIONS_MAX = 10_000
+BODY_BUFFER_BYTES_MAX = 1 * MIB
+AWS_CHUNK_HEADER_BYTES_MAX = 8 * KIB
+AWS_CHUNK_BYTES_MAX = 64 * MIB
+
+# Authentication
+CLOCK_SKEW_S_MAX = 15 * 60
+PRESIGN_EXPIRES_S_MAX = 7 * 24 * 3600
+
+# Engine
+INLINE_BYTES_MAX = 512
+RECORD_BODY_BYTES_MAX = 128 * KIB
+CHUNK_BYTES_MAX = 8 * MIB
+CHECKSUM_BLOCK_BYTES = 128 * KIB
+SEGMENT_BYTES_MAX = 512 * MIB
+COMMIT_REQUESTS_MAX = 512
+COMMIT_BYTES_MAX = 8 * MIB
+RPC_FRAME_BYTES_MAX = 16 * MIB
+
+invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
+invariant(
+    RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < SEGMENT_BYTES_MAX, "a commit holds records, a segment holds commits"
+)
+invariant(CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks")
+invariant(CHUNK_BYTES_MAX < RPC_FRAME_BYTES_MAX < SEGMENT_BYTES_MAX, "a chunk fits a frame, a frame fits a segment")
+invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -1,0 +1,1 @@
+"""People, access keys and what they may do."""

@@ -1,0 +1,1 @@
+"""Where bytes lie: segments on a local directory or in memory."""

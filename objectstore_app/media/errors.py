@@ -1,0 +1,30 @@
+"""Errors of the media.
+
+ObjectStoreError
+└─ MediaError
+   ├─ MediaFullError      no room: writes are refused, reads go on
+   ├─ MediaFailedError    the medium failed; after a failed flush the process must exit
+   └─ CorruptDataError    stored bytes do not match their checksum
+"""
+
+from __future__ import annotations
+
+from ..core.errors import ObjectStoreError
+
+
+class MediaError(ObjectStoreError):
+    """Something is wrong with where bytes lie."""
+
+
+class MediaFullError(MediaError):
+    """There is no room left; nothing was written."""
+
+    retryable = True
+
+
+class MediaFailedError(MediaError):
+    """The medium refused a read, a write or a flush."""
+
+
+class CorruptDataError(MediaError):
+    """Stored bytes do not match their checksum; they are never returned."""

@@ -1,0 +1,428 @@
+"""What the metadata service offers: its values, its operations and the client that front ends hold.
+
+Theory of operation. A *mutation* is a request to a shard's single writer; it is decided and applied at its place in the
+order, and its future resolves only when it is durable and visible to readers. *Reads* see committed state only. Two
+shards kinds exist: the *directory* (buckets by name, people, access keys) and *data* shards (what lies in buckets).
+What decides access lives in the directory; what decides writes (versioning state, conditions) lives in the data shard.
+
+Structs travel over RPC and lie in records and rows as msgpack. Fields are added at the end or with defaults and never
+change meaning: old bytes stay readable (docs/formats/record.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..core.ids import BucketId, ShardId, UserId, VersionOrder
+from ..media.api import Extent
+
+# --- values of the directory ---------------------------------------------------------------------------------------
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A bucket as the directory knows it. `acl` is a canned ACL's name. `settings` holds later configuration by name."""
+
+    id: BucketId
+    name: str
+    owner: UserId
+    shard: ShardId
+    created_ms: int
+    acl: str = "private"
+    region: str = "us-east-1"
+    settings: dict[str, bytes] = {}
+
+
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`sealed_secret` is opaque here: only iam can open it."""
+
+    access_key: str
+    sealed_secret: bytes
+    created_ms: int
+    active: bool = True
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    id: UserId
+    email: str
+    name: str
+    created_ms: int
+    administrator: bool = False
+    keys: tuple[AccessKey, ...] = ()
+
+
+# --- values of a data shard ----------------------------------------------------------------------------------------
+
+
+class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a version carries besides its bytes.
+
+    `headers` are the system headers stored as given, lower-cased names (content-type, cache-control, …); `user` is
+    x-amz-meta-* without the prefix; `checksums` maps an algorithm (`CRC64NVME`, …) to base64, with `-N` if composite;
+    `part_sizes` and `part_checksums` describe a multipart object's parts in order.
+    """
+
+    headers: dict[str, str] = {}
+    user: dict[str, str] = {}
+    checksums: dict[str, str] = {}
+    checksum_type: str = "FULL_OBJECT"
+    acl: str = "private"
+    part_sizes: tuple[int, ...] = ()
+    part_checksums: tuple[str, ...] = ()
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The bytes of a version: `inline` when tiny, else `extents` in order."""
+
+    inline: bytes = b""
+    extents: tuple[Extent, ...] = ()
+
+
+class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text; listing pages leave out `body`."""
+
+    key: bytes
+    order: VersionOrder
+    version_id: str
+    size: int
+    etag: str
+    modified_ms: int
+    owner: UserId
+    delete_marker: bool = False
+    latest: bool = True
+    attributes: Attributes = Attributes()
+    body: Body = Body()
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    key: bytes
+    upload_id: str
+    initiated_ms: int
+    owner: UserId
+    attributes: Attributes = Attributes()
+    checksum_algorithm: str = ""
+    checksum_type: str = ""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    number: int
+    size: int
+    etag: str
+    modified_ms: int
+    checksums: dict[str, str] = {}
+    body: Body = Body()
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a bucket holds: `objects` are current ones, `versions` and `size_bytes` count every version with bytes."""
+
+    objects: int = 0
+    versions: int = 0
+    size_bytes: int = 0
+    uploads: int = 0
+
+
+class BucketState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`versioning` is `""` (never enabled), `Enabled` or `Suspended`."""
+
+    versioning: str = ""
+    usage: Usage = Usage()
+
+
+class WriteCondition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Decided against the current version at the write's place in the order. `*` matches any existing object.
+
+    `if_match` on a missing object refuses with KeyMissingError; a failed comparison with ConditionFailedError.
+    """
+
+    if_match: str = ""
+    if_none_match: str = ""
+
+
+# --- mutations of the directory ------------------------------------------------------------------------------------
+
+
+class CreateBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Bucket. Raises BucketExistsError."""
+
+    name: str
+    owner: UserId
+    acl: str = "private"
+    region: str = "us-east-1"
+
+
+class RemoveBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. The directory's half of deleting a bucket. Raises BucketMissingError."""
+
+    id: BucketId
+
+
+class SetBucketAcl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. Raises BucketMissingError."""
+
+    id: BucketId
+    acl: str
+
+
+class AddUser(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ User. Raises UserExistsError when the id, the e-mail address or one of the access keys is taken."""
+
+    id: UserId
+    email: str
+    name: str
+    administrator: bool = False
+    keys: tuple[AccessKey, ...] = ()
+
+
+class RemoveUser(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. The user's keys stop working; buckets stay. Raises UserMissingError."""
+
+    id: UserId
+
+
+# --- mutations of a data shard -------------------------------------------------------------------------------------
+
+
+class OpenBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. The data shard's half of creating a bucket; again is harmless."""
+
+    bucket: BucketId
+
+
+class CloseBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. From here every mutation of the bucket is refused. Raises BucketNotEmptyError; again is harmless."""
+
+    bucket: BucketId
+
+
+class SetVersioning(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. `state` is `Enabled` or `Suspended`. Raises BucketMissingError."""
+
+    bucket: BucketId
+    state: str
+
+
+class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Written. `data` goes into the record (at most RECORD_BODY_BYTES_MAX), or `extents` name flushed chunks.
+
+    Raises BucketMissingError, ConditionFailedError, KeyMissingError, MediaFullError.
+    """
+
+    bucket: BucketId
+    key: bytes
+    owner: UserId
+    size: int
+    etag: str
+    attributes: Attributes = Attributes()
+    data: bytes = b""
+    extents: tuple[Extent, ...] = ()
+    condition: WriteCondition = WriteCondition()
+
+
+class DeleteKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Deleted. Without a version: removes the object, or adds a delete marker where versioning says so. Raises as PutVersion."""
+
+    bucket: BucketId
+    key: bytes
+    owner: UserId
+    condition: WriteCondition = WriteCondition()
+
+
+class DeleteVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Deleted. Removes one version for good; a version that is not there is no error (`found` is false)."""
+
+    bucket: BucketId
+    key: bytes
+    version_id: str
+
+
+class SetObjectAcl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Written of the version changed. `version_id` empty means the current one. Raises KeyMissingError, VersionMissingError."""
+
+    bucket: BucketId
+    key: bytes
+    acl: str
+    version_id: str = ""
+
+
+class CreateUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Upload."""
+
+    bucket: BucketId
+    key: bytes
+    owner: UserId
+    attributes: Attributes = Attributes()
+    checksum_algorithm: str = ""
+    checksum_type: str = ""
+
+
+class PutPart(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Part. Replaces a part of the same number. Raises UploadMissingError."""
+
+    bucket: BucketId
+    key: bytes
+    upload_id: str
+    number: int
+    size: int
+    etag: str
+    checksums: dict[str, str] = {}
+    data: bytes = b""
+    extents: tuple[Extent, ...] = ()
+
+
+class CompletedPart(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    etag: str
+
+
+class CompleteUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Written. `etag` and `attributes` are the finished object's, computed by the caller from the parts it read.
+
+    The writer checks that the named parts are still those (number and ETag), are in order and large enough. Repeating a
+    completion that went through is answered with the same Written. Raises UploadMissingError, InvalidPartError,
+    PartTooSmallError, ConditionFailedError, KeyMissingError.
+    """
+
+    bucket: BucketId
+    key: bytes
+    upload_id: str
+    parts: tuple[CompletedPart, ...]
+    etag: str
+    attributes: Attributes
+    condition: WriteCondition = WriteCondition()
+
+
+class AbortUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. Raises UploadMissingError."""
+
+    bucket: BucketId
+    key: bytes
+    upload_id: str
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`version_id` is empty where the bucket never had versioning; `size` is the finished object's."""
+
+    version_id: str
+    etag: str
+    modified_ms: int
+    size: int = 0
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`delete_marker`: the delete made one, or the version removed was one; `version_id` is that version's (or empty)."""
+
+    version_id: str = ""
+    delete_marker: bool = False
+    found: bool = True
+
+
+DirectoryMutation = CreateBucket | RemoveBucket | SetBucketAcl | AddUser | RemoveUser
+DataMutation = (
+    OpenBucket
+    | CloseBucket
+    | SetVersioning
+    | PutVersion
+    | DeleteKey
+    | DeleteVersion
+    | SetObjectAcl
+    | CreateUpload
+    | PutPart
+    | CompleteUpload
+    | AbortUpload
+)
+MutationResult = Bucket | User | Upload | Part | Written | Deleted | None
+
+
+# --- pages ---------------------------------------------------------------------------------------------------------
+
+
+class ObjectsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """`entries` in key order: a version, or the bytes of a common prefix. `next_after` resumes behind the last entry."""
+
+    entries: tuple[ObjectVersion | bytes, ...]
+    truncated: bool
+    next_after: bytes = b""
+
+
+class VersionsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions and delete markers of each key, newest first. Resume with both `next_*` (the version id may be empty)."""
+
+    entries: tuple[ObjectVersion | bytes, ...]
+    truncated: bool
+    next_key: bytes = b""
+    next_version_id: str = ""
+
+
+class UploadsPage(msgspec.Struct, frozen=True, kw_only=True):
+    entries: tuple[Upload | bytes, ...]
+    truncated: bool
+    next_key: bytes = b""
+    next_upload_id: str = ""
+
+
+# --- the client ----------------------------------------------------------------------------------------------------
+
+
+class MetadataClient(Protocol):
+    """Held by front ends. Embedded: reads the views in this process, sends mutations to the writers over a Unix socket.
+
+    In a deployment's other nodes: everything over one RPC connection. Every read may raise UnavailableError; every
+    mutation may raise what its struct names, UnavailableError, MediaFullError.
+    """
+
+    async def bucket(self, name: str) -> Bucket | None: ...
+
+    async def buckets(self, owner: UserId) -> Sequence[Bucket]:
+        """All buckets of one owner, by name."""
+
+    async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None: ...
+
+    async def users(self) -> Sequence[User]: ...
+
+    async def state(self, bucket: Bucket) -> BucketState: ...
+
+    async def lookup(self, bucket: Bucket, key: bytes, version_id: str = "") -> ObjectVersion | None:
+        """The current version (which may be a delete marker), or the named one, with its body's place."""
+
+    async def list_objects(
+        self, bucket: Bucket, *, prefix: bytes = b"", after: bytes = b"", delimiter: bytes = b"", limit: int = 1000
+    ) -> ObjectsPage:
+        """Current objects whose keys start with `prefix` and are greater than `after`; a common prefix that `after` is in
+        or equals is skipped whole."""
+
+    async def list_versions(
+        self,
+        bucket: Bucket,
+        *,
+        prefix: bytes = b"",
+        after_key: bytes = b"",
+        after_version_id: str = "",
+        delimiter: bytes = b"",
+        limit: int = 1000,
+    ) -> VersionsPage: ...
+
+    async def list_uploads(
+        self,
+        bucket: Bucket,
+        *,
+        prefix: bytes = b"",
+        after_key: bytes = b"",
+        after_upload_id: str = "",
+        delimiter: bytes = b"",
+        limit: int = 1000,
+    ) -> UploadsPage: ...
+
+    async def upload(self, bucket: Bucket, key: bytes, upload_id: str) -> Upload | None: ...
+
+    async def parts(self, bucket: Bucket, upload_id: str, *, after: int = 0, limit: int = 10_000) -> Sequence[Part]:
+        """The upload's parts by number, with their bodies' places."""
+
+    async def mutate_directory(self, mutation: DirectoryMutation) -> MutationResult: ...
+
+    async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
+        """Durable and visible to every reader once this returns. Cancelling does not undo what was sent."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,80 @@
+"""What a metadata operation may refuse, and how the service may fail.
+
+ObjectStoreError
+└─ MetadataError
+   ├─ Refused                       decided by the shard's writer at the operation's place in the order; nothing changed
+   │  ├─ BucketExistsError          `owner` says whose it is
+   │  ├─ BucketMissingError
+   │  ├─ BucketNotEmptyError
+   │  ├─ KeyMissingError            a condition or an operation named an object that is not there
+   │  ├─ VersionMissingError
+   │  ├─ ConditionFailedError       If-Match or If-None-Match did not hold
+   │  ├─ UploadMissingError
+   │  ├─ InvalidPartError           unknown part, or its ETag differs
+   │  ├─ PartTooSmallError
+   │  ├─ UserExistsError
+   │  └─ UserMissingError
+   └─ UnavailableError              the owner cannot be reached or is restarting: retry
+"""
+
+from __future__ import annotations
+
+from ..core.errors import ObjectStoreError
+
+
+class MetadataError(ObjectStoreError):
+    """Something the metadata service would not or could not do."""
+
+
+class Refused(MetadataError):  # noqa: N818 - reads as what it is: a decision, not a failure
+    """A decision against the request; the state is as before."""
+
+
+class BucketExistsError(Refused):
+    """The name is taken; `subject` is the name and `hint` the owner's id."""
+
+
+class BucketMissingError(Refused):
+    """No such bucket, or it is being deleted."""
+
+
+class BucketNotEmptyError(Refused):
+    """The bucket still holds versions."""
+
+
+class KeyMissingError(Refused):
+    """No current object of that key (a delete marker counts as none)."""
+
+
+class VersionMissingError(Refused):
+    """No such version of that key."""
+
+
+class ConditionFailedError(Refused):
+    """A write condition did not hold when its turn came."""
+
+
+class UploadMissingError(Refused):
+    """No such multipart upload: never begun, completed or aborted."""
+
+
+class InvalidPartError(Refused):
+    """A part named in the completion is unknown or its ETag differs."""
+
+
+class PartTooSmallError(Refused):
+    """A part other than the last is smaller than PART_BYTES_MIN."""
+
+
+class UserExistsError(Refused):
+    """The e-mail address or the access key is taken."""
+
+
+class UserMissingError(Refused):
+    """No such user or access key."""
+
+
+class UnavailableError(MetadataError):
+    """The shard's owner cannot be reached; the outcome of a write in flight is unknown."""
+
+    retryable = True

@@ -1,0 +1,1 @@
+"""Object I/O: write path, read path, multipart, copy."""

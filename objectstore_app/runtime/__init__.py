@@ -1,0 +1,1 @@
+"""Processes, event loop, HTTP server, signals, logging, metrics, health, drain."""
