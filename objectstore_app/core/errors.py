@@ -1,7 +1,8 @@
 """The root of every error that this application raises on purpose.
 
-Each package draws its own tree below `ObjectStoreError` atop its `errors.py`. Three kinds exist: a client's fault (has an
-S3 code, assigned in one table at the edge), an operating fault (retry or degrade) and a programmer's fault (`invariant`).
+Each package draws its own tree below `ObjectStoreError` atop its `errors.py`. Three kinds exist: a
+client's fault (has an S3 code, assigned in one table at the edge), an operating fault (retry or
+degrade) and a programmer's fault (`invariant`).
 """
 
 from __future__ import annotations

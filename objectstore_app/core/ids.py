@@ -11,7 +11,9 @@ UserId = NewType("UserId", str)
 """The owner id that S3 returns: 64 hexadecimal digits."""
 
 VersionOrder = NewType("VersionOrder", int)
-"""Place of a version among its key's versions: the newest has the smallest number, so that it sorts first."""
+"""Place of a version among its key's versions: the newest has the smallest number, so that it sorts
+first.
+"""
 
 Sequence = NewType("Sequence", int)
 """Place of a record in its shard's log; starts at 1, no gaps."""

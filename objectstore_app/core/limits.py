@@ -1,7 +1,7 @@
 """Every bound of the application in one place; the relations between them are checked at import.
 
-Sizes are bytes, times are seconds unless the name says otherwise. Where AWS publishes a limit, ours is the same
-(docs.aws.amazon.com, "Amazon S3 quotas and restrictions" and the API pages).
+Sizes are bytes, times are seconds unless the name says otherwise. Where AWS publishes a limit, ours
+is the same (docs.aws.amazon.com, "Amazon S3 quotas and restrictions" and the API pages).
 """
 
 from __future__ import annotations
@@ -55,8 +55,14 @@ RPC_FRAME_BYTES_MAX = 16 * MIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
-    RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < SEGMENT_BYTES_MAX, "a commit holds records, a segment holds commits"
+    RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < SEGMENT_BYTES_MAX,
+    "a commit holds records, a segment holds commits",
 )
-invariant(CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks")
-invariant(CHUNK_BYTES_MAX < RPC_FRAME_BYTES_MAX < SEGMENT_BYTES_MAX, "a chunk fits a frame, a frame fits a segment")
+invariant(
+    CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks"
+)
+invariant(
+    CHUNK_BYTES_MAX < RPC_FRAME_BYTES_MAX < SEGMENT_BYTES_MAX,
+    "a chunk fits a frame, a frame fits a segment",
+)
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

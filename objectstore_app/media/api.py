@@ -1,8 +1,10 @@
-"""The media interface: where bytes lie, whatever the medium (a local directory, memory, later RADOS).
+"""The media interface: where bytes lie, whatever the medium (a local directory, memory, later
+RADOS).
 
-Two kinds of segment exist. A *log* segment is written by one shard only, in order, and holds records; a *chunk* segment
-holds the bodies of objects too large for a record. Both are append-only and named by a number that is never reused.
-An `Extent` names bytes inside either. Formats: docs/formats/.
+Two kinds of segment exist. A *log* segment is written by one shard only, in order, and holds
+records; a *chunk* segment holds the bodies of objects too large for a record. Both are append-only
+and named by a number that is never reused. An `Extent` names bytes inside either. Formats:
+docs/formats/.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import msgspec
 class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where `length` bytes of an object's body lie.
 
-    A body inside a log record (`blocks` false) is checked by `crc`, the CRC32C of all its bytes. A chunk (`blocks` true)
-    is followed on the medium by its table of block checksums, itself checked by `crc`, so that a range of it can be
-    verified without reading it whole.
+    A body inside a log record (`blocks` false) is checked by `crc`, the CRC32C of all its bytes. A
+    chunk (`blocks` true) is followed on the medium by its table of block checksums, itself checked
+    by `crc`, so that a range of it can be verified without reading it whole.
     """
 
     segment: int
@@ -32,17 +34,23 @@ class LogMedium(Protocol):
     """One shard's log: what its single writer appends to and what recovery reads."""
 
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
-        """Append the buffers as one run of bytes and return `(segment, offset)` of its first; durable on return.
+        """Append the buffers as one run of bytes and return `(segment, offset)` of its first;
+        durable on return.
 
-        Raises: MediaFullError when there is no room (nothing was appended, the log stays usable); MediaFailedError when
-        the flush failed: the process must exit, acknowledge nothing more and recover.
+        Raises: MediaFullError when there is no room (nothing was appended, the log stays usable);
+        MediaFailedError when the flush failed: the process must exit, acknowledge nothing more and
+        recover.
         """
 
     def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield `(segment, offset, bytes)` pieces of the log in order from a position to the end of the last segment."""
+        """Yield `(segment, offset, bytes)` pieces of the log in order from a position to the end of
+        the last segment.
+        """
 
     def truncate(self, segment: int, offset: int) -> None:
-        """Cut the log behind a position: a torn tail that no acknowledgement covers. Durable on return."""
+        """Cut the log behind a position: a torn tail that no acknowledgement covers. Durable on
+        return.
+        """
 
     def position(self) -> tuple[int, int]:
         """Where the next append will start."""
@@ -54,7 +62,8 @@ class ChunkWriter(Protocol):
     """Writes chunks of at most CHUNK_BYTES_MAX; one per writing process, its segments are its own."""
 
     async def write(self, data: bytes | memoryview) -> Extent:
-        """Append one chunk with its checksum table and return its extent; durable only after `flush`.
+        """Append one chunk with its checksum table and return its extent; durable only after
+        `flush`.
 
         Raises: MediaFullError, MediaFailedError.
         """

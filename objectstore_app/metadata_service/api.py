@@ -1,12 +1,13 @@
 """What the metadata service offers: its values, its operations and the client that front ends hold.
 
-Theory of operation. A *mutation* is a request to a shard's single writer; it is decided and applied at its place in the
-order, and its future resolves only when it is durable and visible to readers. *Reads* see committed state only. Two
-shards kinds exist: the *directory* (buckets by name, people, access keys) and *data* shards (what lies in buckets).
-What decides access lives in the directory; what decides writes (versioning state, conditions) lives in the data shard.
+Theory of operation. A *mutation* is a request to a shard's single writer; it is decided and applied
+at its place in the order, and its future resolves only when it is durable and visible to readers.
+*Reads* see committed state only. Two shards kinds exist: the *directory* (buckets by name, people,
+access keys) and *data* shards (what lies in buckets). What decides access lives in the directory;
+what decides writes (versioning state, conditions) lives in the data shard.
 
-Structs travel over RPC and lie in records and rows as msgpack. Fields are added at the end or with defaults and never
-change meaning: old bytes stay readable (docs/formats/record.md).
+Structs travel over RPC and lie in records and rows as msgpack. Fields are added at the end or with
+defaults and never change meaning: old bytes stay readable (docs/formats/record.md).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import msgspec
 from ..core.ids import BucketId, ShardId, UserId, VersionOrder
 from ..media.api import Extent
 
-# --- values of the directory ---------------------------------------------------------------------------------------
+# --- values of the directory ---
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A bucket as the directory knows it. `acl` is a canned ACL's name. `settings` holds later configuration by name."""
+    """A bucket as the directory knows it. `acl` is a canned ACL's name. `settings` holds later
+    configuration by name.
+    """
 
     id: BucketId
     name: str
@@ -53,15 +56,16 @@ class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keys: tuple[AccessKey, ...] = ()
 
 
-# --- values of a data shard ----------------------------------------------------------------------------------------
+# --- values of a data shard ---
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a version carries besides its bytes.
 
-    `headers` are the system headers stored as given, lower-cased names (content-type, cache-control, …); `user` is
-    x-amz-meta-* without the prefix; `checksums` maps an algorithm (`CRC64NVME`, …) to base64, with `-N` if composite;
-    `part_sizes` and `part_checksums` describe a multipart object's parts in order.
+    `headers` are the system headers stored as given, lower-cased names (content-type,
+    cache-control, …); `user` is x-amz-meta-* without the prefix; `checksums` maps an algorithm
+    (`CRC64NVME`, …) to base64, with `-N` if composite; `part_sizes` and `part_checksums` describe a
+    multipart object's parts in order.
     """
 
     headers: dict[str, str] = {}
@@ -81,7 +85,9 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text; listing pages leave out `body`."""
+    """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text; listing
+    pages leave out `body`.
+    """
 
     key: bytes
     order: VersionOrder
@@ -116,7 +122,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a bucket holds: `objects` are current ones, `versions` and `size_bytes` count every version with bytes."""
+    """What a bucket holds: `objects` are current ones, `versions` and `size_bytes` count every
+    version with bytes.
+    """
 
     objects: int = 0
     versions: int = 0
@@ -132,16 +140,18 @@ class BucketState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class WriteCondition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Decided against the current version at the write's place in the order. `*` matches any existing object.
+    """Decided against the current version at the write's place in the order. `*` matches any
+    existing object.
 
-    `if_match` on a missing object refuses with KeyMissingError; a failed comparison with ConditionFailedError.
+    `if_match` on a missing object refuses with KeyMissingError; a failed comparison with
+    ConditionFailedError.
     """
 
     if_match: str = ""
     if_none_match: str = ""
 
 
-# --- mutations of the directory ------------------------------------------------------------------------------------
+# --- mutations of the directory ---
 
 
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -167,7 +177,9 @@ class SetBucketAcl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AddUser(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ User. Raises UserExistsError when the id, the e-mail address or one of the access keys is taken."""
+    """→ User. Raises UserExistsError when the id, the e-mail address or one of the access keys is
+    taken.
+    """
 
     id: UserId
     email: str
@@ -182,7 +194,7 @@ class RemoveUser(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     id: UserId
 
 
-# --- mutations of a data shard -------------------------------------------------------------------------------------
+# --- mutations of a data shard ---
 
 
 class OpenBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -192,7 +204,9 @@ class OpenBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class CloseBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ None. From here every mutation of the bucket is refused. Raises BucketNotEmptyError; again is harmless."""
+    """→ None. From here every mutation of the bucket is refused. Raises BucketNotEmptyError; again
+    is harmless.
+    """
 
     bucket: BucketId
 
@@ -205,7 +219,8 @@ class SetVersioning(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Written. `data` goes into the record (at most RECORD_BODY_BYTES_MAX), or `extents` name flushed chunks.
+    """→ Written. `data` goes into the record (at most RECORD_BODY_BYTES_MAX), or `extents` name
+    flushed chunks.
 
     Raises BucketMissingError, ConditionFailedError, KeyMissingError, MediaFullError.
     """
@@ -222,7 +237,9 @@ class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class DeleteKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Deleted. Without a version: removes the object, or adds a delete marker where versioning says so. Raises as PutVersion."""
+    """→ Deleted. Without a version: removes the object, or adds a delete marker where versioning
+    says so. Raises as PutVersion.
+    """
 
     bucket: BucketId
     key: bytes
@@ -231,7 +248,9 @@ class DeleteKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class DeleteVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Deleted. Removes one version for good; a version that is not there is no error (`found` is false)."""
+    """→ Deleted. Removes one version for good; a version that is not there is no error (`found` is
+    false).
+    """
 
     bucket: BucketId
     key: bytes
@@ -239,7 +258,9 @@ class DeleteVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class SetObjectAcl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Written of the version changed. `version_id` empty means the current one. Raises KeyMissingError, VersionMissingError."""
+    """→ Written of the version changed. `version_id` empty means the current one. Raises
+    KeyMissingError, VersionMissingError.
+    """
 
     bucket: BucketId
     key: bytes
@@ -278,11 +299,12 @@ class CompletedPart(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CompleteUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Written. `etag` and `attributes` are the finished object's, computed by the caller from the parts it read.
+    """→ Written. `etag` and `attributes` are the finished object's, computed by the caller from the
+    parts it read.
 
-    The writer checks that the named parts are still those (number and ETag), are in order and large enough. Repeating a
-    completion that went through is answered with the same Written. Raises UploadMissingError, InvalidPartError,
-    PartTooSmallError, ConditionFailedError, KeyMissingError.
+    The writer checks that the named parts are still those (number and ETag), are in order and large
+    enough. Repeating a completion that went through is answered with the same Written. Raises
+    UploadMissingError, InvalidPartError, PartTooSmallError, ConditionFailedError, KeyMissingError.
     """
 
     bucket: BucketId
@@ -303,7 +325,7 @@ class AbortUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`version_id` is empty where the bucket never had versioning; `size` is the finished object's."""
+    """`version_id` is empty where the bucket never had versioning; `size` is that of the object."""
 
     version_id: str
     etag: str
@@ -312,7 +334,9 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Deleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`delete_marker`: the delete made one, or the version removed was one; `version_id` is that version's (or empty)."""
+    """`delete_marker`: the delete made one, or the version removed was one; `version_id` is that
+    version's (or empty).
+    """
 
     version_id: str = ""
     delete_marker: bool = False
@@ -336,11 +360,13 @@ DataMutation = (
 MutationResult = Bucket | User | Upload | Part | Written | Deleted | None
 
 
-# --- pages ---------------------------------------------------------------------------------------------------------
+# --- pages ---
 
 
 class ObjectsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """`entries` in key order: a version, or the bytes of a common prefix. `next_after` resumes behind the last entry."""
+    """`entries` in key order: a version, or the bytes of a common prefix. `next_after` resumes
+    behind the last entry.
+    """
 
     entries: tuple[ObjectVersion | bytes, ...]
     truncated: bool
@@ -348,7 +374,9 @@ class ObjectsPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Versions and delete markers of each key, newest first. Resume with both `next_*` (the version id may be empty)."""
+    """Versions and delete markers of each key, newest first. Resume with both `next_*` (the version
+    id may be empty).
+    """
 
     entries: tuple[ObjectVersion | bytes, ...]
     truncated: bool
@@ -363,14 +391,16 @@ class UploadsPage(msgspec.Struct, frozen=True, kw_only=True):
     next_upload_id: str = ""
 
 
-# --- the client ----------------------------------------------------------------------------------------------------
+# --- the client ---
 
 
 class MetadataClient(Protocol):
-    """Held by front ends. Embedded: reads the views in this process, sends mutations to the writers over a Unix socket.
+    """Held by front ends. Embedded: reads the views in this process, sends mutations to the writers
+    over a Unix socket.
 
-    In a deployment's other nodes: everything over one RPC connection. Every read may raise UnavailableError; every
-    mutation may raise what its struct names, UnavailableError, MediaFullError.
+    In a deployment's other nodes: everything over one RPC connection. Every read may raise
+    UnavailableError; every mutation may raise what its struct names, UnavailableError,
+    MediaFullError.
     """
 
     async def bucket(self, name: str) -> Bucket | None: ...
@@ -384,14 +414,25 @@ class MetadataClient(Protocol):
 
     async def state(self, bucket: Bucket) -> BucketState: ...
 
-    async def lookup(self, bucket: Bucket, key: bytes, version_id: str = "") -> ObjectVersion | None:
-        """The current version (which may be a delete marker), or the named one, with its body's place."""
+    async def lookup(
+        self, bucket: Bucket, key: bytes, version_id: str = ""
+    ) -> ObjectVersion | None:
+        """The current version (which may be a delete marker), or the named one, with its body's
+        place.
+        """
 
     async def list_objects(
-        self, bucket: Bucket, *, prefix: bytes = b"", after: bytes = b"", delimiter: bytes = b"", limit: int = 1000
+        self,
+        bucket: Bucket,
+        *,
+        prefix: bytes = b"",
+        after: bytes = b"",
+        delimiter: bytes = b"",
+        limit: int = 1000,
     ) -> ObjectsPage:
-        """Current objects whose keys start with `prefix` and are greater than `after`; a common prefix that `after` is in
-        or equals is skipped whole."""
+        """Current objects whose keys start with `prefix` and are greater than `after`; a common
+        prefix that `after` is in or equals is skipped whole.
+        """
 
     async def list_versions(
         self,
@@ -417,12 +458,16 @@ class MetadataClient(Protocol):
 
     async def upload(self, bucket: Bucket, key: bytes, upload_id: str) -> Upload | None: ...
 
-    async def parts(self, bucket: Bucket, upload_id: str, *, after: int = 0, limit: int = 10_000) -> Sequence[Part]:
+    async def parts(
+        self, bucket: Bucket, upload_id: str, *, after: int = 0, limit: int = 10_000
+    ) -> Sequence[Part]:
         """The upload's parts by number, with their bodies' places."""
 
     async def mutate_directory(self, mutation: DirectoryMutation) -> MutationResult: ...
 
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
-        """Durable and visible to every reader once this returns. Cancelling does not undo what was sent."""
+        """Durable and visible to every reader once this returns. Cancelling does not undo what was
+        sent.
+        """
 
     async def close(self) -> None: ...

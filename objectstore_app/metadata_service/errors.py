@@ -2,19 +2,19 @@
 
 ObjectStoreError
 └─ MetadataError
-   ├─ Refused                       decided by the shard's writer at the operation's place in the order; nothing changed
-   │  ├─ BucketExistsError          `owner` says whose it is
+   ├─ Refused                    decided by the shard's writer in its turn; nothing changed
+   │  ├─ BucketExistsError       `hint` says whose it is
    │  ├─ BucketMissingError
    │  ├─ BucketNotEmptyError
-   │  ├─ KeyMissingError            a condition or an operation named an object that is not there
+   │  ├─ KeyMissingError         a condition or an operation named an object that is not there
    │  ├─ VersionMissingError
-   │  ├─ ConditionFailedError       If-Match or If-None-Match did not hold
+   │  ├─ ConditionFailedError    If-Match or If-None-Match did not hold
    │  ├─ UploadMissingError
-   │  ├─ InvalidPartError           unknown part, or its ETag differs
+   │  ├─ InvalidPartError        unknown part, or its ETag differs
    │  ├─ PartTooSmallError
    │  ├─ UserExistsError
    │  └─ UserMissingError
-   └─ UnavailableError              the owner cannot be reached or is restarting: retry
+   └─ UnavailableError           the owner cannot be reached or is restarting: retry
 """
 
 from __future__ import annotations

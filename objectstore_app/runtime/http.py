@@ -1,9 +1,9 @@
 """The HTTP values that a server hands to its application and gets back; no sockets here.
 
-The application is one coroutine: `async def handle(request: Request) -> Response`. The server owns framing, limits,
-timeouts, keep-alive and `Expect: 100-continue` (sent when the application first asks for the body). If the application
-answers without reading the whole body, the server drains a little of it or closes the connection; the application need
-not care.
+The application is one coroutine: `async def handle(request: Request) -> Response`. The server owns
+framing, limits, timeouts, keep-alive and `Expect: 100-continue` (sent when the application first
+asks for the body). If the application answers without reading the whole body, the server drains a
+little of it or closes the connection; the application need not care.
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ from typing import Protocol
 
 
 class BodyReader(Protocol):
-    """The request's body behind Content-Length or chunked framing (aws-chunked is the application's business)."""
+    """The request's body behind Content-Length or chunked framing (aws-chunked is the application's
+    business).
+    """
 
     length: int | None
     """Content-Length, or None when the body is chunked."""
 
     async def read(self) -> bytes:
-        """Return the next piece, `b""` at the end. Raises BodyError (truncated, stalled, too large, bad framing)."""
+        """Return the next piece, `b""` at the end. Raises BodyError (truncated, stalled, too large,
+        bad framing).
+        """
 
 
 @dataclass(slots=True)
 class Request:
-    """`target` is the request target byte for byte as received; `headers` have lower-cased names, in order, values
-    stripped of outer blanks, as latin-1 bytes. `secure` says whether it came over TLS; `peer` is the client's address."""
+    """`target` is the request target byte for byte as received; `headers` have lower-cased names,
+    in order, values stripped of outer blanks, as latin-1 bytes. `secure` says whether it came over
+    TLS; `peer` is the client's address.
+    """
 
     method: str
     target: bytes
@@ -36,7 +42,9 @@ class Request:
     secure: bool
     peer: str
     note: dict[str, str] = field(default_factory=dict)
-    """What the application adds to this request's line in the access log (operation, bucket, user, error code)."""
+    """What the application adds to this request's line in the access log (operation, bucket, user,
+    error code).
+    """
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that lower-cased name."""
@@ -48,9 +56,11 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """`body` is the whole body, or pieces whose sizes add up to `length` (None: unknown, sent chunked).
+    """`body` is the whole body, or pieces whose sizes add up to `length` (None: unknown, sent
+    chunked).
 
-    For HEAD, give the `length` a GET would have and an empty `body`. A piece iterator that raises cuts the connection.
+    For HEAD, give the `length` a GET would have and an empty `body`. A piece iterator that raises
+    cuts the connection.
     """
 
     status: int
