@@ -59,7 +59,7 @@ class LogMedium(Protocol):
 
 
 class ChunkWriter(Protocol):
-    """Writes chunks of at most CHUNK_BYTES_MAX; one per writing process, its segments are its own."""
+    """Writes chunks of at most CHUNK_BYTES_MAX; one per process, with segments of its own."""
 
     async def write(self, data: bytes | memoryview) -> Extent:
         """Append one chunk with its checksum table and return its extent; durable only after
