@@ -1,1 +1,1 @@
-"""People, access keys and what they may do."""
+"""People and their keys: pure logic, no storage; the directory keeps what this package makes."""

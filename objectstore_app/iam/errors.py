@@ -1,0 +1,23 @@
+"""What iam refuses.
+
+ObjectStoreError
+└─ IdentityError
+   ├─ InvalidIdentityError    an e-mail address, name or key breaks a rule; `hint` names it
+   └─ SealError               a sealed secret that this master key cannot open
+"""
+
+from __future__ import annotations
+
+from ..core.errors import ObjectStoreError
+
+
+class IdentityError(ObjectStoreError):
+    """Something about a person or a key that iam would not or could not do."""
+
+
+class InvalidIdentityError(IdentityError):
+    """The given value breaks a rule; nothing was made."""
+
+
+class SealError(IdentityError):
+    """The secret was sealed under another master key, or its bytes were damaged."""

@@ -1,0 +1,79 @@
+"""Secrets at rest: sealed under the store's master key, opened once, cached with a bound.
+
+A sealed secret is `version (1 byte, 0x01) ‖ nonce (12) ‖ AES-256-GCM(secret) with its tag (16)`;
+the access key is the associated data, so that a secret moved to another key does not open.
+
+The caches are keyed by the sealed bytes themselves. Who asks has just read those bytes from the
+directory, so a removed or replaced key can never be answered from here: the cache needs no
+invalidation, only its bound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .errors import SealError
+
+MASTER_KEY_BYTES = 32
+CACHED_SECRETS_MAX = 4096
+CACHED_SIGNING_KEYS_MAX = 8192
+
+_VERSION = b"\x01"
+_NONCE_BYTES = 12
+
+DeriveSigningKey = Callable[[str, str, str], bytes]
+"""`(secret, date, region)` → the key that signs requests of that day and region."""
+
+
+class Keyring:
+    """Seals and opens secrets, and keeps derived signing keys; one per process."""
+
+    def __init__(self, master_key: bytes, derive: DeriveSigningKey) -> None:
+        if len(master_key) != MASTER_KEY_BYTES:
+            raise SealError("master key", f"{len(master_key)} bytes", "it must have 32 bytes")
+        self._cipher = AESGCM(master_key)
+        self._derive = derive
+        self._secrets: dict[bytes, str] = {}
+        self._signing_keys: dict[tuple[bytes, str, str], bytes] = {}
+
+    def seal(self, access_key: str, secret: str) -> bytes:
+        """Return the sealed form to keep in the directory; different on every call."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, secret.encode(), access_key.encode())
+        return _VERSION + nonce + sealed
+
+    def open(self, access_key: str, sealed: bytes) -> str:
+        """Return the secret. Raises: SealError."""
+        secret = self._secrets.get(sealed)
+        if secret is not None:
+            return secret
+        if sealed[:1] != _VERSION:
+            raise SealError("open secret", access_key, "unknown version of the sealed form")
+        start = len(_VERSION) + _NONCE_BYTES
+        try:
+            opened = self._cipher.decrypt(
+                sealed[len(_VERSION) : start], sealed[start:], access_key.encode()
+            )
+        except (InvalidTag, ValueError) as error:
+            hint = "the master key is not the one this store was made with"
+            raise SealError("open secret", access_key, hint) from error
+        secret = opened.decode()
+        if len(self._secrets) >= CACHED_SECRETS_MAX:
+            self._secrets.clear()
+        self._secrets[sealed] = secret
+        return secret
+
+    def signing_key(self, access_key: str, sealed: bytes, date: str, region: str) -> bytes:
+        """Return the derived key for one day (`YYYYMMDD`) and region. Raises: SealError."""
+        entry = (sealed, date, region)
+        key = self._signing_keys.get(entry)
+        if key is None:
+            key = self._derive(self.open(access_key, sealed), date, region)
+            if len(self._signing_keys) >= CACHED_SIGNING_KEYS_MAX:
+                self._signing_keys.clear()
+            self._signing_keys[entry] = key
+        return key

@@ -1,0 +1,26 @@
+"""What the application is given: everything it reads from and writes to, and its settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..iam.keyring import Keyring
+from ..media.api import ChunkWriter, ExtentReader
+from ..metadata_service.api import MetadataClient
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`domains` are the names under which buckets are host names (`BUCKET.DOMAIN`); `clock` tells
+    seconds since 1970.
+    """
+
+    metadata: MetadataClient
+    reader: ExtentReader
+    chunks: ChunkWriter
+    keyring: Keyring
+    region: str = "us-east-1"
+    domains: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
