@@ -1,0 +1,468 @@
+"""HTTP/1.1 without I/O: bytes in, events out; and the bytes of a response head.
+
+Theory of operation. `RequestReader` reads one request at a time. `feed(data)` returns the events
+that the bytes complete, at most up to `End`; what follows the end of a request stays inside as
+unread bytes until `next_request()` is called, so that a pipelined request is never looked at before
+the one before it is answered. The head is parsed by llhttp (httptools) and by nothing else; it gets
+exactly the bytes up to the first empty line. Bodies are framed here, since llhttp cannot say where
+it stopped: by Content-Length (slices, no copy for whole pieces) or chunked. Whatever is ambiguous
+is refused, never guessed; after an `HttpError` the reader is dead and the connection must close.
+
+States: HEAD → LENGTH | CHUNK_SIZE → (CHUNK_DATA → CHUNK_END → CHUNK_SIZE)* → TRAILER → ENDED.
+Source: RFC 9112; RFC 9110 for field values.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+
+import httptools
+
+from ..core.errors import invariant
+from ..core.limits import HEADER_BYTES_MAX, HEADER_COUNT_MAX
+from .dates import http_date
+from .errors import S3Error
+
+TARGET_BYTES_MAX = 8 * 1024
+CHUNK_LINE_BYTES_MAX = 1024
+LEADING_BLANK_LINES_MAX = 8
+
+invariant(TARGET_BYTES_MAX < HEADER_BYTES_MAX, "a target fits its head")
+
+
+class HttpError(S3Error):
+    """The request broke HTTP: answer with this error and close the connection."""
+
+
+@dataclass(slots=True)
+class Head:
+    """A request's head. Header names are lower-cased, values stripped of outer blanks.
+
+    `content_length` is None for a chunked body and 0 where the request has none.
+    """
+
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    version: tuple[int, int]
+    keep_alive: bool
+    content_length: int | None
+    expect_continue: bool
+
+    @property
+    def chunked(self) -> bool:
+        return self.content_length is None
+
+
+@dataclass(slots=True)
+class Data:
+    """A piece of the body (framing removed), never empty."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class End:
+    """The request is complete; call `next_request()` when its response is finished."""
+
+
+Event = Head | Data | End
+
+
+class _State(Enum):
+    HEAD = auto()
+    LENGTH = auto()
+    CHUNK_SIZE = auto()
+    CHUNK_DATA = auto()
+    CHUNK_END = auto()
+    TRAILER = auto()
+    ENDED = auto()
+    BROKEN = auto()
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other.
+
+    `feed` raises HttpError; the events it would have returned with it are lost, as they are of no
+    use.
+    """
+
+    def __init__(
+        self,
+        *,
+        header_bytes_max: int = HEADER_BYTES_MAX,
+        header_count_max: int = HEADER_COUNT_MAX,
+        target_bytes_max: int = TARGET_BYTES_MAX,
+    ) -> None:
+        self._header_bytes_max = header_bytes_max
+        self._header_count_max = header_count_max
+        self._target_bytes_max = target_bytes_max
+        self._state = _State.HEAD
+        self._buffer = b""
+        self._pos = 0
+        self._left = 0
+        self._scanned = 0
+        self._trailer_bytes = 0
+
+    @property
+    def idle(self) -> bool:
+        """No byte of the next request has arrived (keep-alive wait, not a slow head)."""
+        return self._state is _State.HEAD and self._pos == len(self._buffer)
+
+    @property
+    def ended(self) -> bool:
+        """The current request is complete and `next_request` has not been called."""
+        return self._state is _State.ENDED
+
+    @property
+    def in_head(self) -> bool:
+        return self._state is _State.HEAD
+
+    @property
+    def unread(self) -> bytes:
+        """Bytes received behind what the events cover."""
+        return self._buffer[self._pos :]
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take bytes from the connection and return what they complete, in order."""
+        invariant(self._state is not _State.BROKEN, "fed after an HttpError")
+        events: list[Event] = []
+        waiting = len(self._buffer) - self._pos
+        if self._state is _State.LENGTH and not waiting and 0 < len(data) <= self._left:
+            # The hot path of a large upload: a whole piece of body, handed on without a copy.
+            self._left -= len(data)
+            events.append(Data(data))
+            if self._left == 0:
+                self._state = _State.ENDED
+                events.append(End())
+            return events
+        if data:
+            self._buffer = self._buffer[self._pos :] + data if waiting else data
+            self._pos = 0
+        try:
+            while self._pos < len(self._buffer) and self._step(events):
+                pass
+        except HttpError:
+            self._state = _State.BROKEN
+            raise
+        if self._pos == len(self._buffer):
+            self._buffer, self._pos = b"", 0
+        return events
+
+    def next_request(self) -> list[Event]:
+        """Begin the next request with the bytes that are already here."""
+        invariant(self._state is _State.ENDED, "next_request before the end of the request")
+        self._state = _State.HEAD
+        self._scanned = 0
+        return self.feed(b"")
+
+    def eof(self) -> None:
+        """The client closed its side. Raises HttpError when that cuts a request short."""
+        if self._state in (_State.ENDED, _State.BROKEN) or self.idle:
+            return
+        in_head = self._state is _State.HEAD
+        self._state = _State.BROKEN
+        if in_head:
+            raise HttpError("BadRequest", "The connection closed inside the request's head.")
+        raise HttpError("IncompleteBody")
+
+    # --- steps: each consumes from the buffer and says whether another step may follow ---
+
+    def _step(self, events: list[Event]) -> bool:
+        match self._state:
+            case _State.HEAD:
+                return self._step_head(events)
+            case _State.LENGTH | _State.CHUNK_DATA:
+                return self._step_data(events)
+            case _State.CHUNK_SIZE:
+                return self._step_chunk_size()
+            case _State.CHUNK_END:
+                return self._step_chunk_end()
+            case _State.TRAILER:
+                return self._step_trailer(events)
+            case _:
+                return False
+
+    def _step_head(self, events: list[Event]) -> bool:
+        if self._scanned == 0 and self._buffer[self._pos] in b"\r\n":
+            self._skip_blank_lines()
+            if self._buffer[self._pos : self._pos + 2] in (b"", b"\r"):
+                return False
+        start = self._pos
+        end = self._buffer.find(b"\r\n\r\n", start + max(0, self._scanned - 3))
+        if (end if end >= 0 else len(self._buffer)) - start > self._header_bytes_max:
+            raise HttpError("RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max)
+        if end < 0:
+            # A bare LF means an end that will never come: answer now, not at the timeout.
+            if _BARE_LINE_FEED.search(self._buffer, start + max(0, self._scanned - 1)) is not None:
+                raise HttpError("BadRequest", "A line of the head does not end in CRLF.")
+            self._scanned = len(self._buffer) - start
+            return False
+        self._pos = end + 4
+        head = self._parse_head(self._buffer[start : self._pos])
+        events.append(head)
+        if head.content_length is None:
+            self._state = _State.CHUNK_SIZE
+        elif head.content_length:
+            self._state = _State.LENGTH
+            self._left = head.content_length
+        else:
+            self._state = _State.ENDED
+            events.append(End())
+        return True
+
+    def _skip_blank_lines(self) -> None:
+        # RFC 9112, 2.2: a server should ignore an empty line before the request line.
+        for _ in range(LEADING_BLANK_LINES_MAX):
+            if not self._buffer.startswith(b"\r\n", self._pos):
+                break
+            self._pos += 2
+        rest = self._buffer[self._pos : self._pos + 2]
+        if rest[:1] == b"\n" or (rest[:1] == b"\r" and len(rest) == 2):
+            raise HttpError("BadRequest", "The request does not begin with a request line.")
+
+    def _parse_head(self, raw: bytes) -> Head:
+        sink = _Sink()
+        parser = httptools.HttpRequestParser(sink)
+        try:
+            parser.feed_data(raw)
+        except httptools.HttpParserUpgrade:
+            pass  # An offer to upgrade may be ignored; the request stands as it is.
+        except httptools.HttpParserInvalidMethodError as error:
+            if _METHOD.match(raw) is None:
+                raise HttpError("BadRequest", "This is not an HTTP request.") from error
+            raise HttpError("MethodNotAllowed", "The request's method is not known.") from error
+        except httptools.HttpParserInvalidURLError as error:
+            raise HttpError("InvalidURI") from error
+        except httptools.HttpParserError as error:
+            raise _framing_error(raw, error) from error
+        if not sink.complete:
+            raise HttpError("BadRequest", "The request's head is not well-formed.")
+        if len(sink.headers) > self._header_count_max:
+            raise HttpError("RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max)
+        if len(sink.target) > self._target_bytes_max:
+            raise _target_too_long(self._target_bytes_max)
+        # llhttp also reads RTSP and ICE request lines, and HTTP/0.9's without any version.
+        protocol = raw[: raw.index(b"\r\n")].rpartition(b" ")[2]
+        if protocol not in _VERSIONS:
+            raise HttpError("HTTPVersionNotSupported")
+        return _head(
+            parser.get_method().decode("ascii"),
+            sink,
+            _VERSIONS[protocol],
+            parser.should_keep_alive(),
+        )
+
+    def _step_data(self, events: list[Event]) -> bool:
+        piece = self._buffer[self._pos : self._pos + self._left]
+        self._pos += len(piece)
+        self._left -= len(piece)
+        events.append(Data(piece))
+        if self._left == 0:
+            if self._state is _State.LENGTH:
+                self._state = _State.ENDED
+                events.append(End())
+            else:
+                self._state = _State.CHUNK_END
+        return True
+
+    def _step_chunk_size(self) -> bool:
+        line = self._take_line()
+        if line is None:
+            return False
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
+            raise HttpError("BadRequest", "The chunked body is not well-formed.")
+        self._left = int(match.group(1), 16)
+        self._trailer_bytes = 0
+        self._state = _State.CHUNK_DATA if self._left else _State.TRAILER
+        return True
+
+    def _step_chunk_end(self) -> bool:
+        end = self._buffer[self._pos : self._pos + 2]
+        if not b"\r\n".startswith(end):
+            raise HttpError("BadRequest", "A chunk of the body does not end where it said.")
+        if len(end) < 2:
+            return False
+        self._pos += 2
+        self._state = _State.CHUNK_SIZE
+        return True
+
+    def _step_trailer(self, events: list[Event]) -> bool:
+        # Trailer fields of the transfer coding are checked for form and dropped; S3's own trailers
+        # travel inside aws-chunked.
+        line = self._take_line()
+        if line is None:
+            return False
+        if line:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > self._header_bytes_max:
+                raise HttpError(
+                    "RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max
+                )
+            if _FIELD_LINE.fullmatch(line) is None:
+                raise HttpError("BadRequest", "The trailer of the body is not well-formed.")
+            return True
+        self._state = _State.ENDED
+        events.append(End())
+        return True
+
+    def _take_line(self) -> bytes | None:
+        start = self._pos
+        end = self._buffer.find(b"\n", start, start + CHUNK_LINE_BYTES_MAX)
+        if end < 0:
+            if len(self._buffer) - start >= CHUNK_LINE_BYTES_MAX:
+                raise HttpError("BadRequest", "A line of the chunked body is too long.")
+            return None
+        if end == start or self._buffer[end - 1] != 0x0D:
+            raise HttpError("BadRequest", "A line of the chunked body does not end in CRLF.")
+        self._pos = end + 1
+        return self._buffer[start : end - 1]
+
+
+class _Sink:
+    """What httptools calls while it parses a head."""
+
+    __slots__ = ("complete", "headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+_VERSIONS = {b"HTTP/1.1": (1, 1), b"HTTP/1.0": (1, 0)}
+_METHOD = re.compile(rb"[A-Za-z-]{1,32} ")
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_FIELD_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+def _head(method: str, sink: _Sink, version: tuple[int, int], keep_alive: bool) -> Head:
+    length: int | None = 0
+    hosts = 0
+    expect = False
+    for name, value in sink.headers:
+        if name == b"content-length":
+            # llhttp has refused repeats, signs, blanks and overflow, and its mix with chunked.
+            if not value.isdigit():
+                raise HttpError("BadRequest", "Content-Length is not a number.")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            if value.lower() != b"chunked" or length is None:
+                raise HttpError(
+                    "NotImplemented",
+                    "Only the transfer coding 'chunked' is served.",
+                    Header="Transfer-Encoding",
+                )
+            if version == (1, 0):
+                raise HttpError("BadRequest", "HTTP/1.0 has no Transfer-Encoding.")
+            length = None
+        elif name == b"host":
+            hosts += 1
+        elif name == b"expect":
+            if value.lower() != b"100-continue":
+                raise HttpError("InvalidRequest", "The expectation given in Expect is not known.")
+            expect = version == (1, 1)
+    if hosts > 1 or (hosts == 0 and version == (1, 1)):
+        raise HttpError("BadRequest", "A request must have exactly one Host header.")
+    return Head(
+        method, sink.target, sink.headers, version, keep_alive, length, expect and length != 0
+    )
+
+
+def _framing_error(raw: bytes, error: Exception) -> HttpError:
+    """The S3 error for what llhttp refused; its own words say enough to find the fault."""
+    text = str(error)
+    if "ransfer-Encoding" in text and b"content-length" not in raw.lower():
+        return HttpError(
+            "NotImplemented",
+            "Only the transfer coding 'chunked' is served.",
+            Header="Transfer-Encoding",
+        )
+    if "HTTP version" in text or "PRI" in text:
+        return HttpError("HTTPVersionNotSupported")
+    return HttpError("BadRequest", f"The request's head is not well-formed: {text}.")
+
+
+def _target_too_long(limit: int) -> HttpError:
+    return HttpError("InvalidURI", f"The request target is longer than {limit} bytes.")
+
+
+class ResponseHeads:
+    """Serialises response heads; the Date line is made once a second.
+
+    `clock` returns seconds since the epoch. Header values with CR, LF or NUL are a programmer's
+    fault and crash the request rather than split the response.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, server: str = "objectstore") -> None:
+        self._clock = clock
+        self._server = server
+        self._second = -1
+        self._common = ""
+
+    def head(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        *,
+        length: int | None,
+        keep_alive: bool,
+        version: tuple[int, int] = (1, 1),
+    ) -> bytes:
+        """Bytes up to and with the empty line.
+
+        `length` None means chunked (HTTP/1.1 only: under 1.0 the body ends with the connection).
+        Date, Server, Content-Length, Transfer-Encoding and Connection are written here and must
+        not be among `headers`.
+        """
+        second = int(self._clock())
+        if second != self._second:
+            self._common = f"Date: {http_date(second)}\r\nServer: {self._server}\r\n"
+            self._second = second
+        lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n", self._common]
+        for name, value in headers:
+            line = f"{name}: {value}"
+            if _CONTROL.search(line) is not None:
+                invariant(False, f"response header {name} holds a control character")
+            lines.append(line + "\r\n")
+        if length is None:
+            if version == (1, 1):
+                lines.append("Transfer-Encoding: chunked\r\n")
+            else:
+                keep_alive = False
+        elif status >= 200 and status != 204 and status != 304:
+            lines.append(f"Content-Length: {length}\r\n")
+        if not keep_alive:
+            lines.append("Connection: close\r\n")
+        elif version == (1, 0):
+            lines.append("Connection: keep-alive\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode("latin-1")
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_CONTROL = re.compile("[\r\n\x00]")
+
+
+def chunk_head(size: int) -> bytes:
+    """What goes before a chunk of `size` bytes; CRLF goes behind it."""
+    return b"%x\r\n" % size
