@@ -47,6 +47,8 @@ PRESIGN_EXPIRES_S_MAX = 7 * 24 * 3600
 INLINE_BYTES_MAX = 512
 RECORD_BODY_BYTES_MAX = 128 * KIB
 CHUNK_BYTES_MAX = 8 * MIB
+UPLOAD_CHUNK_BYTES = 4 * MIB
+READ_PIECE_BYTES = 1 * MIB
 CHECKSUM_BLOCK_BYTES = 128 * KIB
 SEGMENT_BYTES_MAX = 512 * MIB
 COMMIT_REQUESTS_MAX = 512
@@ -64,5 +66,9 @@ invariant(
 invariant(
     CHUNK_BYTES_MAX < RPC_FRAME_BYTES_MAX < SEGMENT_BYTES_MAX,
     "a chunk fits a frame, a frame fits a segment",
+)
+invariant(
+    RECORD_BODY_BYTES_MAX < UPLOAD_CHUNK_BYTES <= CHUNK_BYTES_MAX,
+    "a body under way holds two chunks of memory, not two of the largest",
 )
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

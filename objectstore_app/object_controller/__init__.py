@@ -1,1 +1,1 @@
-"""Object I/O: write path, read path, multipart, copy."""
+"""Object I/O: what goes into the store and comes out of it, whatever language asked for it."""
