@@ -22,8 +22,10 @@ class BodyReader(Protocol):
     """Content-Length, or None when the body is chunked."""
 
     async def read(self) -> bytes:
-        """Return the next piece, `b""` at the end. Raises BodyError (truncated, stalled, too large,
-        bad framing).
+        """Return the next piece, `b""` at the end.
+
+        Raises: protocol.http1.HttpError, an S3 error to answer with: IncompleteBody (the connection
+        ended), RequestTimeout (nothing came for too long), BadRequest (broken framing).
         """
 
 

@@ -1,0 +1,213 @@
+"""The settings of `objectstore serve`: checked once, frozen, passed down.
+
+Where a value comes from, first hit wins: flag, environment variable `OBJECTSTORE_<NAME>`, the TOML
+file of `--config`, the default here. An unknown key in the file is an error, so that a misspelt
+setting is never silently ignored. Keys of the file are the flags without the leading dashes and
+with underscores: `data = "/srv/objects"`, `domain = ["s3.example.com"]`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import SettingsError
+
+LISTEN_DEFAULT = "127.0.0.1:7200"
+REGION_DEFAULT = "us-east-1"
+WORKERS_MAX = 64
+LOG_FORMATS = ("text", "json")
+
+_KINDS: dict[str, type] = {
+    "data": str,
+    "listen": str,
+    "domain": list,
+    "workers": int,
+    "region": str,
+    "tls_cert": str,
+    "tls_key": str,
+    "cluster_listen": str,
+    "cluster_ca": str,
+    "cluster_cert": str,
+    "cluster_key": str,
+    "upstream": str,
+    "master_key": str,
+    "log_format": str,
+    "drain_grace": float,
+}
+_DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
+_REGION = re.compile(r"[a-z0-9-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host (name or IP address, IPv6 without brackets) and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTls:
+    """Files of the mutual TLS between nodes: the authority's certificate, our own and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """What `objectstore serve` was asked to do.
+
+    Either `data` is set (a store of its own) or `upstream` (front ends of another node's store,
+    which then need `master_key` and `cluster_tls`).
+    """
+
+    data: Path | None
+    listen: Address
+    domains: tuple[str, ...] = ()
+    workers: int = 1
+    region: str = REGION_DEFAULT
+    tls: tuple[Path, Path] | None = None
+    cluster_listen: Address | None = None
+    cluster_tls: ClusterTls | None = None
+    upstream: Address | None = None
+    master_key: Path | None = None
+    log_format: str = "text"
+    drain_grace_s: float = 0.0
+
+
+def serve_settings(
+    *,
+    data: str | None = None,
+    listen: str = LISTEN_DEFAULT,
+    domain: tuple[str, ...] | list[str] = (),
+    workers: int | None = None,
+    region: str = REGION_DEFAULT,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    cluster_listen: str | None = None,
+    cluster_ca: str | None = None,
+    cluster_cert: str | None = None,
+    cluster_key: str | None = None,
+    upstream: str | None = None,
+    master_key: str | None = None,
+    log_format: str = "text",
+    drain_grace: float = 0.0,
+) -> ServeSettings:
+    """Check raw values, named as on the command line, and freeze them.
+
+    Raises: SettingsError naming the setting, the value and what would be right.
+    """
+    if bool(data) == bool(upstream):
+        raise SettingsError(
+            "--data", data or "not given", "give --data DIR for a store, or --upstream, not both"
+        )
+    tls = _files("tls", tls_cert=tls_cert, tls_key=tls_key)
+    cluster = _files(
+        "cluster", cluster_ca=cluster_ca, cluster_cert=cluster_cert, cluster_key=cluster_key
+    )
+    if (cluster_listen or upstream) and cluster is None:
+        raise SettingsError(
+            "--cluster-ca",
+            "not given",
+            "--cluster-listen and --upstream need --cluster-ca, --cluster-cert and --cluster-key",
+        )
+    if upstream and not master_key:
+        raise SettingsError("--master-key", "not given", "--upstream needs the store's master key")
+    if master_key and not upstream:
+        raise SettingsError(
+            "--master-key", master_key, "only with --upstream; --data has its own in DIR/keys"
+        )
+    if cluster_listen and upstream:
+        raise SettingsError("--cluster-listen", cluster_listen, "only with --data")
+    _check(log_format in LOG_FORMATS, "--log-format", log_format, " or ".join(LOG_FORMATS))
+    _check(bool(_REGION.fullmatch(region)), "--region", region, "letters, digits, hyphens")
+    _check(0 <= drain_grace <= 3600, "--drain-grace", str(drain_grace), "0 to 3600 seconds")
+    count = default_workers() if workers is None else workers
+    _check(1 <= count <= WORKERS_MAX, "--workers", str(count), f"1 to {WORKERS_MAX}")
+    return ServeSettings(
+        data=Path(data).absolute() if data else None,
+        listen=address(listen, "--listen"),
+        domains=tuple(_domain(value) for value in domain),
+        workers=count,
+        region=region,
+        tls=(tls[0], tls[1]) if tls else None,
+        cluster_listen=address(cluster_listen, "--cluster-listen") if cluster_listen else None,
+        cluster_tls=ClusterTls(*cluster) if cluster else None,
+        upstream=address(upstream, "--upstream") if upstream else None,
+        master_key=Path(master_key).absolute() if master_key else None,
+        log_format=log_format,
+        drain_grace_s=drain_grace,
+    )
+
+
+def read_file(path: Path) -> dict[str, object]:
+    """The values of a TOML settings file, by name as in `serve_settings`.
+
+    Raises: SettingsError for an unreadable file, an unknown key or a value of the wrong kind.
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError("--config", str(path), str(error)) from error
+    for key, value in values.items():
+        kind = _KINDS.get(key)
+        if kind is None:
+            raise SettingsError(
+                f"{path}", f"unknown setting {key!r}", f"known are: {', '.join(_KINDS)}"
+            )
+        accepted = (int, float) if kind is float else (kind,)
+        if isinstance(value, bool) or not isinstance(value, accepted):
+            raise SettingsError(f"{path}", f"{key} = {value!r}", f"must be a {kind.__name__}")
+    return values
+
+
+def address(text: str, setting: str) -> Address:
+    """Parse `HOST:PORT`, `[IPV6]:PORT`. Raises: SettingsError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(setting, text, "ADDRESS:PORT, for example 0.0.0.0:7200 or [::]:7200")
+    return Address(host, int(port))
+
+
+def default_workers() -> int:
+    """One front end for each processor but one, which the writer and the kernel need."""
+    return max(1, min(len(os.sched_getaffinity(0)) - 1, 8))
+
+
+def _domain(value: str) -> str:
+    lowered = value.lower().rstrip(".")
+    _check(
+        bool(_DOMAIN.fullmatch(lowered)), "--domain", value, "a DNS name, such as s3.example.com"
+    )
+    return lowered
+
+
+def _files(group: str, **given: str | None) -> tuple[Path, ...] | None:
+    """All files of a group, or None when none of them is given."""
+    if not any(given.values()):
+        return None
+    paths = []
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if not value:
+            others = ", ".join("--" + other.replace("_", "-") for other in given if other != name)
+            raise SettingsError(flag, "not given", f"{group}: needed together with {others}")
+        path = Path(value).absolute()
+        _check(os.access(path, os.R_OK), flag, value, "a file that can be read")
+        paths.append(path)
+    return tuple(paths)
+
+
+def _check(holds: bool, setting: str, value: str, right: str) -> None:
+    if not holds:
+        raise SettingsError(setting, value, right)

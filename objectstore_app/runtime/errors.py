@@ -1,0 +1,25 @@
+"""What may go wrong with running the processes.
+
+ObjectStoreError
+└─ RuntimeFailure
+   ├─ StartError        the store cannot start as it is told to: address, folder, certificate, option
+   └─ ChildFailedError  a child process cannot live
+
+A request whose body does not arrive as announced is the client's fault: `protocol.http1.HttpError`.
+"""
+
+from __future__ import annotations
+
+from ..core.errors import ObjectStoreError
+
+
+class RuntimeFailure(ObjectStoreError):  # noqa: N818 - RuntimeError is Python's own
+    """Running the store's processes failed."""
+
+
+class StartError(RuntimeFailure):
+    """What the operator asked for cannot be done; `hint` says what would help."""
+
+
+class ChildFailedError(RuntimeFailure):
+    """A child process ended again and again, or could not start at all."""
