@@ -121,6 +121,7 @@ _ROWS: tuple[ErrorSpec, ...] = (
         "Access Denied",
         ("Expires", "ServerTime", "X-Amz-Expires", "HeadersNotSigned"),
     ),
+    ErrorSpec("AccessForbidden", 403, "Access Forbidden", ("Method", "ResourceType")),
     ErrorSpec("AccountProblem", 403, "There is a problem with your account."),
     ErrorSpec("AllAccessDisabled", 403, "All access to this object has been disabled."),
     ErrorSpec(
