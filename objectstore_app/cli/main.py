@@ -32,6 +32,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "status": LazyCommand("status", "status", "Show whether a store is up and well.", "serve"),
     "user": LazyCommand("user", "user", "Add, list and remove people.", "serve"),
     "fsck": LazyCommand("fsck", "fsck", "Verify or rebuild a data folder.", "serve"),
+    "bundle": LazyCommand(
+        "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"
+    ),
     "stack": LazyCommand("stack", "stack", "Deploy an object store on VMs.", "deploy"),
 }
 
