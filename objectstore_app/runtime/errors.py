@@ -2,7 +2,7 @@
 
 ObjectStoreError
 └─ RuntimeFailure
-   ├─ StartError        the store cannot start as it is told to: address, folder, certificate, option
+   ├─ StartError        the store cannot start as told: address, folder, certificate, option
    └─ ChildFailedError  a child process cannot live
 
 A request whose body does not arrive as announced is the client's fault: `protocol.http1.HttpError`.

@@ -1,0 +1,91 @@
+"""Health and metrics: the few paths that the runtime answers itself.
+
+`/_health/live` says that the process serves; `/_health/ready` that it should get requests: every
+check passes and it is not draining. `/_metrics` is Prometheus text. A bucket's name cannot begin
+with an underscore, so path-style requests never collide; a host name that holds a bucket goes to
+the application whatever its path.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from ..core.errors import ObjectStoreError
+from .http import Application, Request, Response
+from .metrics import Counters, MetricsBoard, render
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when all is well; raises an ObjectStoreError that says what is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRoutes:
+    """Answers health and metrics in front of an application.
+
+    `draining` tells whether the process is on its way out; `publish` stores this process's counters
+    before they are added up.
+    """
+
+    version: str
+    role: str
+    checks: Mapping[str, Check]
+    board: MetricsBoard
+    counters: Counters
+    slot: int
+    draining: Callable[[], bool]
+    domains: tuple[str, ...] = ()
+
+    def wrap(self, application: Application) -> Application:
+        """The application with the system's routes before it."""
+
+        async def handle(request: Request) -> Response:
+            if request.target.startswith(b"/_") and not self._names_bucket(request):
+                response = await self._answer(request)
+                if response is not None:
+                    return response
+            return await application(request)
+
+        return handle
+
+    def _names_bucket(self, request: Request) -> bool:
+        host = (request.header(b"host") or b"").decode("latin-1").lower()
+        return any(f".{domain}" in host for domain in self.domains)
+
+    async def _answer(self, request: Request) -> Response | None:
+        path = request.target.partition(b"?")[0]
+        if path not in (b"/_health/live", b"/_health/ready", b"/_metrics"):
+            return None
+        request.note["operation"] = "System"
+        if request.method not in ("GET", "HEAD"):
+            return Response(405, [("Allow", "GET, HEAD")])
+        if path == b"/_metrics":
+            self.board.store(self.slot, self.counters)
+            text = render(self.board, self.version)
+            return Response(200, [("Content-Type", "text/plain; version=0.0.4")], text)
+        if path == b"/_health/live":
+            return self._json(200, "live", {})
+        reasons = await self._reasons()
+        ready = not any(reasons.values())
+        return self._json(200 if ready else 503, "ready" if ready else "not ready", reasons)
+
+    async def _reasons(self) -> dict[str, str]:
+        """For each check, what is wrong; empty text when nothing is."""
+        reasons = {"draining": "the process is ending" if self.draining() else ""}
+        for name, check in self.checks.items():
+            try:
+                await check()
+                reasons[name] = ""
+            except ObjectStoreError as error:
+                reasons[name] = str(error)
+        return reasons
+
+    def _json(self, status: int, word: str, reasons: Mapping[str, str]) -> Response:
+        checks = {
+            name: {"ok": not reason, "reason": reason} if reason else {"ok": True}
+            for name, reason in reasons.items()
+        }
+        answer = {"status": word, "version": self.version, "role": self.role, "checks": checks}
+        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        return Response(status, headers, (json.dumps(answer) + "\n").encode())

@@ -1,0 +1,295 @@
+"""The HTTP server of one front-end process: HTTP and HTTPS on one listening socket.
+
+Theory of operation. Accepted sockets wait in `_silent` until their first byte can be peeked at:
+0x16 begins a TLS handshake, anything else is plain HTTP. A sweep twice a second closes what waited
+too long, in whatever state; there is no timer per connection or request. Beyond `connections_max` a
+connection is still accepted, told SlowDown and closed; beyond a reserve above it, it is just
+closed.
+
+Draining has three steps: not ready any more (answers say `Connection: close`, new connections are
+still served), then no new connections, then the requests under way are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+
+from ..core import limits as bounds
+from ..core.errors import invariant
+from ..protocol.errors import S3Error
+from ..protocol.http1 import HttpError, ResponseHeads
+from .connection import Connection
+from .errors import StartError
+from .http import Application, Request, Response
+from .logging import AccessLog, event
+from .metrics import Counters
+
+SWEEP_INTERVAL_S = 0.5
+ACCEPT_BATCH = 64
+REFUSE_RESERVE = 256
+_TLS_HANDSHAKE = 0x16
+_MASK_64 = (1 << 64) - 1
+_STRIDE = 0x9E3779B97F4A7C15  # odd, so that 2^64 request ids differ
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bounds of the server; the defaults are those of `core.limits`, tests use smaller ones."""
+
+    header_timeout_s: float = bounds.HEADER_TIMEOUT_S
+    keep_alive_timeout_s: float = bounds.KEEP_ALIVE_TIMEOUT_S
+    body_stall_timeout_s: float = bounds.BODY_STALL_TIMEOUT_S
+    linger_timeout_s: float = bounds.LINGER_TIMEOUT_S
+    connections_max: int = bounds.CONNECTIONS_MAX
+    body_buffer_high: int = bounds.BODY_BUFFER_BYTES_MAX
+    body_buffer_low: int = bounds.BODY_BUFFER_BYTES_MAX // 4
+    sweep_interval_s: float = SWEEP_INTERVAL_S
+
+
+class HttpServer:
+    """Serves one application on listening sockets."""
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        counters: Counters,
+        access_log: AccessLog | None = None,
+        tls: ssl.SSLContext | None = None,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.application = application
+        self.counters = counters
+        self.limits = limits or ServerLimits()
+        self.heads = ResponseHeads()
+        self.draining = False
+        self._access_log = access_log
+        self._tls = tls
+        self._listeners: list[socket.socket] = []
+        self._resting: list[socket.socket] = []
+        self._connections: set[Connection] = set()
+        self._silent: dict[socket.socket, float] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._gone: asyncio.Future[None] | None = None
+        self._next_id = int.from_bytes(os.urandom(8), "big")
+        self._host_id = base64.b64encode(os.urandom(24)).decode()
+        self._sweeper = self.loop.call_later(self.limits.sweep_interval_s, self._sweep)
+
+    # --- accepting ---
+
+    def listen(self, listener: socket.socket) -> None:
+        """Accept connections from a bound, listening socket; the server closes it when done."""
+        listener.setblocking(False)
+        # Inherited by accepted sockets: no system call for each of them.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._listeners.append(listener)
+        self.loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                client, _address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Mostly out of descriptors: trying on would spin, so wait for the next sweep.
+                event("accept_failed", reason=str(error))
+                self.loop.remove_reader(listener)
+                self._resting.append(listener)
+                return
+            client.setblocking(False)
+            self.counters.connections_accepted += 1
+            waiting = len(self._connections) + len(self._silent) + len(self._handshakes)
+            if waiting >= self.limits.connections_max + REFUSE_RESERVE:
+                self.counters.connections_refused += 1
+                client.close()
+                continue
+            self._silent[client] = self.loop.time() + self.limits.header_timeout_s
+            self.loop.add_reader(client, self._first_byte, client)
+
+    def _first_byte(self, client: socket.socket) -> None:
+        try:
+            first = client.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            first = b""
+        self.loop.remove_reader(client)
+        del self._silent[client]
+        secure = first[:1] == bytes([_TLS_HANDSHAKE])
+        if not first or (secure and self._tls is None):
+            client.close()
+            return
+        refused = len(self._connections) >= self.limits.connections_max
+        if refused:
+            self.counters.connections_refused += 1
+        task = self.loop.create_task(self._connect(client, secure=secure, refused=refused))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def _connect(self, client: socket.socket, *, secure: bool, refused: bool) -> None:
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: Connection(self, secure=secure, refused=refused),
+                client,
+                ssl=self._tls if secure else None,
+                ssl_handshake_timeout=self.limits.header_timeout_s if secure else None,
+            )
+        except (OSError, TimeoutError):  # the client left, or does not speak TLS as we do
+            client.close()
+
+    # --- what connections call ---
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self.counters.connections = len(self._connections)
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.counters.connections = len(self._connections)
+        if not self._connections and self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def next_request_id(self) -> str:
+        """Sixteen hexadecimal digits, unique in this process and most likely everywhere."""
+        self._next_id = (self._next_id + _STRIDE) & _MASK_64
+        return f"{self._next_id:016X}"
+
+    def identity_headers(self, request_id: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        return ("x-amz-request-id", request_id), ("x-amz-id-2", self._host_id)
+
+    def error_response(self, request: Request, error: S3Error) -> Response:
+        """The answer to a fault that the application did not answer itself."""
+        request.note.setdefault("code", error.code)
+        path = request.target.partition(b"?")[0]
+        body = error.to_xml(path, request.request_id, self._host_id)
+        headers = [("Content-Type", "application/xml"), *error.headers]
+        return Response(error.status, headers, body, close=isinstance(error, HttpError))
+
+    def finished(
+        self, request: Request, status: int, *, bytes_in: int, bytes_out: int, seconds: float
+    ) -> None:
+        """Count and log one request."""
+        self.counters.count(request.note.get("operation", "Other"), status, seconds)
+        if self._access_log is not None:
+            self._access_log.request(
+                request_id=request.request_id,
+                peer=request.peer,
+                method=request.method,
+                target=request.target,
+                status=status,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                seconds=seconds,
+                note=request.note,
+            )
+
+    # --- ending ---
+
+    async def drain(self, grace_s: float, timeout_s: float) -> bool:
+        """End in good order; True when every request under way was answered in time.
+
+        For `grace_s` the server is merely not ready any more, so that load balancers notice.
+        """
+        self.draining = True
+        if grace_s:
+            await asyncio.sleep(grace_s)
+        self._resting.clear()
+        for listener in self._listeners:
+            self._accept(listener)  # who is in the backlog came before the end
+            self.loop.remove_reader(listener)
+            listener.close()
+        self._listeners.clear()
+        finished = await self._wait_until_gone(timeout_s)
+        self.abort()
+        return finished
+
+    def abort(self) -> None:
+        """Cut every connection and stop sweeping."""
+        self._sweeper.cancel()
+        for client in list(self._silent):
+            self._drop_silent(client)
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def _wait_until_gone(self, timeout_s: float) -> bool:
+        for connection in list(self._connections):
+            connection.close_idle()
+        for client in list(self._silent):
+            self._drop_silent(client)
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=timeout_s)
+        if not self._connections:
+            return True
+        self._gone = self.loop.create_future()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._gone, timeout_s)
+        return not self._connections
+
+    # --- sweeping ---
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        self._sweeper = self.loop.call_later(self.limits.sweep_interval_s, self._sweep)
+        for connection in [each for each in self._connections if each.deadline < now]:
+            connection.expire(now)
+        for client in [each for each, deadline in self._silent.items() if deadline < now]:
+            self._drop_silent(client)
+        resting, self._resting = self._resting, []
+        for listener in resting:
+            self.loop.add_reader(listener, self._accept, listener)
+
+    def _drop_silent(self, client: socket.socket) -> None:
+        del self._silent[client]
+        self.loop.remove_reader(client)
+        client.close()
+
+
+def bind_listeners(host: str, port: int, count: int) -> list[socket.socket]:
+    """Bind `count` sockets to the same address and listen; the kernel spreads connections.
+
+    Port 0 picks a free port, the same for all. Raises: StartError when the address is in use, not
+    this machine's, or not allowed.
+    """
+    invariant(count > 0, "at least one listener")
+    subject = f"{host}:{port}"
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # SO_REUSEPORT would let us share the port of another store of the same user unnoticed.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+        listeners = []
+        for _ in range(count):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            listener.listen(bounds.LISTEN_BACKLOG)
+            address = listener.getsockname()
+    except OSError as error:
+        raise StartError("listen", subject, _why_not(error)) from error
+    return listeners
+
+
+def _why_not(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"no such address: {error.strerror}"
+    hints = {
+        errno.EADDRINUSE: "the port is in use; stop what uses it (`ss -ltnp`) or give another with --listen",
+        errno.EADDRNOTAVAIL: "this machine does not have that address",
+        errno.EACCES: "not permitted; ports below 1024 need privileges",
+    }
+    return hints.get(error.errno or 0, str(error))
