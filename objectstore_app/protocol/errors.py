@@ -402,7 +402,7 @@ class S3Error(ObjectStoreError):
     """An answer to a client: a code of the table, a message, and the fields its row allows.
 
     `headers` go into the response (`Content-Range`, `x-amz-delete-marker`, `Allow`, …).
-    Fields whose names are no Python identifiers are given as `**{"Token-0": …}`.
+    A field's hyphens are given as underscores: `Token_0=…` is `<Token-0>`.
     """
 
     def __init__(
@@ -417,12 +417,13 @@ class S3Error(ObjectStoreError):
         if spec is None:
             invariant(False, f"no such S3 error code: {code}")
             raise AssertionError  # for the type checker: the line above always raises
-        for name in fields:
+        named = {name.replace("_", "-"): value for name, value in fields.items()}
+        for name in named:
             invariant(name in spec.fields, f"S3 error {code} has no field {name}")
         self.code = code
         self.status = spec.status
         self.message = spec.message if message is None else message
-        self.fields = fields
+        self.fields = named
         self.headers = list(headers)
         self.retryable = spec.status >= 500 or code in ("OperationAborted", "RequestTimeout")
         super().__init__(code, "", self.message)

@@ -279,12 +279,33 @@ _OBJECT: _Level = {
 }
 
 IMPLEMENTED = frozenset(
-    """
-    ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation
-    GetBucketVersioning PutBucketVersioning GetBucketAcl PutBucketAcl
-    ListObjects ListObjectsV2 ListObjectVersions ListMultipartUploads DeleteObjects
-    GetObject HeadObject PutObject DeleteObject CopyObject GetObjectAcl PutObjectAcl
-    CreateMultipartUpload UploadPart UploadPartCopy ListParts CompleteMultipartUpload
-    AbortMultipartUpload
-    """.split()
+    [
+        "ListBuckets",
+        "CreateBucket",
+        "HeadBucket",
+        "DeleteBucket",
+        "GetBucketLocation",
+        "GetBucketVersioning",
+        "PutBucketVersioning",
+        "GetBucketAcl",
+        "PutBucketAcl",
+        "ListObjects",
+        "ListObjectsV2",
+        "ListObjectVersions",
+        "ListMultipartUploads",
+        "DeleteObjects",
+        "GetObject",
+        "HeadObject",
+        "PutObject",
+        "DeleteObject",
+        "CopyObject",
+        "GetObjectAcl",
+        "PutObjectAcl",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "UploadPartCopy",
+        "ListParts",
+        "CompleteMultipartUpload",
+        "AbortMultipartUpload",
+    ]
 )

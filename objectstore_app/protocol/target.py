@@ -1,7 +1,7 @@
 """The request target taken apart: path, query, percent-encoding. Shared by routing and signatures.
 
 Strict: a percent sign must be followed by two hexadecimal digits, there is no fragment, and nothing
-is normalised: `.`, `..` and `//` are bytes of a key like any other. `+` in a query means a space, as
+is normalised: `.`, `..` and `//` are bytes of a key like any other. `+` in a query is a space, as
 HTML forms have it and S3 reads it; in a path it is a plus. Source: RFC 3986; RFC 9112, 3.2.
 """
 
