@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from objectstore_infra.apt_sources import Source, mirror_of, read_sources
 from objectstore_infra.errors import HostError, InfraError, SubstrateUnreachable
 from objectstore_infra.substrates.incus_client import DEFAULT_SOCKET, IncusClient
 
@@ -92,42 +93,22 @@ def check_platform() -> str:
     return release
 
 
-def backports_stanza(sources: str, suite: str) -> str:
-    """Return a deb822 stanza for SUITE-backports on the mirror that `sources` names for SUITE.
+def backports_stanza(sources: list[Source], suite: str) -> str:
+    """Return a deb822 stanza for SUITE-backports on the mirror that carries SUITE.
 
-    `sources` is the text of the machine's apt sources in either format. Raises HostError when
-    none of them carries the suite.
+    Raises HostError when no source does.
     """
-    for stanza in re.split(r"\n\s*\n", sources):
-        fields = dict(re.findall(r"^([A-Za-z-]+):\s*(.*?)\s*$", stanza, flags=re.MULTILINE))
-        if suite in fields.get("Suites", "").split():
-            signed = fields.get("Signed-By", "")
-            return _stanza(fields["URIs"].split()[0], suite, signed)
-    pattern = rf"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+{suite}\s"
-    found = re.search(pattern, sources, flags=re.MULTILINE)
-    if not found:
+    source = mirror_of(sources, suite)
+    if source is None:
         raise HostError(
             f"no apt source of this machine carries the suite {suite}, so the mirror to take "
             f"{suite}-backports from is unknown",
             hint=f"add a source for {suite} and {suite}-backports below /etc/apt, then run again",
         )
-    signed = re.search(r"signed-by=(\S+)", found[1] or "")
-    return _stanza(found[2], suite, signed[1] if signed else "")
-
-
-def _stanza(uri: str, suite: str, signed_by: str) -> str:
-    lines = ["Types: deb", f"URIs: {uri}", f"Suites: {suite}-backports", "Components: main"]
-    if signed_by:
-        lines.append(f"Signed-By: {signed_by}")
+    lines = ["Types: deb", f"URIs: {source.uri}", f"Suites: {suite}-backports", "Components: main"]
+    if source.signed_by:
+        lines.append(f"Signed-By: {source.signed_by}")
     return "\n".join(lines) + "\n"
-
-
-def apt_sources() -> str:
-    """Return the text of all active apt sources."""
-    folder = Path("/etc/apt/sources.list.d")
-    files = [Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))]
-    files += sorted(folder.glob("*.sources"))
-    return "\n\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
 
 def missing_packages() -> list[str]:
@@ -163,8 +144,9 @@ def install(release: str, packages: list[str]) -> None:
     suite = SUITES[release]
     options = []
     if release == "12":
-        if f"{suite}-backports" not in apt_sources():
-            BACKPORTS_FILE.write_text(backports_stanza(apt_sources(), suite), encoding="utf-8")
+        sources = read_sources()
+        if mirror_of(sources, f"{suite}-backports") is None:
+            BACKPORTS_FILE.write_text(backports_stanza(sources, suite), encoding="utf-8")
         options = ["--target-release", f"{suite}-backports"]
     _run(["apt-get", "update", "-q"], "the package lists could not be fetched")
     wanted = [name for name in packages if name == "incus-base"]

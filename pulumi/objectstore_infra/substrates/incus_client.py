@@ -11,9 +11,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from objectstore_infra.errors import (
@@ -84,9 +84,15 @@ class IncusClient:
         """Delete; raises NotFound."""
         return self._request("DELETE", path)
 
-    def upload(self, path: str, body: bytes | IO[bytes], headers: Mapping[str, str]) -> Answer:
-        """POST raw bytes (an image, a file of an instance)."""
-        return self._request("POST", path, raw=body, headers=headers)
+    def upload(
+        self,
+        path: str,
+        body: bytes | Iterator[bytes],
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """POST raw bytes (an image, a file of an instance); an iterator needs Content-Length."""
+        return self._request("POST", path, raw=body, query=query, headers=headers)
 
     def _request(
         self,
@@ -94,7 +100,7 @@ class IncusClient:
         path: str,
         *,
         body: Json = None,
-        raw: bytes | IO[bytes] | None = None,
+        raw: bytes | Iterator[bytes] | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -115,7 +121,7 @@ class IncusClient:
         self,
         method: str,
         target: str,
-        payload: bytes | IO[bytes] | None,
+        payload: bytes | Iterator[bytes] | None,
         headers: Mapping[str, str],
     ) -> tuple[int, str, dict[str, Json]]:
         connection = _UnixConnection(self.socket_path, REQUEST_TIMEOUT_S)

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Runs at the end of the image build; $1 is the root of the new file system, $2 the folder of these files.
+set -eu
+root=$1
+files=$2
+install -m 644 "$files/objectstore-boot.service" "$files/ssh-hostkeys.service" "$root/etc/systemd/system/"
+install -m 644 "$files/sshd.conf" "$root/etc/ssh/sshd_config.d/10-objectstore.conf"
+chroot "$root" systemctl -q enable objectstore-boot.service ssh-hostkeys.service ssh.service
+# The address comes from the boot unit: networkd would wait for a udev that containers lack.
+chroot "$root" systemctl -q mask systemd-networkd.service systemd-networkd.socket \
+    systemd-network-generator.service systemd-networkd-wait-online.service \
+    systemd-modules-load.service proc-sys-fs-binfmt_misc.automount
+# Timers that would only cost the store's nodes work.
+chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
+    fstrim.timer dpkg-db-backup.timer
+# Java's packages, among others, fail to configure where the folder of man pages is missing.
+mkdir -p "$root/etc/objectstore" "$root/usr/share/man/man1"
+rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf"
+: > "$root/etc/machine-id"
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
