@@ -300,6 +300,7 @@ IMPLEMENTED = frozenset(
         "DeleteObject",
         "CopyObject",
         "GetObjectAcl",
+        "GetObjectAttributes",
         "PutObjectAcl",
         "CreateMultipartUpload",
         "UploadPart",
