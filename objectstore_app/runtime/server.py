@@ -288,7 +288,7 @@ def _why_not(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"no such address: {error.strerror}"
     hints = {
-        errno.EADDRINUSE: "the port is in use; stop what uses it (`ss -ltnp`) or give another with --listen",
+        errno.EADDRINUSE: "the port is in use; see `ss -ltnp`, or give another with --listen",
         errno.EADDRNOTAVAIL: "this machine does not have that address",
         errno.EACCES: "not permitted; ports below 1024 need privileges",
     }
