@@ -1,0 +1,449 @@
+"""XML that we answer: one writer per document, by string building.
+
+Writers take plain values; keys are bytes. With `url=True` (encoding-type=url) keys, prefixes,
+delimiters and markers are percent-encoded, but never tokens, as S3 has it. Listings are a hot path:
+a thousand entries are a thousand f-strings and nothing else. Source: AWS, the API pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from .acl import Grant
+from .dates import iso_extended
+from .xml_text import XML_HEAD, escape, url_encode
+
+XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+class Owner(NamedTuple):
+    id: str
+    name: str = ""
+
+
+class ListedBucket(NamedTuple):
+    name: str
+    created_ms: int
+    region: str = ""
+
+
+class ListedObject(NamedTuple):
+    """`etag` without quotes; `checksum` is the algorithm's name, `checksum_type` its scope."""
+
+    key: bytes
+    modified_ms: int
+    etag: str
+    size: int
+    owner: Owner | None = None
+    checksum: str = ""
+    checksum_type: str = ""
+
+
+class ListedVersion(NamedTuple):
+    key: bytes
+    version_id: str
+    latest: bool
+    modified_ms: int
+    owner: Owner
+    delete_marker: bool = False
+    etag: str = ""
+    size: int = 0
+    checksum: str = ""
+    checksum_type: str = ""
+
+
+class ListedUpload(NamedTuple):
+    key: bytes
+    upload_id: str
+    initiated_ms: int
+    owner: Owner
+    checksum: str = ""
+    checksum_type: str = ""
+
+
+class ListedPart(NamedTuple):
+    number: int
+    modified_ms: int
+    etag: str
+    size: int
+    checksums: dict[str, str]
+
+
+class DeletedObject(NamedTuple):
+    """`marker_version_id` is set where the delete made a delete marker or removed one."""
+
+    key: bytes
+    version_id: str = ""
+    delete_marker: bool = False
+    marker_version_id: str = ""
+
+
+class DeleteFailure(NamedTuple):
+    key: bytes
+    code: str
+    message: str
+    version_id: str = ""
+
+
+def list_buckets(
+    owner: Owner,
+    buckets: Iterable[ListedBucket],
+    *,
+    prefix: str | None = None,
+    continuation_token: str | None = None,
+) -> bytes:
+    """ListAllMyBucketsResult; `continuation_token` only where more buckets follow."""
+    rows = "".join(
+        f"<Bucket><Name>{escape(b.name)}</Name>"
+        f"<CreationDate>{iso_extended(b.created_ms)}</CreationDate>"
+        f"{_optional('BucketRegion', b.region)}</Bucket>"
+        for b in buckets
+    )
+    return _document(
+        "ListAllMyBucketsResult",
+        f"{_owner('Owner', owner)}<Buckets>{rows}</Buckets>"
+        f"{_given('ContinuationToken', continuation_token)}{_given('Prefix', prefix)}",
+    )
+
+
+def list_objects(
+    bucket: str,
+    objects: Sequence[ListedObject],
+    prefixes: Sequence[bytes],
+    *,
+    prefix: bytes,
+    marker: bytes,
+    delimiter: bytes,
+    max_keys: int,
+    truncated: bool,
+    next_marker: bytes | None = None,
+    url: bool = False,
+) -> bytes:
+    """ListBucketResult, version 1."""
+    text = _key_text(url)
+    return _document(
+        "ListBucketResult",
+        f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix><Marker>{text(marker)}</Marker>"
+        f"{_key('NextMarker', next_marker, text)}<MaxKeys>{max_keys}</MaxKeys>"
+        f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
+        f"{_contents(objects, text)}{_prefixes(prefixes, text)}",
+    )
+
+
+def list_objects_v2(
+    bucket: str,
+    objects: Sequence[ListedObject],
+    prefixes: Sequence[bytes],
+    *,
+    prefix: bytes,
+    delimiter: bytes,
+    max_keys: int,
+    truncated: bool,
+    start_after: bytes = b"",
+    continuation_token: str | None = None,
+    next_continuation_token: str | None = None,
+    url: bool = False,
+) -> bytes:
+    """ListBucketResult, version 2. Tokens are opaque text and stay as they are."""
+    text = _key_text(url)
+    return _document(
+        "ListBucketResult",
+        f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>"
+        f"{_key('StartAfter', start_after or None, text)}"
+        f"{_given('ContinuationToken', continuation_token)}"
+        f"{_given('NextContinuationToken', next_continuation_token)}"
+        f"<KeyCount>{len(objects) + len(prefixes)}</KeyCount><MaxKeys>{max_keys}</MaxKeys>"
+        f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
+        f"{_contents(objects, text)}{_prefixes(prefixes, text)}",
+    )
+
+
+def list_versions(
+    bucket: str,
+    versions: Sequence[ListedVersion],
+    prefixes: Sequence[bytes],
+    *,
+    prefix: bytes,
+    key_marker: bytes,
+    version_id_marker: str,
+    delimiter: bytes,
+    max_keys: int,
+    truncated: bool,
+    next_key_marker: bytes | None = None,
+    next_version_id_marker: str | None = None,
+    url: bool = False,
+) -> bytes:
+    """ListVersionsResult; versions and delete markers in the order given."""
+    text = _key_text(url)
+    return _document(
+        "ListVersionsResult",
+        f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>"
+        f"<KeyMarker>{text(key_marker)}</KeyMarker>"
+        f"<VersionIdMarker>{escape(version_id_marker)}</VersionIdMarker>"
+        f"{_key('NextKeyMarker', next_key_marker, text)}"
+        f"{_given('NextVersionIdMarker', next_version_id_marker)}<MaxKeys>{max_keys}</MaxKeys>"
+        f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
+        f"{''.join([_version(v, text) for v in versions])}{_prefixes(prefixes, text)}",
+    )
+
+
+def list_multipart_uploads(
+    bucket: str,
+    uploads: Sequence[ListedUpload],
+    prefixes: Sequence[bytes],
+    *,
+    prefix: bytes,
+    key_marker: bytes,
+    upload_id_marker: str,
+    delimiter: bytes,
+    max_uploads: int,
+    truncated: bool,
+    next_key_marker: bytes | None = None,
+    next_upload_id_marker: str | None = None,
+    url: bool = False,
+) -> bytes:
+    """ListMultipartUploadsResult."""
+    text = _key_text(url)
+    rows = "".join(
+        f"<Upload><Key>{text(u.key)}</Key><UploadId>{escape(u.upload_id)}</UploadId>"
+        f"{_owner('Initiator', u.owner)}{_owner('Owner', u.owner)}"
+        f"<StorageClass>STANDARD</StorageClass>"
+        f"<Initiated>{iso_extended(u.initiated_ms)}</Initiated>"
+        f"{_checksum_kind(u.checksum, u.checksum_type)}</Upload>"
+        for u in uploads
+    )
+    return _document(
+        "ListMultipartUploadsResult",
+        f"<Bucket>{bucket}</Bucket><KeyMarker>{text(key_marker)}</KeyMarker>"
+        f"<UploadIdMarker>{escape(upload_id_marker)}</UploadIdMarker>"
+        f"{_key('NextKeyMarker', next_key_marker, text)}"
+        f"{_given('NextUploadIdMarker', next_upload_id_marker)}"
+        f"<Prefix>{text(prefix)}</Prefix>{_key('Delimiter', delimiter or None, text)}"
+        f"<MaxUploads>{max_uploads}</MaxUploads>{_encoding(url)}"
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>{rows}{_prefixes(prefixes, text)}",
+    )
+
+
+def list_parts(
+    bucket: str,
+    key: bytes,
+    upload_id: str,
+    parts: Sequence[ListedPart],
+    *,
+    owner: Owner,
+    part_number_marker: int,
+    max_parts: int,
+    truncated: bool,
+    checksum: str = "",
+    checksum_type: str = "",
+    url: bool = False,
+) -> bytes:
+    """ListPartsResult; NextPartNumberMarker is the last part listed."""
+    text = _key_text(url)
+    rows = "".join(
+        f"<Part><PartNumber>{p.number}</PartNumber>"
+        f"<LastModified>{iso_extended(p.modified_ms)}</LastModified>"
+        f"<ETag>&quot;{p.etag}&quot;</ETag><Size>{p.size}</Size>{_checksums(p.checksums)}</Part>"
+        for p in parts
+    )
+    last = parts[-1].number if parts else 0
+    return _document(
+        "ListPartsResult",
+        f"<Bucket>{bucket}</Bucket>{_encoding(url)}<Key>{text(key)}</Key>"
+        f"<UploadId>{escape(upload_id)}</UploadId>{_owner('Initiator', owner)}"
+        f"{_owner('Owner', owner)}<StorageClass>STANDARD</StorageClass>"
+        f"<PartNumberMarker>{part_number_marker}</PartNumberMarker>"
+        f"<NextPartNumberMarker>{last}</NextPartNumberMarker><MaxParts>{max_parts}</MaxParts>"
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
+        f"{_checksum_kind(checksum, checksum_type)}{rows}",
+    )
+
+
+def initiate_multipart_upload(bucket: str, key: bytes, upload_id: str) -> bytes:
+    return _document(
+        "InitiateMultipartUploadResult",
+        f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
+        f"<UploadId>{escape(upload_id)}</UploadId>",
+    )
+
+
+def complete_multipart_upload(
+    location: str,
+    bucket: str,
+    key: bytes,
+    etag: str,
+    checksums: dict[str, str],
+    checksum_type: str = "",
+) -> bytes:
+    return _document(
+        "CompleteMultipartUploadResult",
+        f"<Location>{escape(location)}</Location><Bucket>{bucket}</Bucket>"
+        f"<Key>{escape(key)}</Key><ETag>&quot;{etag}&quot;</ETag>{_checksums(checksums)}"
+        f"{_optional('ChecksumType', checksum_type)}",
+    )
+
+
+def copy_object(
+    modified_ms: int, etag: str, checksums: dict[str, str], checksum_type: str = ""
+) -> bytes:
+    return _copy("CopyObjectResult", modified_ms, etag, checksums, checksum_type)
+
+
+def copy_part(modified_ms: int, etag: str, checksums: dict[str, str]) -> bytes:
+    return _copy("CopyPartResult", modified_ms, etag, checksums, "")
+
+
+def delete_result(
+    deleted: Iterable[DeletedObject], failed: Iterable[DeleteFailure], *, quiet: bool
+) -> bytes:
+    """DeleteResult; quiet leaves out what went well."""
+    rows = [
+        f"<Deleted><Key>{escape(d.key)}</Key>{_optional('VersionId', d.version_id)}"
+        + (
+            "<DeleteMarker>true</DeleteMarker>"
+            + _optional("DeleteMarkerVersionId", d.marker_version_id)
+            if d.delete_marker
+            else ""
+        )
+        + "</Deleted>"
+        for d in (() if quiet else deleted)
+    ]
+    rows += [
+        f"<Error><Key>{escape(f.key)}</Key>{_optional('VersionId', f.version_id)}"
+        f"<Code>{f.code}</Code><Message>{escape(f.message)}</Message></Error>"
+        for f in failed
+    ]
+    return _document("DeleteResult", "".join(rows))
+
+
+def location_constraint(region: str) -> bytes:
+    """us-east-1 is the empty constraint."""
+    return _document("LocationConstraint", "" if region == "us-east-1" else escape(region))
+
+
+def versioning_configuration(status: str) -> bytes:
+    """`status` is empty where versioning was never enabled."""
+    return _document("VersioningConfiguration", _optional("Status", status))
+
+
+def access_control_policy(
+    owner: Owner, grants: Sequence[Grant], name_of: Callable[[str], str] = lambda _id: ""
+) -> bytes:
+    """`name_of` gives the display name of a user id."""
+    xsi = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    rows = []
+    for grant in grants:
+        if grant.group:
+            grantee = f'<Grantee {xsi} xsi:type="Group"><URI>{escape(grant.group)}</URI></Grantee>'
+        else:
+            name = owner.name if grant.user == owner.id else name_of(grant.user)
+            grantee = (
+                f'<Grantee {xsi} xsi:type="CanonicalUser"><ID>{escape(grant.user)}</ID>'
+                f"{_optional('DisplayName', name)}</Grantee>"
+            )
+        rows.append(f"<Grant>{grantee}<Permission>{grant.permission.value}</Permission></Grant>")
+    return _document(
+        "AccessControlPolicy",
+        f"{_owner('Owner', owner)}<AccessControlList>{''.join(rows)}</AccessControlList>",
+    )
+
+
+# --- pieces ---
+
+
+def _document(root: str, content: str) -> bytes:
+    return f'{XML_HEAD}<{root} xmlns="{XMLNS}">{content}</{root}>'.encode()
+
+
+def _key_text(url: bool) -> Callable[[bytes], str]:
+    return url_encode if url else escape
+
+
+def _contents(objects: Sequence[ListedObject], text: Callable[[bytes], str]) -> str:
+    return "".join(
+        [
+            f"<Contents><Key>{text(key)}</Key><LastModified>{iso_extended(modified)}"
+            f"</LastModified><ETag>&quot;{etag}&quot;</ETag>"
+            f"{_checksum_kind(checksum, kind) if checksum else ''}<Size>{size}</Size>"
+            f"{_owner('Owner', owner) if owner else ''}<StorageClass>STANDARD</StorageClass>"
+            f"</Contents>"
+            for key, modified, etag, size, owner, checksum, kind in objects
+        ]
+    )
+
+
+def _version(v: ListedVersion, text: Callable[[bytes], str]) -> str:
+    common = (
+        f"<Key>{text(v.key)}</Key><VersionId>{escape(v.version_id)}</VersionId>"
+        f"<IsLatest>{_boolean(v.latest)}</IsLatest>"
+        f"<LastModified>{iso_extended(v.modified_ms)}</LastModified>"
+    )
+    if v.delete_marker:
+        return f"<DeleteMarker>{common}{_owner('Owner', v.owner)}</DeleteMarker>"
+    return (
+        f"<Version>{common}<ETag>&quot;{v.etag}&quot;</ETag>"
+        f"{_checksum_kind(v.checksum, v.checksum_type)}<Size>{v.size}</Size>"
+        f"{_owner('Owner', v.owner)}<StorageClass>STANDARD</StorageClass></Version>"
+    )
+
+
+def _prefixes(prefixes: Sequence[bytes], text: Callable[[bytes], str]) -> str:
+    return "".join(
+        [f"<CommonPrefixes><Prefix>{text(p)}</Prefix></CommonPrefixes>" for p in prefixes]
+    )
+
+
+def _copy(
+    root: str, modified_ms: int, etag: str, checksums: dict[str, str], checksum_type: str
+) -> bytes:
+    return _document(
+        root,
+        f"<LastModified>{iso_extended(modified_ms)}</LastModified>"
+        f"<ETag>&quot;{etag}&quot;</ETag>{_checksums(checksums)}"
+        f"{_optional('ChecksumType', checksum_type)}",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _owner(element: str, owner: Owner) -> str:
+    return (
+        f"<{element}><ID>{escape(owner.id)}</ID>"
+        f"<DisplayName>{escape(owner.name)}</DisplayName></{element}>"
+    )
+
+
+def _checksums(checksums: dict[str, str]) -> str:
+    return "".join(
+        [f"<Checksum{name}>{escape(value)}</Checksum{name}>" for name, value in checksums.items()]
+    )
+
+
+def _checksum_kind(algorithm: str, kind: str) -> str:
+    return f"{_optional('ChecksumAlgorithm', algorithm)}{_optional('ChecksumType', kind)}"
+
+
+def _optional(element: str, value: str) -> str:
+    """The element, or nothing where the value is empty."""
+    return f"<{element}>{escape(value)}</{element}>" if value else ""
+
+
+def _given(element: str, value: str | None) -> str:
+    """The element, even if empty, unless the value was not given."""
+    return "" if value is None else f"<{element}>{escape(value)}</{element}>"
+
+
+def _key(element: str, value: bytes | None, text: Callable[[bytes], str]) -> str:
+    return "" if value is None else f"<{element}>{text(value)}</{element}>"
+
+
+def _encoding(url: bool) -> str:
+    return "<EncodingType>url</EncodingType>" if url else ""
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
