@@ -1,0 +1,68 @@
+# Two commands: `make up` deploys an object store on VMs, `make serve` runs one on this machine.
+# The targets only name things; what they do is in scripts/, tests/run.py and the command itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+STACK ?= local
+DATA ?= build/data
+LISTEN ?= 127.0.0.1:7200
+BIN := .venv/bin
+RUN := PYTHONPATH=$(CURDIR)/pulumi $(BIN)/python -m tests.run
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The first administrator of `make serve`: known to everybody, so for this machine only.
+serve: export OBJECTSTORE_ROOT_ACCESS_KEY ?= developer
+serve: export OBJECTSTORE_ROOT_SECRET_KEY ?= only-for-this-machine
+serve: ## Run a store on this machine: http and https on LISTEN, data in DATA
+	@scripts/venv serve
+	@exec $(BIN)/objectstore serve --data $(DATA) --listen $(LISTEN)
+
+up: ## Deploy STACK on VMs of its own, or bring it up to date (root, Debian 12 or 13)
+	@scripts/deploy up $(STACK)
+
+down: ## Destroy STACK and everything it made
+	@scripts/deploy down $(STACK)
+
+host: ## Make this machine able to deploy: install and start Incus
+	@scripts/deploy host
+
+preview: ## Show what `make up` would change
+	@scripts/deploy preview $(STACK)
+
+outputs: ## Show what STACK is: endpoints, addresses, VMs (JSON)
+	@scripts/venv deploy
+	@$(BIN)/objectstore stack output --stack $(STACK) --json
+
+lint: ## Style, types, import layers, tidy
+	@scripts/venv test
+	@$(RUN) ruff format types layers tidy
+
+test: ## Everything that can be tested on this machine, a real deployment included
+	@scripts/venv test
+	@$(RUN)
+
+test-%: ## One stage of it: make test-unit, test-s3, … (`make stages` lists them)
+	@scripts/venv test
+	@$(RUN) $*
+
+stages: ## List the stages of `make test`
+	@scripts/venv test
+	@$(RUN) --list
+
+lab: ## Real S3 clients against OBJECTSTORE_TEST_ENDPOINT, or a store of their own
+	@scripts/venv test
+	@$(RUN) lab
+
+bench: ## Measure 4 KiB PUT, GET and LIST; beside MinIO where its binary is found
+	@scripts/venv test
+	@$(BIN)/python -m tests.bench
+
+requirements: ## Lock the dependencies of pyproject.toml anew
+	@scripts/venv test
+	@scripts/lock
+
+.PHONY: help serve up down host preview outputs lint test stages lab bench requirements

@@ -1,0 +1,201 @@
+"""The one deployment that the tests share: stack `test`, made and destroyed with `make`.
+
+`python -m tests.deployment host|up|up-again|down` are stages of tests/run.py. `up` first notes what
+this machine's Incus and network hold, `down` holds the world against that note: nothing may be
+left. The other functions tell the stages in between where the deployment is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from objectstore_infra.errors import HostError, InfraError
+from objectstore_infra.host import check_platform
+from objectstore_infra.substrates.incus_client import IncusClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTES = ROOT / "build" / "test"
+BIN = Path(sys.executable).parent
+STACK = "test"
+SECOND_UP_S_MAX = 60
+CAP_SYS_ADMIN = 21
+LOG_LINES = 40
+
+
+class DeploymentError(Exception):
+    """The shared deployment is not there, or not as it should be."""
+
+
+def obstacle() -> str:
+    """Why this machine cannot carry a deployment; empty when it can."""
+    try:
+        check_platform()
+    except HostError as error:
+        return str(error).splitlines()[0]
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    if not capabilities >> CAP_SYS_ADMIN & 1:
+        return "containers need the capability CAP_SYS_ADMIN, which this machine withholds"
+    return ""
+
+
+def run(*argv: str, show: bool = True) -> str:
+    """Run a command in the repository; returns what it printed unless that is shown."""
+    stdout = None if show else subprocess.PIPE
+    done = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, text=True)
+    if done.returncode:
+        raise DeploymentError(f"`{' '.join(argv)}` ended with {done.returncode}")
+    return done.stdout or ""
+
+
+def objectstore(*argv: str) -> Any:
+    """What an `objectstore` command prints as JSON."""
+    return json.loads(run(str(BIN / "objectstore"), *argv, show=False))
+
+
+def outputs() -> dict[str, Any]:
+    """The outputs of the stack `test`, secrets included."""
+    found = objectstore("stack", "output", "--stack", STACK, "--json", "--show-secrets")
+    if "endpoint_http" not in found:
+        raise DeploymentError(f"stack {STACK} is not deployed: make up STACK={STACK}")
+    return found
+
+
+def state_folder() -> Path:
+    """Where the deployment keeps what outlives a run."""
+    given = os.environ.get("OBJECTSTORE_STATE_DIR")
+    return Path(given) if given else Path.home() / ".local" / "state" / "objectstore"
+
+
+def store_name(found: dict[str, Any]) -> str:
+    """The store's name, from the name of its first VM."""
+    return str(found["vms"][0]["name"]).partition("-default-")[0]
+
+
+def environment() -> dict[str, str]:
+    """What tells the stages in between where the deployment is."""
+    found = outputs()
+    folder = state_folder() / "stores" / store_name(found)
+    return {
+        "OBJECTSTORE_TEST_ENDPOINT": found["endpoint_http"],
+        "OBJECTSTORE_TEST_ENDPOINT_HTTPS": found["endpoint_https"],
+        "OBJECTSTORE_TEST_ACCESS_KEY": found["access_key"],
+        "OBJECTSTORE_TEST_SECRET_KEY": found["secret_key"],
+        "OBJECTSTORE_INVENTORY": str(folder / "inventory.json"),
+        "OBJECTSTORE_STACK": STACK,
+    }
+
+
+def world() -> dict[str, list[str]]:
+    """What a deployment adds to this machine, by kind."""
+    links = json.loads(run("ip", "-json", "link", "show", "type", "bridge", show=False))
+    found = {"bridge": sorted(link["ifname"] for link in links)}
+    client = IncusClient()
+    if Path(client.socket_path).exists():
+        try:
+            for kind in ("instances", "networks"):
+                paths = client.get(f"/{kind}").metadata
+                found[kind] = sorted(path.rsplit("/", 1)[1] for path in paths)
+        except InfraError:
+            pass  # the daemon is stopped: it holds nothing
+    stores = state_folder() / "stores"
+    found["store folder"] = sorted(p.name for p in stores.iterdir()) if stores.is_dir() else []
+    return found
+
+
+def note() -> Path:
+    return NOTES / "world-before.json"
+
+
+def set_up_host() -> None:
+    run(sys.executable, "-m", "objectstore_infra.host")
+
+
+def up() -> None:
+    """Deploy; fails unless the endpoint answers at the end."""
+    note().write_text(json.dumps(world()), encoding="utf-8")
+    run("make", "up", f"STACK={STACK}")
+    outputs()
+
+
+def up_again() -> None:
+    """A second `make up` changes nothing and is quick."""
+    before = resources()
+    began = time.monotonic()
+    run("make", "up", f"STACK={STACK}")
+    took_s = time.monotonic() - began
+    after = resources()
+    urns = sorted(before.keys() | after.keys())
+    changed = [urn for urn in urns if before.get(urn) != after.get(urn)]
+    if changed:
+        raise DeploymentError("the second `make up` changed: " + ", ".join(changed))
+    if took_s > SECOND_UP_S_MAX:
+        raise DeploymentError(f"the second `make up` took {took_s:.0f} s, not {SECOND_UP_S_MAX}")
+    print(f"the second `make up` changed nothing in {took_s:.1f} s", flush=True)
+
+
+def resources() -> dict[str, Any]:
+    """The stack's resources by URN, as the engine recorded them."""
+    exported = objectstore("stack", "export", "--stack", STACK)
+    return {row["urn"]: row for row in exported["deployment"]["resources"]}
+
+
+def down() -> None:
+    """Destroy; fails if anything is left that was not there before."""
+    destroy()
+    if not note().exists():
+        return
+    before = json.loads(note().read_text(encoding="utf-8"))
+    after = world()
+    left = [
+        f"{kind} {name}"
+        for kind, names in after.items()
+        for name in names
+        if name not in before.get(kind, [])
+    ]
+    note().unlink()
+    if left:
+        raise DeploymentError("`make down` left behind: " + ", ".join(left))
+    print("nothing is left", flush=True)
+
+
+def destroy() -> None:
+    run("make", "down", f"STACK={STACK}")
+
+
+def show_logs() -> None:
+    """The end of every node's log of the store's services, for whoever reads a failed run."""
+    try:
+        folder = Path(environment()["OBJECTSTORE_INVENTORY"]).parent
+        inventory = json.loads((folder / "inventory.json").read_text(encoding="utf-8"))
+    except (DeploymentError, OSError) as error:
+        print(f"no logs of the nodes: {error}", flush=True)
+        return
+    units = "-u 'objectstore*' -u 'envoy*'"
+    command = f"systemctl --failed --no-legend; journalctl -n {LOG_LINES} --no-pager {units}"
+    for name, variables in inventory["_meta"]["hostvars"].items():
+        print(f"\n--- {name}: the end of its log", flush=True)
+        key = variables["ansible_ssh_private_key_file"]
+        arguments = variables.get("ansible_ssh_common_args", "").split()
+        host = f"{variables.get('ansible_user', 'root')}@{variables['ansible_host']}"
+        subprocess.run(
+            ["ssh", "-i", key, "-o", "BatchMode=yes", *arguments, host, command],
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=30,
+        )
+
+
+ACTIONS = {"host": set_up_host, "up": up, "up-again": up_again, "down": down}
+
+if __name__ == "__main__":
+    try:
+        ACTIONS[sys.argv[1]]()
+    except DeploymentError as failure:
+        sys.exit(f"error: {failure}")

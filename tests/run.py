@@ -1,0 +1,254 @@
+"""`make test`: every stage that this machine can run, cheap ones first, the first failure ends it.
+
+A stage is a command with a time limit. Stages marked `deployed` run against one real deployment on
+VMs of its own (stack `test`), made once by the stage `up` and always destroyed, whatever failed.
+Where this machine cannot carry one they are skipped, and the reason is said. What each stage prints
+is shown as it comes and kept in build/test/STAGE.log; the last line counts everything:
+`N passed, N failed, N skipped`.
+
+Usage: python -m tests.run [--list] [STAGE…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests import deployment
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "build" / "test"
+BIN = Path(sys.executable).parent
+STOP_GRACE_S = 20
+COPY_GRACE_S = 5
+
+Counts = Counter[str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command that runs in the repository's root, for at most `limit_s`.
+
+    `folders` are the test folders it covers; a stage without any counts as one test. A `deployed`
+    stage needs the deployment.
+    """
+
+    name: str
+    about: str
+    argv: tuple[str, ...]
+    limit_s: int
+    folders: tuple[str, ...] = ()
+    deployed: bool = False
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.name}.log"
+
+    @property
+    def results(self) -> Path:
+        return LOGS / f"{self.name}.xml"
+
+
+def tool(name: str, about: str, *argv: str, limit_s: int = 300, deployed: bool = False) -> Stage:
+    return Stage(name, about, (str(BIN / argv[0]), *argv[1:]), limit_s, (), deployed)
+
+
+def suite(
+    name: str,
+    about: str,
+    folder: str,
+    *options: str,
+    limit_s: int = 300,
+    deployed: bool = False,
+) -> Stage:
+    results = f"--junitxml={LOGS / name}.xml"
+    argv = (str(BIN / "pytest"), results, "-rs", "--durations=3", *options, folder)
+    return Stage(name, about, argv, limit_s, (folder,), deployed)
+
+
+def on_deployment(action: str, about: str, limit_s: int) -> Stage:
+    argv = ("python", "-m", "tests.deployment", action)
+    return tool(action, about, *argv, limit_s=limit_s, deployed=True)
+
+
+STAGES = (
+    tool("ruff", "lint", "ruff", "check", "."),
+    tool("format", "formatting", "ruff", "format", "--check", "."),
+    tool("layers", "import rules", "lint-imports"),
+    suite("tidy", "the style card", "tests/tidy"),
+    tool("types", "mypy, strict", "mypy"),
+    suite("unit", "runtime, configuration, commands", "tests/unit"),
+    suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
+    suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600),
+    suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
+    suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
+    on_deployment("host", "make this machine able to deploy", limit_s=600),
+    suite("infra", "spec, provider, embedded engine", "tests/infra", limit_s=900),
+    suite("ansible", "roles, playbooks, bundle", "tests/ansible", "-m", "not deployment"),
+    on_deployment("up", "deploy four VMs", limit_s=1200),
+    on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
+    suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
+    suite("lab-vms", "real clients through the envoy", "tests/e2e", limit_s=600, deployed=True),
+    suite(
+        "upgrade",
+        "upgrades under load",
+        "tests/ansible",
+        "-m",
+        "deployment",
+        limit_s=900,
+        deployed=True,
+    ),
+    on_deployment("down", "nothing is left", limit_s=300),
+)  # fmt: skip - one row a stage reads as a table
+
+
+def run_stage(stage: Stage, environment: dict[str, str]) -> Counts:
+    """Run one stage, its output shown and logged; returns what passed, failed and was skipped."""
+    stage.results.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        stage.argv,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    copying = threading.Thread(target=copy_output, args=[process.stdout, stage.log], daemon=True)
+    copying.start()
+    try:
+        code = process.wait(stage.limit_s)
+    except subprocess.TimeoutExpired:
+        code = 1
+        say(f"stage {stage.name}: stopped after its limit of {stage.limit_s} s")
+    finally:
+        stop(process)
+        copying.join(COPY_GRACE_S)  # what a stage left running may hold the pipe open
+    counts = count(stage)
+    if code != 0 and not counts["failed"]:
+        counts["failed"] += 1
+    elif code == 0 and not stage.folders:
+        counts["passed"] += 1
+    return counts
+
+
+def copy_output(pipe: IO[bytes], log: Path) -> None:
+    with log.open("wb") as copy:
+        for line in pipe:
+            copy.write(line)
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the stage's process group, first asking; harmless when it has ended."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(STOP_GRACE_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    except ProcessLookupError:
+        process.wait()
+
+
+def count(stage: Stage) -> Counts:
+    """The results that pytest wrote, if it got so far."""
+    counts: Counts = Counter()
+    if not stage.results.exists():
+        return counts
+    # The file is pytest's own, written a moment ago.
+    for found in ElementTree.parse(stage.results).getroot().iter("testsuite"):  # noqa: S314 - ours
+        failed = int(found.get("failures", 0)) + int(found.get("errors", 0))
+        skipped = int(found.get("skipped", 0))
+        counts["failed"] += failed
+        counts["skipped"] += skipped
+        counts["passed"] += int(found.get("tests", 0)) - failed - skipped
+    return counts
+
+
+def run_all(stages: list[Stage]) -> int:
+    """Run the stages in order; returns the exit code."""
+    began = time.monotonic()
+    total: Counts = Counter()
+    rows: list[str] = []
+    obstacle = deployment.obstacle()
+    deployed = False
+    try:
+        for stage in stages:
+            if stage.deployed and obstacle:
+                rows.append(row(stage, 0, f"skipped: {obstacle}"))
+                total["skipped"] += 1
+                continue
+            say(f"stage {stage.name}: {stage.about}")
+            deployed = deployed or stage.name == "up"
+            needs_endpoint = stage.deployed and bool(stage.folders)
+            environment = deployment.environment() if needs_endpoint else {}
+            started = time.monotonic()
+            counts = run_stage(stage, environment)
+            deployed = deployed and stage.name != "down"
+            total.update(counts)
+            rows.append(row(stage, time.monotonic() - started, summary(counts)))
+            if counts["failed"]:
+                say(f"stage {stage.name} failed; its whole output: {stage.log.relative_to(ROOT)}")
+                break
+    except deployment.DeploymentError as error:
+        say(str(error))
+        total["failed"] += 1
+    finally:
+        if deployed:
+            deployment.show_logs()
+            deployment.destroy()
+    say("what took how long\n" + "\n".join(rows))
+    print(f"{summary(total)} in {time.monotonic() - began:.0f} s", flush=True)
+    return 1 if total["failed"] else 0
+
+
+def row(stage: Stage, seconds: float, result: str) -> str:
+    return f"{seconds:7.1f} s  {stage.name:<11} {stage.about:<38} {result}"
+
+
+def summary(counts: Counts) -> str:
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    return f"{counts['passed']} passed, {counts['failed']} failed{skipped}"
+
+
+def say(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
+
+
+def end(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.run", description="Run the stages of `make test`.")
+    parser.add_argument("--list", action="store_true", help="list the stages and stop")
+    names = [stage.name for stage in STAGES]
+    parser.add_argument("stage", nargs="*", help="only these: " + ", ".join(names))
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(f"{stage.name:<11} {stage.about}" for stage in STAGES))
+        return 0
+    unknown = sorted(set(given.stage) - set(names))
+    if unknown:
+        parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(names)}")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, end)
+    return run_all([s for s in STAGES if not given.stage or s.name in given.stage])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
