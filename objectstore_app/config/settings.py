@@ -38,6 +38,7 @@ _KINDS: dict[str, type] = {
     "log_format": str,
     "drain_grace": float,
 }
+_KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list of texts"}
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _REGION = re.compile(r"[a-z0-9-]{1,63}")
 
@@ -166,7 +167,7 @@ def read_file(path: Path) -> dict[str, object]:
             )
         accepted = (int, float) if kind is float else (kind,)
         if isinstance(value, bool) or not isinstance(value, accepted):
-            raise SettingsError(f"{path}", f"{key} = {value!r}", f"must be a {kind.__name__}")
+            raise SettingsError(f"{path}", f"{key} = {value!r}", f"must be {_KIND_NAMES[kind]}")
     return values
 
 
