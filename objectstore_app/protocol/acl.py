@@ -94,7 +94,7 @@ def allows(
     requester: str | None,
     bucket_owner: str = "",
 ) -> bool:
-    """Whether the ACL lets `requester` (None: anonymous) have one of the four simple permissions."""
+    """Whether the ACL lets `requester` (None: anonymous) have one of the simple permissions."""
     if requester is not None and requester == owner:
         return True
     for grant in grants_of(canned, owner, bucket_owner)[1:]:

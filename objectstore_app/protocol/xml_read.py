@@ -9,6 +9,7 @@ pages of the operations; XML 1.0.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from xml.parsers import expat
 
 from ..core.limits import DELETE_OBJECTS_KEYS_MAX, PART_NUMBER_MAX, XML_BYTES_MAX
@@ -24,7 +25,7 @@ _XSI_TYPE = "http://www.w3.org/2001/XMLSchema-instance}type"
 
 @dataclass(slots=True)
 class Element:
-    """`type` is the xsi:type attribute; `text` the character data directly inside."""
+    """`type` is the xsi:type attribute; `text` the character data before any child."""
 
     name: str
     type: str = ""
@@ -95,8 +96,9 @@ class _Builder:
         self._open.pop()
 
     def data(self, text: str) -> None:
-        # expat's buffer joins what it can; only text around child elements comes in pieces.
-        self._open[-1].text += text
+        # No S3 document mixes text and elements; joining such text would cost quadratic time.
+        if not self._open[-1].children:
+            self._open[-1].text += text
 
     def doctype(self, *_: object) -> None:
         raise S3Error("MalformedXML", "A document type declaration is not allowed.")
@@ -142,7 +144,7 @@ def parse_complete_multipart_upload(body: bytes) -> list[NamedPart]:
         parts.append(NamedPart(int(number), unquote_etag(element.need("ETag")), checksums))
     if not parts:
         raise S3Error("MalformedXML", "At least one part must be given.")
-    if any(before.number >= after.number for before, after in zip(parts, parts[1:], strict=False)):
+    if any(before.number >= after.number for before, after in pairwise(parts)):
         raise S3Error("InvalidPartOrder")
     return parts
 
@@ -218,7 +220,7 @@ def _boolean(value: str | None) -> bool:
 
 
 def parse_create_bucket(body: bytes) -> str:
-    """The LocationConstraint, empty where none is given (or no body). Raises: S3Error MalformedXML."""
+    """The LocationConstraint, empty where there is none. Raises: S3Error MalformedXML."""
     if not body.strip():
         return ""
     root = parse_document(body, "CreateBucketConfiguration")
