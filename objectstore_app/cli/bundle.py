@@ -90,7 +90,8 @@ def list_bundles(output: Path | None, as_json: bool) -> None:
 @bundle.command()
 @click.argument("version")
 @_OUTPUT
-def verify(version: str, output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+def verify(version: str, output: Path | None, as_json: bool) -> None:
     """Check a bundle's files against the sizes and checksums of its manifest."""
     bundles = _bundles()
     folder = (output or bundles.bundles_dir()) / version
@@ -98,4 +99,7 @@ def verify(version: str, output: Path | None) -> None:
         manifest = bundles.verify(folder)
     except bundles.BundleError as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(manifest))
+        return
     click.echo(f"bundle {manifest['version']} is complete: {len(manifest['archives'])} archives")
