@@ -43,8 +43,9 @@ class LogMedium(Protocol):
         """
 
     def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield `(segment, offset, bytes)` pieces of the log in order from a position to the end of
-        the last segment.
+        """Yield `(segment, offset, bytes)` in order from a position to the end of the log, one
+        piece for each segment (no append spans two). A segment before the first one means the
+        beginning.
         """
 
     def truncate(self, segment: int, offset: int) -> None:
@@ -53,7 +54,7 @@ class LogMedium(Protocol):
         """
 
     def position(self) -> tuple[int, int]:
-        """Where the next append will start."""
+        """Where the next append will start, provided that it has at most COMMIT_BYTES_MAX bytes."""
 
     def close(self) -> None: ...
 

@@ -1,0 +1,264 @@
+"""Chunks and extents on a local directory: what a front end writes itself, and how it reads.
+
+`LocalChunks` owns its segment files, made with O_EXCL at the first write, so processes need no
+agreement. Places are handed out on the loop, bytes are written in threads; a place whose write
+failed stays a hole that nothing names. `LocalReader` verifies what it returns: a record's body
+whole, of a chunk only the blocks that the range touches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import invariant
+from ..core.limits import CHECKSUM_BLOCK_BYTES, CHUNK_BYTES_MAX, KIB, SEGMENT_BYTES_MAX
+from .api import Extent
+from .errors import CorruptDataError, MediaFailedError, MediaFullError
+from .local import NO_ROOM
+from .segments import (
+    SEGMENT_HEADER_BYTES,
+    check_blocks,
+    checksum,
+    chunk_segment,
+    corrupt,
+    encode_header,
+    encode_table,
+    segment_path,
+    table_bytes,
+)
+from .store import sync_folder
+
+INLINE_READ_BYTES_MAX = 256 * KIB
+OPEN_FILES_MAX = 256
+
+
+@dataclass(slots=True, eq=False)
+class _Segment:
+    number: int
+    fd: int
+    size: int = SEGMENT_HEADER_BYTES
+    writing: int = 0
+    sealed: bool = False
+
+
+class LocalChunks:
+    """ChunkWriter of one process."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        now_ms: Callable[[], int],
+        *,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+    ) -> None:
+        self._data_dir = data_dir
+        self._now_ms = now_ms
+        self._segment_bytes_max = segment_bytes_max
+        self._segment: _Segment | None = None
+        self._dirty: set[_Segment] = set()
+        self._written = 0
+        self._flushed = 0
+        self._flushing: asyncio.Future[None] | None = None
+        self._failed = False
+
+    async def write(self, data: bytes | memoryview) -> Extent:
+        self._check()
+        invariant(0 < len(data) <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
+        view = memoryview(data)
+        total = len(view) + table_bytes(len(view))
+        segment = self._segment
+        if segment is None or segment.sealed or segment.size + total > self._segment_bytes_max:
+            segment = self._roll()
+        offset = segment.size
+        segment.size += total
+        segment.writing += 1
+        loop = asyncio.get_running_loop()
+        try:
+            crc = await loop.run_in_executor(None, _write_chunk, segment.fd, offset, view)
+        except OSError as error:
+            segment.sealed = True
+            kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
+            raise kind("write chunk", f"segment {segment.number:#x}", str(error)) from error
+        finally:
+            segment.writing -= 1
+        self._dirty.add(segment)
+        self._written += 1
+        return Extent(segment.number, offset, len(view), crc, blocks=True)
+
+    async def flush(self) -> None:
+        wanted = self._written
+        while self._flushed < wanted:
+            self._check()
+            if self._flushing is None:
+                self._start_flush()
+            if self._flushing is not None:
+                await asyncio.wait([self._flushing])
+        self._check()
+
+    async def close(self) -> None:
+        if not self._failed:
+            await self.flush()
+        if self._segment is not None and self._segment.writing == 0:
+            os.close(self._segment.fd)
+        self._segment = None
+        self._failed = True
+
+    def _check(self) -> None:
+        if self._failed:
+            raise MediaFailedError("write chunk", str(self._data_dir), "closed or flush failed")
+
+    def _start_flush(self) -> None:
+        """Flush what is written now; who writes later waits for the next flush."""
+        covered, dirty = self._written, tuple(self._dirty)
+        self._dirty.clear()
+        loop = asyncio.get_running_loop()
+        flushing = loop.run_in_executor(None, _sync_all, [segment.fd for segment in dirty])
+
+        def done(future: asyncio.Future[None]) -> None:
+            self._flushing = None
+            if future.cancelled() or future.exception() is not None:
+                self._failed = True
+                return
+            self._flushed = covered
+            for segment in dirty:
+                if segment.sealed and segment.writing == 0 and segment not in self._dirty:
+                    os.close(segment.fd)
+
+        flushing.add_done_callback(done)
+        self._flushing = flushing
+
+    def _roll(self) -> _Segment:
+        if self._segment is not None:
+            self._segment.sealed = True
+            if self._segment not in self._dirty and self._segment.writing == 0:
+                self._dirty.add(self._segment)
+        try:
+            self._segment = self._create()
+        except OSError as error:
+            self._segment = None
+            kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
+            raise kind("start chunk segment", str(self._data_dir), str(error)) from error
+        return self._segment
+
+    def _create(self) -> _Segment:
+        while True:
+            number = chunk_segment(self._now_ms(), secrets.randbits(20))
+            path = segment_path(self._data_dir, number)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except FileExistsError:
+                continue
+            try:
+                os.pwrite(fd, encode_header(number), 0)
+                sync_folder(path.parent)
+            except OSError:
+                os.close(fd)
+                raise
+            return _Segment(number, fd)
+
+
+def _write_chunk(fd: int, offset: int, data: memoryview) -> int:
+    table = encode_table(data)
+    pieces = [data, memoryview(table)]
+    while pieces:
+        done = os.pwritev(fd, pieces, offset)
+        offset += done
+        while pieces and done >= len(pieces[0]):
+            done -= len(pieces.pop(0))
+        if pieces:
+            pieces[0] = pieces[0][done:]
+    return checksum(table)
+
+
+def _sync_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.fdatasync(fd)
+
+
+class LocalReader:
+    """ExtentReader of one process. Small reads run on the loop: most often the page cache has them,
+    and a hop to a thread costs more than they do.
+    """
+
+    def __init__(self, data_dir: Path, *, open_files_max: int = OPEN_FILES_MAX) -> None:
+        self._data_dir = data_dir
+        self._open_files_max = open_files_max
+        self._fds: OrderedDict[int, int] = OrderedDict()
+
+    async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
+        fd = self._fds.get(extent.segment)
+        if fd is None:
+            fd = self._open(extent.segment)
+        if not extent.blocks:
+            data = _pread(fd, extent.segment, extent.offset, extent.length)
+            if checksum(data) != extent.crc:
+                raise corrupt(extent.segment, extent.offset, "a record's body")
+            return data if length == extent.length else memoryview(data)[start : start + length]
+        if length <= INLINE_READ_BYTES_MAX:
+            return _read_blocks(fd, extent, start, length)
+        # The thread gets a descriptor of its own: the cache may close ours meanwhile.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            None, _read_blocks_and_close, os.dup(fd), extent, start, length
+        )
+
+    def close(self) -> None:
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def _open(self, segment: int) -> int:
+        path = segment_path(self._data_dir, segment)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise CorruptDataError("read", str(path), "the segment is missing") from error
+        except OSError as error:
+            raise MediaFailedError("open segment", str(path), str(error)) from error
+        if len(self._fds) >= self._open_files_max:
+            os.close(self._fds.popitem(last=False)[1])
+        self._fds[segment] = fd
+        return fd
+
+
+def _pread(fd: int, segment: int, offset: int, length: int) -> bytes:
+    try:
+        data = os.pread(fd, length, offset)
+        while len(data) < length:
+            more = os.pread(fd, length - len(data), offset + len(data))
+            if not more:
+                raise CorruptDataError(
+                    "read", f"segment {segment:#x} offset {offset}", "the segment is too short"
+                )
+            data += more
+    except OSError as error:
+        raise MediaFailedError(
+            "read", f"segment {segment:#x} offset {offset}", str(error)
+        ) from error
+    return data
+
+
+def _read_blocks(fd: int, extent: Extent, start: int, length: int) -> memoryview:
+    table_offset = extent.offset + extent.length
+    table = _pread(fd, extent.segment, table_offset, table_bytes(extent.length))
+    if checksum(table) != extent.crc:
+        raise corrupt(extent.segment, table_offset, "a chunk's table")
+    first = start // CHECKSUM_BLOCK_BYTES
+    begin = first * CHECKSUM_BLOCK_BYTES
+    end = min(-(-(start + length) // CHECKSUM_BLOCK_BYTES) * CHECKSUM_BLOCK_BYTES, extent.length)
+    offset = extent.offset + begin
+    data = memoryview(_pread(fd, extent.segment, offset, end - begin))
+    check_blocks(data, table, first, extent.segment, offset)
+    return data[start - begin : start - begin + length]
+
+
+def _read_blocks_and_close(fd: int, extent: Extent, start: int, length: int) -> memoryview:
+    try:
+        return _read_blocks(fd, extent, start, length)
+    finally:
+        os.close(fd)

@@ -1,0 +1,191 @@
+"""A shard's log on a local directory: segment files, `pwrite` and `fdatasync`.
+
+Theory of operation. The newest segment file is open for appending. A segment appears by a rename,
+header and name already durable, so a header is never torn. The log rolls as soon as a full commit
+may not fit any more; so the place of the next append is known before it is made. A write that
+fails for want of room is cut off again and the log stays usable. After a failed flush the kernel
+may have dropped the pages it could not write and marked them clean: nothing can be trusted any
+more, the log refuses everything and its process must exit and recover.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..core.ids import ShardId
+from ..core.limits import COMMIT_BYTES_MAX, SEGMENT_BYTES_MAX
+from .errors import CorruptDataError, MediaFailedError, MediaFullError
+from .segments import (
+    SEGMENT_HEADER_BYTES,
+    check_header,
+    encode_header,
+    log_name,
+    log_segment,
+)
+from .store import sync_folder
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IOV_MAX = 1024
+
+
+class LocalLog:
+    """LogMedium over the segment files of one folder; the only writer of that folder."""
+
+    def __init__(
+        self, folder: Path, shard: ShardId, *, segment_bytes_max: int = SEGMENT_BYTES_MAX
+    ) -> None:
+        self._folder = folder
+        self._shard = shard
+        self._segment_bytes_max = segment_bytes_max
+        self._failed = False
+        self._fd = -1
+        for draft in folder.glob("log-*.seg.tmp"):
+            draft.unlink()
+        segments = log_segments(folder, shard)
+        if segments:
+            self._open(segments[-1])
+        else:
+            self._create(log_segment(shard, 1))
+
+    def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
+        segment, offset = self.position()
+        if self._failed:
+            raise MediaFailedError("append", self._name(), "an earlier write failed")
+        total = sum(map(len, buffers))
+        try:
+            self._write(buffers, offset)
+        except OSError as error:
+            self._cut_back(offset)
+            if error.errno in NO_ROOM:
+                raise MediaFullError("append", self._name(), "no space left") from error
+            self._failed = True
+            raise MediaFailedError("append", self._name(), str(error)) from error
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failed = True
+            raise MediaFailedError("flush", self._name(), str(error)) from error
+        self._size = offset + total
+        return segment, offset
+
+    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+        for number in log_segments(self._folder, self._shard):
+            if number < segment:
+                continue
+            start = offset if number == segment else SEGMENT_HEADER_BYTES
+            with open(self._folder / log_name(number), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                check_header(number, file.read(SEGMENT_HEADER_BYTES))
+                if start >= size:
+                    yield number, start, memoryview(b"")
+                    continue
+                content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            yield number, start, memoryview(content)[start:]
+
+    def truncate(self, segment: int, offset: int) -> None:
+        try:
+            for number in log_segments(self._folder, self._shard):
+                if number > segment:
+                    (self._folder / log_name(number)).unlink()
+            self._open(segment)
+            os.ftruncate(self._fd, offset)
+            os.fsync(self._fd)
+            sync_folder(self._folder)
+        except OSError as error:
+            self._failed = True
+            raise MediaFailedError("truncate log", self._name(), str(error)) from error
+        self._size = offset
+
+    def position(self) -> tuple[int, int]:
+        if (
+            self._size + COMMIT_BYTES_MAX > self._segment_bytes_max
+            and self._size > SEGMENT_HEADER_BYTES
+        ):
+            self._create(self._segment + 1)
+        return self._segment, self._size
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._failed = True
+
+    def _write(self, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+        for first in range(0, len(buffers), _IOV_MAX):
+            group = buffers[first : first + _IOV_MAX]
+            wanted = sum(map(len, group))
+            written = os.pwritev(self._fd, group, offset)
+            if written < wanted:
+                # A short write comes before ENOSPC or at a signal: the rest says which.
+                rest = memoryview(b"".join(group))[written:]
+                while rest:
+                    done = os.pwrite(self._fd, rest, offset + wanted - len(rest))
+                    rest = rest[done:]
+            offset += wanted
+
+    def _cut_back(self, offset: int) -> None:
+        try:
+            os.ftruncate(self._fd, offset)
+        except OSError as error:
+            self._failed = True
+            raise MediaFailedError("cut log back", self._name(), str(error)) from error
+
+    def _open(self, segment: int) -> None:
+        path = self._folder / log_name(segment)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise MediaFailedError("open log", str(path), str(error)) from error
+        try:
+            check_header(segment, os.pread(fd, SEGMENT_HEADER_BYTES, 0))
+        except CorruptDataError:
+            os.close(fd)
+            raise
+        self._switch(fd, segment)
+
+    def _create(self, segment: int) -> None:
+        """Raises MediaFullError, with the log as it was."""
+        draft = self._folder / f"{log_name(segment)}.tmp"
+        try:
+            fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                os.pwrite(fd, encode_header(segment), 0)
+                os.fsync(fd)
+                os.rename(draft, self._folder / log_name(segment))
+                sync_folder(self._folder)
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
+            raise kind("start log segment", str(draft), str(error)) from error
+        self._switch(fd, segment)
+
+    def _switch(self, fd: int, segment: int) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self._segment = segment
+        self._size = os.fstat(fd).st_size
+
+    def _name(self) -> str:
+        return str(self._folder / log_name(self._segment))
+
+
+def log_segments(folder: Path, shard: ShardId) -> list[int]:
+    """The numbers of a shard's log segments in order.
+
+    Raises CorruptDataError when one is missing in the middle.
+    """
+    counters = sorted(int(path.name[4:12]) for path in folder.glob("log-????????.seg"))
+    for before, after in itertools.pairwise(counters):
+        if after != before + 1:
+            raise CorruptDataError(
+                "open log", str(folder), f"log-{before + 1:08d}.seg is missing: objectstore fsck"
+            )
+    return [log_segment(shard, counter) for counter in counters]
