@@ -1,16 +1,18 @@
 """Errors of the deployment side.
 
-    InfraError                 operation, subject, cause; hint = what the operator can do about it
-    ├─ SpecError               the stack's configuration is refused; carries every problem at once
-    ├─ HostError               this machine cannot be set up
-    └─ SubstrateError          the substrate (Incus) refused or failed; its own text is kept
-       ├─ SubstrateUnreachable nothing answers at its socket
-       ├─ NotFound             the subject does not exist
-       ├─ Conflict             exists and belongs to somebody else, or an address is taken
-       └─ ChangedMeanwhile     an ETag-guarded update lost the race; read again and retry
+InfraError                 operation, subject, cause; hint = what the operator can do about it
+├─ SpecError               the stack's configuration is refused; carries every problem at once
+├─ HostError               this machine cannot be set up
+└─ SubstrateError          the substrate (Incus) refused or failed; its own text is kept
+   ├─ SubstrateUnreachableError nothing answers at its socket
+   ├─ NotFoundError             the subject does not exist
+   ├─ ConflictError             exists and belongs to somebody else, or an address is taken
+   └─ ChangedMeanwhileError     an ETag-guarded update lost the race; read again and retry
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class InfraError(Exception):
@@ -22,6 +24,15 @@ class InfraError(Exception):
         super().__init__(f"{message}\n  what to do: {hint}" if hint else message)
 
 
+class SpecError(InfraError):
+    """The configuration is refused; `problems` has one line for each thing wrong."""
+
+    def __init__(self, problems: Sequence[object]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"the stack's configuration is refused, nothing was changed:{lines}")
+
+
 class HostError(InfraError):
     """This machine cannot carry a deployment; the message says why."""
 
@@ -30,17 +41,17 @@ class SubstrateError(InfraError):
     """The substrate refused or failed."""
 
 
-class SubstrateUnreachable(SubstrateError):
+class SubstrateUnreachableError(SubstrateError):
     """Nothing answers where the substrate should."""
 
 
-class NotFound(SubstrateError):
+class NotFoundError(SubstrateError):
     """The subject does not exist."""
 
 
-class Conflict(SubstrateError):
+class ConflictError(SubstrateError):
     """The subject exists and belongs to somebody else."""
 
 
-class ChangedMeanwhile(SubstrateError):
+class ChangedMeanwhileError(SubstrateError):
     """Somebody changed the subject between our read and our write."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from objectstore_infra.apt_sources import Source, mirror_of, read_sources
-from objectstore_infra.errors import HostError, InfraError, SubstrateUnreachable
+from objectstore_infra.errors import HostError, InfraError, SubstrateUnreachableError
 from objectstore_infra.substrates.incus_client import DEFAULT_SOCKET, IncusClient
 
 PACKAGES = (
@@ -119,7 +119,8 @@ def missing_packages() -> list[str]:
         text=True,
         check=False,
     )
-    installed = {line.split()[0] for line in query.stdout.splitlines() if line.endswith(" installed")}
+    lines = (line.split() for line in query.stdout.splitlines())
+    installed = {package for package, status in lines if status == "installed"}
     return [name for name in PACKAGES if name not in installed]
 
 
@@ -136,7 +137,9 @@ def _run(command: list[str], failure: str) -> None:
     )
     if done.returncode:
         tail = "\n    ".join(done.stdout.strip().splitlines()[-12:])
-        raise HostError(f"{failure}: `{' '.join(command)}` ended with {done.returncode}:\n    {tail}")
+        raise HostError(
+            f"{failure}: `{' '.join(command)}` ended with {done.returncode}:\n    {tail}"
+        )
 
 
 def install(release: str, packages: list[str]) -> None:
@@ -163,7 +166,7 @@ def daemon_answers(client: IncusClient) -> bool:
     """Say whether Incus answers."""
     try:
         client.get("")
-    except SubstrateUnreachable:
+    except SubstrateUnreachableError:
         return False
     return True
 
@@ -188,7 +191,7 @@ def start_daemon(client: IncusClient) -> None:
     while not daemon_answers(client):
         if time.monotonic() > deadline:
             raise HostError(
-                f"Incus does not answer at {client.socket_path} {START_TIMEOUT_S} s after its start",
+                f"Incus does not answer at {client.socket_path} after {START_TIMEOUT_S} s",
                 hint=f"its log is {DAEMON_LOG}",
             )
         time.sleep(0.1)
@@ -236,9 +239,7 @@ def plan(release: str, client: IncusClient) -> list[Step]:
     if not answers:
         steps.append(Step("start the Incus daemon", 5, lambda: start_daemon(client)))
     if not answers or not client.get("/storage-pools").metadata:
-        steps.append(
-            Step("see that Incus has a storage pool", 1, lambda: ensure_pool(client))
-        )
+        steps.append(Step("see that Incus has a storage pool", 1, lambda: ensure_pool(client)))
     return steps
 
 
@@ -268,11 +269,14 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
         say(f"host: Incus keeps running, it has instances: {names}")
         return
     pid = int(DAEMON_PID.read_text(encoding="ascii"))
+    if Path(f"/proc/{pid}/exe").resolve() != DAEMON:
+        DAEMON_PID.unlink()  # the daemon that answers is not the one we started
+        return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while Path(f"/proc/{pid}").exists():
         if time.monotonic() > deadline:
-            raise HostError(f"the Incus daemon (process {pid}) has not ended after {STOP_TIMEOUT_S} s")
+            raise HostError(f"Incus (process {pid}) has not ended after {STOP_TIMEOUT_S} s")
         time.sleep(0.1)
     DAEMON_PID.unlink()
     say("host: the Incus daemon that `make up` had started is stopped")

@@ -121,9 +121,9 @@ def _build(folder: Path) -> None:
         raise HostError("mmdebstrap is not installed", hint="`make host` as root installs it")
     rootfs = folder / "rootfs.tar"
     hook = f'sh "{FILES}/customize.sh" "$1" "{FILES}"'
-    command = ["mmdebstrap", *OPTIONS, f"--include={','.join(PACKAGES)}", f"--customize-hook={hook}"]
+    options = [*OPTIONS, f"--include={','.join(PACKAGES)}", f"--customize-hook={hook}"]
     done = subprocess.run(
-        [*command, SUITE, rootfs, *mirrors(read_sources())],
+        ["mmdebstrap", *options, SUITE, rootfs, *mirrors(read_sources())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

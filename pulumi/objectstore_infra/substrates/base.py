@@ -86,7 +86,7 @@ class Substrate(Protocol):
     def reserve(self, network: str, owner: str, purposes: Mapping[str, str]) -> None:
         """Make the owner's entries exactly address → purpose; all or nothing.
 
-        Raises Conflict naming the addresses that others reserved or hold.
+        Raises ConflictError naming the addresses that others reserved or hold.
         """
 
     def release(self, network: str, owner: str) -> None:

@@ -12,18 +12,23 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from objectstore_infra.errors import ChangedMeanwhile, Conflict, NotFound, SubstrateError
+from objectstore_infra.errors import (
+    ChangedMeanwhileError,
+    ConflictError,
+    NotFoundError,
+    SubstrateError,
+)
 from objectstore_infra.substrates.base import (
     InstanceSpec,
     InstanceState,
     NetworkSpec,
     NetworkState,
 )
-from objectstore_infra.substrates.incus_client import DEFAULT_SOCKET, IncusClient, Json
+from objectstore_infra.substrates.incus_client import DEFAULT_SOCKET, IncusClient
 
 KEY_OWNER = "user.objectstore.owner"
 KEY_COMPLETE = "user.objectstore.complete"
@@ -32,6 +37,12 @@ KEY_CORES = "user.objectstore.cores_per_socket"
 KEY_ADDRESS = "user.objectstore.address."
 IMAGE_HOLDER = "objectstore.holder."
 BOOT_SCRIPT = "/etc/objectstore/boot.sh"
+BOOT_SCRIPT_HEADERS = {
+    "X-Incus-type": "file",
+    "X-Incus-mode": "0600",
+    "X-Incus-uid": "0",
+    "X-Incus-gid": "0",
+}
 GUARDED_UPDATES_MAX = 30
 STOP_TIMEOUT_S = 30
 UPLOAD_CHUNK_BYTES = 1 << 20
@@ -52,7 +63,7 @@ class IncusSubstrate:
         """Return the network, or None when there is none of that name."""
         try:
             config = self._client.get(f"/networks/{name}").metadata["config"]
-        except NotFound:
+        except NotFoundError:
             return None
         interface = IPv4Interface(config.get("ipv4.address", "0.0.0.0/32"))
         return NetworkState(
@@ -76,6 +87,7 @@ class IncusSubstrate:
         config = {key: value for key, value in config.items() if value}
         state = self.read_network(spec.name)
         if state is None:
+            self._refuse_overlap(spec)
             self._client.post(
                 "/networks",
                 {
@@ -93,6 +105,21 @@ class IncusSubstrate:
             return {**kept, **config}
 
         self._update_network(spec.name, change)
+
+    def _refuse_overlap(self, spec: NetworkSpec) -> None:
+        wanted = IPv4Interface(f"{spec.gateway}/{spec.prefix_length}").network
+        for other in self._client.get("/networks", recursion="1").metadata:
+            addresses = [other["config"].get("ipv4.address", "")]
+            if not other["managed"]:
+                state = self._client.get(f"/networks/{other['name']}/state").metadata
+                addresses = [f"{a['address']}/{a['netmask']}" for a in state["addresses"] or ()]
+            for address in addresses:
+                if "." in address and wanted.overlaps(IPv4Interface(address).network):
+                    raise ConflictError(
+                        f"subnet {wanted} overlaps with {address} of the network or interface "
+                        f"{other['name']}",
+                        hint="choose another network.subnet in the stack's configuration",
+                    )
 
     def delete_network(self, name: str, owner: str) -> None:
         """Delete the owner's network; one that is gone is fine."""
@@ -114,7 +141,7 @@ class IncusSubstrate:
             body = {"config": after, "description": answer.metadata["description"]}
             try:
                 self._client.put(f"/networks/{name}", body, etag=answer.etag)
-            except ChangedMeanwhile:
+            except ChangedMeanwhileError:
                 continue
             return
         raise SubstrateError(
@@ -136,12 +163,11 @@ class IncusSubstrate:
         """Make the owner's entries exactly address → purpose; all or nothing."""
         leases = self._client.get(f"/networks/{network}/leases").metadata or []
         held = {
-            lease["address"]: f"held by {lease['hostname'] or lease['hwaddr']}"
-            for lease in leases
-            if lease["type"] in {"static", "dynamic"}
+            lease["address"]: f"held by {lease['hostname'] or lease['hwaddr']}" for lease in leases
         }
 
         def change(config: dict[str, str]) -> dict[str, str]:
+            in_pool = _inside_dhcp(config, purposes)
             foreign = {
                 key.removeprefix(KEY_ADDRESS): f"reserved by {value}"
                 for key, value in config.items()
@@ -150,10 +176,10 @@ class IncusSubstrate:
             taken = [
                 f"{address} ({why})"
                 for address in purposes
-                if (why := foreign.get(address) or held.get(address))
+                if (why := foreign.get(address) or held.get(address) or in_pool.get(address))
             ]
             if taken:
-                raise Conflict(
+                raise ConflictError(
                     f"addresses of network {network} are taken: {', '.join(taken)}",
                     hint="choose other addresses in the stack's configuration",
                 )
@@ -192,16 +218,18 @@ class IncusSubstrate:
         boundary = secrets.token_hex(16)
         parts = [("metadata", metadata), ("rootfs", rootfs)]
         length = _multipart_length(boundary, parts)
-        ended = self._client.upload(
-            "/images",
-            _multipart(boundary, parts),
-            {
-                "Content-Type": f"multipart/form-data; boundary={boundary}",
-                "Content-Length": str(length),
-            },
-        ).metadata
-        fingerprint = ended["metadata"]["fingerprint"]
-        self._client.post("/images/aliases", {"name": alias, "target": fingerprint})
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(length),
+        }
+        try:
+            self._client.upload("/images", _multipart(boundary, parts), headers)
+        except ConflictError:
+            # An interrupted import got as far as the image but not as far as its alias.
+            if not self._client.exists(f"/images/{_fingerprint_of(files)}"):
+                raise
+        alias_body = {"name": alias, "target": _fingerprint_of(files)}
+        self._client.post("/images/aliases", alias_body)
 
     def hold_image(self, alias: str, owner: str) -> None:
         """Record that the owner uses the image."""
@@ -233,7 +261,7 @@ class IncusSubstrate:
             body = {field: answer.metadata[field] for field in fields}
             try:
                 self._client.put(path, {**body, "properties": others | holds}, etag=answer.etag)
-            except ChangedMeanwhile:
+            except ChangedMeanwhileError:
                 continue
             return after
         raise SubstrateError(f"image {alias} was changed by others at each of our attempts")
@@ -244,7 +272,7 @@ class IncusSubstrate:
         """Return the instance, or None."""
         try:
             instance = self._client.get(f"/instances/{name}").metadata
-        except NotFound:
+        except NotFoundError:
             return None
         config = instance["config"]
         return InstanceState(
@@ -266,7 +294,7 @@ class IncusSubstrate:
         if state is not None:
             self._owned(f"instance {spec.name}", state.owner, spec.owner)
             if state.complete and state.boot_digest != digest:
-                raise Conflict(
+                raise ConflictError(
                     f"instance {spec.name} is a finished machine of {spec.owner} that this stack's "
                     "state does not know, and its keys are not ours",
                     hint="bring the stack's state back, or delete the machine and its data with "
@@ -310,7 +338,7 @@ class IncusSubstrate:
         self._client.upload(
             f"/instances/{spec.name}/files",
             spec.boot_script.encode(),
-            {"X-Incus-type": "file", "X-Incus-mode": "0600", "X-Incus-uid": "0", "X-Incus-gid": "0"},
+            BOOT_SCRIPT_HEADERS,
             {"path": BOOT_SCRIPT},
         )
 
@@ -349,7 +377,7 @@ class IncusSubstrate:
     def _require(self, name: str, owner: str) -> InstanceState:
         state = self.read_instance(name)
         if state is None:
-            raise NotFound(
+            raise NotFoundError(
                 f"instance {name} is gone", hint="`make refresh`, then `make up`, makes it anew"
             )
         self._owned(f"instance {name}", state.owner, owner)
@@ -358,7 +386,7 @@ class IncusSubstrate:
     @staticmethod
     def _owned(subject: str, actual: str, wanted: str) -> None:
         if actual != wanted:
-            raise Conflict(
+            raise ConflictError(
                 f"{subject} exists and belongs to {actual or 'nobody we know'}, not to {wanted}",
                 hint="choose another store name, or remove it if it is a left-over",
             )
@@ -375,6 +403,22 @@ def _is_owned(entry: str, owner: str) -> bool:
 
 def _dhcp_range(config: Mapping[str, str]) -> str:
     return config.get("ipv4.dhcp.ranges", "") if config.get("ipv4.dhcp", "true") == "true" else ""
+
+
+def _inside_dhcp(config: Mapping[str, str], addresses: Iterable[str]) -> dict[str, str]:
+    """Return those addresses that the network's DHCP server could hand to somebody, with why."""
+    if config.get("ipv4.dhcp", "true") != "true":
+        return {}
+    pools = [pool.strip() for pool in config.get("ipv4.dhcp.ranges", "").split(",") if pool.strip()]
+    if not pools:
+        return dict.fromkeys(addresses, "the DHCP pool is the whole subnet")
+    bounds = [(IPv4Address(p.split("-")[0]), IPv4Address(p.split("-")[-1])) for p in pools]
+    return {
+        address: f"inside the DHCP pool {first}-{last}"
+        for address in addresses
+        for first, last in bounds
+        if first <= IPv4Address(address) <= last
+    }
 
 
 def _vcpu(limit: str) -> int:
@@ -395,6 +439,16 @@ def _memory_mib(limit: str) -> int:
     if not found or found[2] not in _MEMORY_UNITS:
         return 0
     return int(found[1]) * _MEMORY_UNITS[found[2]] >> 20
+
+
+def _fingerprint_of(files: Sequence[Path]) -> str:
+    """Return what Incus calls an image made of these files."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as source:
+            while block := source.read(UPLOAD_CHUNK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _part_head(boundary: str, name: str, file: Path) -> bytes:

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from objectstore_infra.errors import (
-    ChangedMeanwhile,
-    Conflict,
-    NotFound,
+    ChangedMeanwhileError,
+    ConflictError,
+    NotFoundError,
     SubstrateError,
-    SubstrateUnreachable,
+    SubstrateUnreachableError,
 )
 
 DEFAULT_SOCKET = "/var/lib/incus/unix.socket"
@@ -57,14 +57,14 @@ class IncusClient:
         self.socket_path = socket_path
 
     def get(self, path: str, **query: str) -> Answer:
-        """Read one document. Raises NotFound."""
+        """Read one document. Raises NotFoundError."""
         return self._request("GET", path, query=query)
 
     def exists(self, path: str) -> bool:
         """Say whether the document is there."""
         try:
             self.get(path)
-        except NotFound:
+        except NotFoundError:
             return False
         return True
 
@@ -73,7 +73,7 @@ class IncusClient:
         return self._request("POST", path, body=body, query=query)
 
     def put(self, path: str, body: Json, *, etag: str = "") -> Answer:
-        """Replace; with an ETag only if nobody changed it meanwhile (ChangedMeanwhile)."""
+        """Replace; with an ETag only if nobody changed it meanwhile (ChangedMeanwhileError)."""
         return self._request("PUT", path, body=body, headers={"If-Match": etag} if etag else {})
 
     def patch(self, path: str, body: Json, *, etag: str = "") -> Answer:
@@ -81,7 +81,7 @@ class IncusClient:
         return self._request("PATCH", path, body=body, headers={"If-Match": etag} if etag else {})
 
     def delete(self, path: str) -> Answer:
-        """Delete; raises NotFound."""
+        """Delete; raises NotFoundError."""
         return self._request("DELETE", path)
 
     def upload(
@@ -131,7 +131,7 @@ class IncusClient:
             text = response.read()
             etag = response.getheader("ETag", "")
         except (OSError, http.client.HTTPException) as cause:
-            raise SubstrateUnreachable(
+            raise SubstrateUnreachableError(
                 f"Incus does not answer at {self.socket_path} ({cause or type(cause).__name__})",
                 hint="install and start it as root with `make host` "
                 "(or: systemctl start incus), then run the command again",
@@ -163,9 +163,10 @@ class IncusClient:
         message = f"Incus refused {what}: {text}"
         lowered = text.lower()
         if code == http.client.NOT_FOUND or lowered.endswith("not found"):
-            return NotFound(message)
+            return NotFoundError(message)
         if code == http.client.PRECONDITION_FAILED:
-            return ChangedMeanwhile(message)
-        if code == http.client.CONFLICT or "already exists" in lowered or "already in use" in lowered:
-            return Conflict(message)
+            return ChangedMeanwhileError(message)
+        taken = "already exists" in lowered or "already in use" in lowered
+        if code == http.client.CONFLICT or taken:
+            return ConflictError(message)
         return SubstrateError(message)

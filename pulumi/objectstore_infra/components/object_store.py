@@ -1,0 +1,149 @@
+"""ObjectStore: one object store on machines of its own, configured and checked.
+
+    Substrate ─ SshKey, Credentials
+              ─ Network ─ AddressReservation ┐
+              ─ NodeImage ───────────────────┴─ Instance × N ─ OperatorFiles ─ ConfigurationRun
+
+The owner string `PROJECT/STACK/STORE` marks everything that is made, in the substrate too.
+"""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi import Output, ResourceOptions
+
+from objectstore_infra import ansible_run, inventory, node_image
+from objectstore_infra import resources as res
+from objectstore_infra.spec import StoreSpec, VmSpec
+from objectstore_infra.state_folder import store_folder
+
+PORT = 7200
+
+
+class ObjectStore(pulumi.ComponentResource):
+    """One object store."""
+
+    inventory: Output[dict[str, object]]
+    """Secret: it holds the administrator's keys."""
+    access_key: Output[str]
+    secret_key: Output[str]
+
+    def __init__(self, spec: StoreSpec, opts: ResourceOptions | None = None) -> None:
+        super().__init__("objectstore:components:ObjectStore", spec.name, None, opts)
+        self._spec = spec
+        self._owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{spec.name}"
+        provider = res.Substrate(
+            spec.substrate,
+            socket=spec.incus_socket,
+            storage_pool=spec.incus_storage_pool,
+            opts=ResourceOptions(parent=self),
+        )
+        self._child = ResourceOptions(parent=self, provider=provider)
+        self._key = res.SshKey("ssh-key", spec.name, self._child)
+        credentials = res.Credentials("administrator", spec.name, self._child)
+        self.access_key, self.secret_key = credentials.accessKey, credentials.secretKey
+        self._network, self._reservation = self._make_network()
+        image_args = res.NodeImageArgs(node_image.alias(), self._owner)
+        self._image = res.NodeImage("node-image", image_args, self._child)
+        machines = {vm.name: self._make_instance(vm) for vm in spec.vms()}
+        self.inventory = self._describe()
+        self._configure(machines)
+        self.register_outputs({"vms": [inventory.vm_record(vm) for vm in spec.vms()]})
+
+    @classmethod
+    def deploy(cls, spec: StoreSpec) -> None:
+        """Make the store the stack's, and export what others rely on."""
+        store = cls(spec)
+        plan = spec.plan
+        entry = plan.clients[0]
+        exports = {
+            "endpoint_http": f"http://{entry}:{PORT}",
+            "endpoint_https": f"https://{entry}:{PORT}",
+            "client_addresses": [str(address) for address in plan.clients],
+            "infrastructure_addresses": [str(address) for address in plan.infrastructure],
+            "dns_address": str(plan.dns),
+            "management_address": str(plan.management),
+            "vms": [inventory.vm_record(vm) for vm in spec.vms()],
+            "ansible_inventory": store.inventory,
+            "access_key": store.access_key,
+            "secret_key": store.secret_key,
+        }
+        for name, value in exports.items():
+            pulumi.export(name, value)
+
+    def _make_network(self) -> tuple[res.Network, res.AddressReservation]:
+        plan = self._spec.plan
+        network = res.Network(
+            "network",
+            res.NetworkArgs(
+                name=self._spec.network_name,
+                owner=self._owner,
+                existing=self._spec.network_exists,
+                gateway=str(plan.gateway),
+                prefixLength=plan.subnet.prefixlen,
+                dhcpRange=str(plan.dhcp_pool or ""),
+            ),
+            self._child,
+        )
+        reservation = res.AddressReservation(
+            "addresses",
+            res.AddressReservationArgs(network.name, self._owner, plan.purposes()),
+            self._child,
+        )
+        return network, reservation
+
+    def _make_instance(self, vm: VmSpec) -> res.Instance:
+        plan = self._spec.plan
+        args = res.InstanceArgs(
+            name=vm.name,
+            owner=self._owner,
+            image=self._image.alias,
+            network=self._network.name,
+            address=str(vm.address),
+            prefixLength=plan.subnet.prefixlen,
+            gateway=str(plan.gateway),
+            resolver=str(plan.gateway),
+            authorizedKey=self._key.publicKey,
+            privateKey=self._key.privateKey,
+            vcpu=vm.vcpu,
+            coresPerSocket=vm.cores_per_socket,
+            memoryMib=vm.memory_mib,
+        )
+        after = ResourceOptions(depends_on=[self._reservation])
+        return res.Instance(vm.name, args, ResourceOptions.merge(self._child, after))
+
+    def _describe(self) -> Output[dict[str, object]]:
+        folder = store_folder(self._spec.name)
+        return Output.secret(
+            Output.all(self.access_key, self.secret_key).apply(
+                lambda keys: inventory.build(
+                    self._spec, folder, access_key=keys[0], secret_key=keys[1]
+                )
+            )
+        )
+
+    def _configure(self, machines: dict[str, res.Instance]) -> None:
+        spec = self._spec
+        addresses = {vm.name: str(vm.address) for vm in spec.vms()}
+        files = res.OperatorFiles(
+            "operator-files",
+            res.OperatorFilesArgs(
+                store=spec.name,
+                inventory=self.inventory,
+                privateKey=self._key.privateKey,
+                hostKeys={addresses[name]: m.hostKey for name, m in machines.items()},
+            ),
+            self._child,
+        )
+        fingerprint = Output.unsecret(self.inventory.apply(inventory.fingerprint))
+        after = ResourceOptions(depends_on=[files, *machines.values()])
+        res.ConfigurationRun(
+            "configuration",
+            res.ConfigurationRunArgs(
+                store=spec.name,
+                inventoryHash=fingerprint,
+                playbooksHash=ansible_run.content_hash(),
+                version=spec.version,
+            ),
+            ResourceOptions.merge(self._child, after),
+        )

@@ -1,0 +1,99 @@
+"""OperatorFiles and ConfigurationRun: what turns bare machines into an object store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import ClassVar
+
+from objectstore_infra import ansible_run, bundle, state_folder
+from objectstore_infra.provider.handler import (
+    Context,
+    Found,
+    Handler,
+    Input,
+    OnChange,
+    mapping,
+    text,
+)
+from objectstore_infra.provider.values import Record
+
+PLAYBOOKS = ("site.yml", "healthcheck.yml")
+
+
+class OperatorFiles(Handler):
+    """The store's folder on the operator's side: inventory, key, known hosts."""
+
+    type_name = "OperatorFiles"
+    inputs: ClassVar = {
+        "store": Input(str),
+        "inventory": Input(dict, OnChange.UPDATE, secret=True),
+        "privateKey": Input(str, OnChange.UPDATE, secret=True),
+        "hostKeys": Input(dict, OnChange.UPDATE),
+    }
+
+    def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
+        """Write the files."""
+        _write(inputs)
+        return text(inputs, "store"), {}
+
+    def read(self, context: Context, resource_id: str, state: Record) -> Found | None:
+        """See whether the files are there and as written."""
+        folder = state_folder.store_folder(text(state, "store"))
+        try:
+            inventory = json.loads((folder / state_folder.INVENTORY).read_text(encoding="utf-8"))
+            private_key = (folder / state_folder.PRIVATE_KEY).read_text(encoding="utf-8")
+        except (FileNotFoundError, ValueError):
+            return None
+        seen: Record = {"inventory": inventory, "privateKey": private_key}
+        return Found(text(state, "store"), state | seen)
+
+    def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
+        """Write the files anew."""
+        _write(inputs)
+        return {}
+
+    def delete(self, context: Context, resource_id: str, state: Record) -> None:
+        """Remove the store's folder."""
+        shutil.rmtree(state_folder.store_folder(resource_id), ignore_errors=True)
+
+
+def _write(inputs: Record) -> None:
+    folder = state_folder.store_folder(text(inputs, "store"))
+    state_folder.write_private(folder / state_folder.PRIVATE_KEY, text(inputs, "privateKey"))
+    known = "".join(f"{ip} {key}\n" for ip, key in sorted(mapping(inputs, "hostKeys").items()))
+    state_folder.write_private(folder / state_folder.KNOWN_HOSTS, known)
+    inventory = json.dumps(inputs["inventory"], indent=2, sort_keys=True)
+    state_folder.write_private(folder / state_folder.INVENTORY, f"{inventory}\n")
+
+
+class ConfigurationRun(Handler):
+    """One run of the playbooks; it is repeated when anything that decides its outcome changed."""
+
+    type_name = "ConfigurationRun"
+    inputs: ClassVar = {
+        "store": Input(str),
+        "inventoryHash": Input(str, OnChange.UPDATE),
+        "playbooksHash": Input(str, OnChange.UPDATE),
+        "version": Input(str, OnChange.UPDATE),
+    }
+
+    def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
+        """Configure and check the nodes."""
+        self._run(context, inputs)
+        return text(inputs, "store"), {}
+
+    def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
+        """Configure and check the nodes again."""
+        self._run(context, inputs)
+        return {}
+
+    @staticmethod
+    def _run(context: Context, inputs: Record) -> None:
+        version, store = text(inputs, "version"), text(inputs, "store")
+        if version == bundle.source_version():
+            bundle.build(report=context.say)
+        log = state_folder.store_folder(store) / state_folder.LOG
+        state_folder.write_private(log, "")
+        for playbook in PLAYBOOKS:
+            ansible_run.run_playbook(playbook, store, context.say)

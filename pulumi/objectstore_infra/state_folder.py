@@ -1,0 +1,41 @@
+"""Where the operator's side keeps files per store: `$OBJECTSTORE_STATE_DIR/stores/NAME/`.
+
+    inventory.json   the nodes, as Ansible's dynamic inventory; holds secrets
+    id_ed25519       the key to the nodes
+    known_hosts      the nodes' host keys, as seen when they were made
+    ansible.log      the output of the last configuration run
+
+The folder is readable by its owner alone. Ansible's roles add files of theirs (certificates).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+INVENTORY = "inventory.json"
+PRIVATE_KEY = "id_ed25519"
+KNOWN_HOSTS = "known_hosts"
+LOG = "ansible.log"
+
+
+def state_folder() -> Path:
+    """Return the operator's state folder."""
+    given = os.environ.get("OBJECTSTORE_STATE_DIR")
+    return Path(given) if given else Path.home() / ".local" / "state" / "objectstore"
+
+
+def store_folder(store: str) -> Path:
+    """Return the folder of one store."""
+    return state_folder() / "stores" / store
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write the file atomically, readable by its owner alone."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        handle.write(text)
+    scratch.replace(file)
