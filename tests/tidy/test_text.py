@@ -16,7 +16,9 @@ GENERATED = re.compile(r"^requirements/.*\.txt$")
 
 # Written with brackets so that this file does not find itself.
 LEFTOVER = re.compile(r"\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b|NotImplemente[d]Error")
-MACHINE_PATH = re.compile(r"(?<![\w.])/(wor[k]|hom[e]/\w+|roo[t]/(?!\.ssh)|User[s]/\w+|tmp/spik[e])")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.])/(wor[k]|hom[e]/\w+|roo[t]/(?!\.ssh)|User[s]/\w+|tmp/spik[e])"
+)
 REGISTRY_HOST = re.compile(
     r"deb\.debia[n]\.org|snapshot\.debia[n]\.org|security\.debia[n]\.org|pyp[i]\.org"
     r"|pythonhoste[d]\.org|proxy\.golan[g]\.org|registry\.npmj[s]\.org|static\.crate[s]\.io"
