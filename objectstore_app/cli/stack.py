@@ -133,7 +133,7 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
         help="auto: `pulumi` where it is installed, else the embedded engine.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapped(stack: str, cwd: Path | None, engine: str, **rest: object) -> None:
+    def wrapped(stack: str, cwd: Path | None, engine: str, **rest: Any) -> None:
         command(Target(stack, _project_folder(cwd), engine), **rest)
 
     return wrapped
@@ -298,7 +298,7 @@ def config() -> None:
 def config_set(target: Target, key: str, value: str | None, secret: bool) -> None:
     """Set KEY to VALUE; without VALUE it is read from standard input."""
     if value is None:
-        value = click.get_text_stream("stdin").read().rstrip("\n")
+        value = sys.stdin.read().rstrip("\n")
     if cli := target.cli():
         cli.become("config", "set", *_if(secret, "--secret"), key, "--", value, create=True)
     with _engine_errors():

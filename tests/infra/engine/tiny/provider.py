@@ -22,7 +22,6 @@ from pulumi.provider.experimental.property_value import PropertyValue, PropertyV
 from pulumi.provider.experimental.server import main
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-
 WORLD = Path(os.environ["TINY_WORLD"])
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 IN_PLACE = ("size", "note", "token", "uses", "log", "fail")
