@@ -11,11 +11,11 @@ invalidation, only its bound.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ..protocol.sigv4 import signing_key
 from .errors import SealError
 
 MASTER_KEY_BYTES = 32
@@ -25,18 +25,14 @@ CACHED_SIGNING_KEYS_MAX = 8192
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 
-DeriveSigningKey = Callable[[str, str, str], bytes]
-"""`(secret, date, region)` → the key that signs requests of that day and region."""
-
 
 class Keyring:
     """Seals and opens secrets, and keeps derived signing keys; one per process."""
 
-    def __init__(self, master_key: bytes, derive: DeriveSigningKey) -> None:
+    def __init__(self, master_key: bytes) -> None:
         if len(master_key) != MASTER_KEY_BYTES:
             raise SealError("master key", f"{len(master_key)} bytes", "it must have 32 bytes")
         self._cipher = AESGCM(master_key)
-        self._derive = derive
         self._secrets: dict[bytes, str] = {}
         self._signing_keys: dict[tuple[bytes, str, str], bytes] = {}
 
@@ -72,7 +68,7 @@ class Keyring:
         entry = (sealed, date, region)
         key = self._signing_keys.get(entry)
         if key is None:
-            key = self._derive(self.open(access_key, sealed), date, region)
+            key = signing_key(self.open(access_key, sealed), date, region)
             if len(self._signing_keys) >= CACHED_SIGNING_KEYS_MAX:
                 self._signing_keys.clear()
             self._signing_keys[entry] = key

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,13 @@ Piece = bytes | bytearray | memoryview
 
 
 class Payload(Protocol):
-    """An object's bytes as they come: framing and signatures are already dealt with."""
+    """An object's bytes as they come: framing and signatures are already dealt with.
+
+    `trailers` are those of the body, complete once it was read to its end.
+    """
+
+    @property
+    def trailers(self) -> Mapping[str, str]: ...
 
     async def read(self) -> bytes:
         """The next piece, `b""` at the end. Raises when the body is not what was promised."""

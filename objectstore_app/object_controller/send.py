@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 
 from ..core.errors import invariant
 from ..core.limits import READ_PIECE_BYTES
@@ -63,6 +64,8 @@ async def _resumed(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Pi
 
 class StoredPayload:
     """A range of a stored version as the payload of a copy."""
+
+    trailers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, body: Body, reader: ExtentReader, start: int, length: int) -> None:
         self._pieces = pieces_of(body, reader, start, length)

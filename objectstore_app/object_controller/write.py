@@ -1,0 +1,136 @@
+"""The write path: a body in, a version of an object or a part of an upload out.
+
+Order: receive while hashing → compare every digest → flush chunks → one mutation that names the
+bytes. Whatever fails before the mutation leaves nothing that a reader could see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from ..core.ids import UserId
+from ..media.api import ChunkWriter
+from ..metadata_service.api import (
+    Attributes,
+    Bucket,
+    MetadataClient,
+    Part,
+    PutPart,
+    PutVersion,
+    Upload,
+    WriteCondition,
+    Written,
+)
+from ..protocol.checksums import FULL_OBJECT, Algorithm
+from .integrity import DEFAULT_ALGORITHM, NOTHING_PROMISED, Digests, Promise
+from .receive import Payload, Received, receive
+from .results import expect
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where this process reads and writes metadata and chunks."""
+
+    metadata: MetadataClient
+    chunks: ChunkWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a write makes a version of, and under which condition."""
+
+    bucket: Bucket
+    key: bytes
+    owner: UserId
+    attributes: Attributes
+    condition: WriteCondition
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A finished write, with the checksums it was stored under."""
+
+    written: Written
+    checksums: dict[str, str]
+
+
+async def put_object(
+    storage: Storage,
+    target: Target,
+    payload: Payload,
+    promise: Promise = NOTHING_PROMISED,
+    *,
+    algorithm: Algorithm | None = None,
+) -> Stored:
+    """Store a body as a version. `algorithm` is computed when the promise names none.
+
+    Returns after the version is durable. Raises: S3Error for a body that is not as promised, what
+    PutVersion and the chunk writer raise.
+    """
+    digests = _digests(promise, algorithm)
+    received = await receive(payload, digests, storage.chunks)
+    checksums = digests.verify(payload.trailers)
+    await _make_durable(storage, received)
+    attributes = msgspec.structs.replace(
+        target.attributes, checksums=checksums, checksum_type=FULL_OBJECT
+    )
+    result = await storage.metadata.mutate(
+        target.bucket,
+        PutVersion(
+            bucket=target.bucket.id,
+            key=target.key,
+            owner=target.owner,
+            size=received.size,
+            etag=digests.etag,
+            attributes=attributes,
+            data=received.data,
+            extents=received.extents,
+            condition=target.condition,
+        ),
+    )
+    return Stored(expect(result, Written), checksums)
+
+
+async def put_part(
+    storage: Storage,
+    bucket: Bucket,
+    upload: Upload,
+    number: int,
+    payload: Payload,
+    promise: Promise = NOTHING_PROMISED,
+) -> Part:
+    """Store a body as a part. The upload's own algorithm is computed besides the promised one."""
+    wanted = Algorithm(upload.checksum_algorithm or DEFAULT_ALGORITHM.value)
+    digests = Digests(promise, wanted)
+    received = await receive(payload, digests, storage.chunks)
+    checksums = digests.verify(payload.trailers)
+    await _make_durable(storage, received)
+    result = await storage.metadata.mutate(
+        bucket,
+        PutPart(
+            bucket=bucket.id,
+            key=upload.key,
+            upload_id=upload.upload_id,
+            number=number,
+            size=received.size,
+            etag=digests.etag,
+            checksums=checksums,
+            data=received.data,
+            extents=received.extents,
+        ),
+    )
+    return expect(result, Part)
+
+
+def _digests(promise: Promise, algorithm: Algorithm | None) -> Digests:
+    if promise.checksum is not None or algorithm is None:
+        return Digests(promise)
+    return Digests(promise, algorithm)
+
+
+async def _make_durable(storage: Storage, received: Received) -> None:
+    """Chunks before the record that names them; small bodies are in the record itself."""
+    if received.extents:
+        await storage.chunks.flush()

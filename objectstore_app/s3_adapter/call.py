@@ -1,0 +1,76 @@
+"""One request under way: what was asked, by whom, and with what. Operations get nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core.ids import UserId
+from ..metadata_service.api import Bucket, User
+from ..protocol.errors import S3Error
+from ..protocol.routing import Location
+from ..protocol.sigv4 import Anonymous, Claim
+from ..runtime.http import Request, Response
+from .services import Services
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Call:
+    """An authenticated request; its bucket and the caller's access are not yet checked.
+
+    `user` is None for an anonymous caller; `signing_key` also proves the chunks of a signed body.
+    """
+
+    services: Services
+    request: Request
+    location: Location
+    headers: dict[bytes, bytes]
+    claim: Claim | Anonymous
+    user: User | None = None
+    signing_key: bytes = b""
+
+    def text(self, name: bytes) -> str:
+        """A header's value as text, "" where it is missing."""
+        value = self.headers.get(name)
+        return "" if value is None else value.decode("latin-1")
+
+    @property
+    def bucket_name(self) -> str:
+        return self.location.bucket
+
+    @property
+    def key(self) -> bytes:
+        return self.location.key
+
+    def version_id(self) -> str:
+        """The `versionId` asked for, "" for the current one. Raises: InvalidArgument when empty."""
+        if not self.location.query:
+            return ""
+        version_id = self.location.query.text("versionId")
+        if version_id is None:
+            return ""
+        if not version_id:
+            raise S3Error(
+                "InvalidArgument",
+                "Version id cannot be the empty string",
+                ArgumentName="versionId",
+                ArgumentValue="",
+            )
+        return version_id
+
+    def writer_id(self, bucket: Bucket) -> UserId:
+        """Who owns what this call writes: the user, or the bucket's owner for anonymous writes."""
+        return bucket.owner if self.user is None else self.user.id
+
+
+def empty(status: int = 200, headers: Headers | None = None) -> Response:
+    return Response(status, [] if headers is None else headers, b"", 0)
+
+
+def xml(body: bytes, headers: Headers | None = None) -> Response:
+    """A document with status 200."""
+    all_headers = [("Content-Type", "application/xml")]
+    if headers:
+        all_headers += headers
+    return Response(200, all_headers, body, len(body))

@@ -1,0 +1,314 @@
+"""Operations on objects: get, head, put, delete, DeleteObjects, ACL, attributes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..core.errors import ObjectStoreError
+from ..core.limits import PART_NUMBER_MAX
+from ..metadata_service.api import (
+    Bucket,
+    Deleted,
+    DeleteKey,
+    DeleteVersion,
+    ObjectVersion,
+    SetObjectAcl,
+    WriteCondition,
+    Written,
+)
+from ..object_controller.results import expect
+from ..object_controller.send import read_body
+from ..object_controller.write import Storage, Target, put_object
+from ..protocol import acl, conditions, xml_read, xml_write
+from ..protocol.acl import Permission
+from ..protocol.dates import http_date
+from ..protocol.errors import S3Error
+from ..protocol.ranges import ByteRange, parse_range
+from ..protocol.routing import check_key
+from ..runtime.http import Response
+from .access import OwnerNames, any_bucket, bucket_for, check_object, missing_key
+from .attributes import attributes_of, checksum_headers, object_headers
+from .bodies import body_is_protected, open_payload, read_small_body
+from .buckets import acl_asked_for
+from .call import Call, Headers, empty, xml
+from .failures import as_s3_error
+from .unsupported import refuse_unsupported
+
+DELETES_AT_ONCE = 64
+
+
+async def put(call: Call) -> Response:
+    """PutObject: everything that headers can tell is checked before the body is read."""
+    bucket = await bucket_for(call, Permission.WRITE)
+    refuse_unsupported(call)
+    target = Target(
+        bucket,
+        call.location.key,
+        call.writer_id(bucket),
+        attributes_of(call),
+        write_condition(call),
+    )
+    payload, promise = open_payload(call)
+    services = call.services
+    stored = await put_object(Storage(services.metadata, services.chunks), target, payload, promise)
+    written = stored.written
+    headers = checksum_headers(stored.checksums, "FULL_OBJECT")
+    headers.append(("ETag", f'"{written.etag}"'))
+    if written.version_id:
+        headers.append(("x-amz-version-id", written.version_id))
+    return empty(200, headers)
+
+
+def write_condition(call: Call, *, deleting: bool = False) -> WriteCondition:
+    asked = conditions.parse_write(call.headers, deleting=deleting)
+    return WriteCondition(if_match=asked.if_match, if_none_match=asked.if_none_match)
+
+
+async def get(call: Call) -> Response:
+    """GetObject and HeadObject."""
+    bucket = await any_bucket(call)
+    version_id = call.version_id()
+    version = await readable_version(call, bucket, call.location.key, version_id)
+    headers = object_headers(call, version, named=bool(version_id))
+    conditions.check_read(call.headers, version.etag, version.modified_ms)
+    part, status = _part_asked_for(call, version)
+    chosen = part or _range_asked_for(call, version)
+    start, length = chosen or (0, version.size)
+    if chosen is not None:
+        headers.append(("Content-Range", chosen.content_range(version.size)))
+        status = 206
+    _add_checksum(call, version, headers, ranged=chosen is not None)
+    if call.request.method == "HEAD":
+        return Response(status, headers, b"", length)
+    body = await read_body(version.body, call.services.reader, start, length)
+    return Response(status, headers, body, length)
+
+
+async def readable_version(
+    call: Call, bucket: Bucket, key: bytes, version_id: str
+) -> ObjectVersion:
+    """The version to read, if it is one with bytes and the caller may have them.
+
+    Raises: S3Error NoSuchKey, NoSuchVersion, MethodNotAllowed (a delete marker by its id),
+    AccessDenied.
+    """
+    version = await call.services.metadata.lookup(bucket, key, version_id)
+    if version is None:
+        error = missing_key(call, bucket, key)
+        if version_id and error.code == "NoSuchKey":
+            raise S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+        raise error
+    if version.delete_marker:
+        headers = [
+            ("x-amz-delete-marker", "true"),
+            ("x-amz-version-id", version.version_id),
+            ("Last-Modified", http_date(version.modified_ms // 1000)),
+        ]
+        error = missing_key(call, bucket, key)
+        if version_id and error.code == "NoSuchKey":
+            raise S3Error(
+                "MethodNotAllowed",
+                headers=[*headers, ("Allow", "DELETE")],
+                Method=call.request.method,
+                ResourceType="DeleteMarker",
+            )
+        error.headers += headers[:2]
+        raise error
+    check_object(call, bucket, version, Permission.READ)
+    return version
+
+
+def _part_asked_for(call: Call, version: ObjectVersion) -> tuple[ByteRange | None, int]:
+    """The range of `?partNumber=`, and the status without another range."""
+    if not call.location.query or "partNumber" not in call.location.query:
+        return None, 200
+    if b"range" in call.headers:
+        raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber.")
+    number = part_number(call)
+    sizes = version.attributes.part_sizes or (version.size,)
+    if number > len(sizes):
+        raise S3Error("InvalidPartNumber", PartNumberRequested=number, ActualPartCount=len(sizes))
+    if not version.attributes.part_sizes:
+        return None, 200
+    return ByteRange(sum(sizes[: number - 1]), sizes[number - 1]), 206
+
+
+def part_number(call: Call) -> int:
+    """Raises: S3Error InvalidArgument unless it is 1 to PART_NUMBER_MAX."""
+    value = call.location.query.raw("partNumber") or b""
+    if not value.isdigit() or len(value) > 9 or not 1 <= int(value) <= PART_NUMBER_MAX:
+        raise S3Error(
+            "InvalidArgument",
+            f"Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive",
+            ArgumentName="partNumber",
+            ArgumentValue=value,
+        )
+    return int(value)
+
+
+def _range_asked_for(call: Call, version: ObjectVersion) -> ByteRange | None:
+    asked = call.headers.get(b"range")
+    if asked is None:
+        return None
+    if_range = call.headers.get(b"if-range")
+    if not conditions.range_applies(if_range, version.etag, version.modified_ms):
+        return None
+    return parse_range(asked, version.size)
+
+
+def _add_checksum(call: Call, version: ObjectVersion, headers: Headers, *, ranged: bool) -> None:
+    """The checksum where it is asked for and covers what is sent; the number of parts."""
+    attributes = version.attributes
+    by_part = bool(call.location.query) and "partNumber" in call.location.query
+    if by_part and attributes.part_sizes:
+        headers.append(("x-amz-mp-parts-count", str(len(attributes.part_sizes))))
+    if call.headers.get(b"x-amz-checksum-mode", b"").upper() != b"ENABLED":
+        return
+    if not ranged:
+        headers += checksum_headers(attributes.checksums, attributes.checksum_type)
+    elif by_part and attributes.part_checksums:
+        value = attributes.part_checksums[part_number(call) - 1]
+        headers += checksum_headers(
+            dict.fromkeys(attributes.checksums, value), attributes.checksum_type
+        )
+
+
+async def delete(call: Call) -> Response:
+    """DeleteObject: no error for what is not there."""
+    bucket = await bucket_for(call, Permission.WRITE)
+    refuse_unsupported(call)
+    condition = write_condition(call, deleting=True)
+    deleted = await _delete(call, bucket, call.location.key, call.version_id(), condition)
+    headers: Headers = []
+    if deleted.version_id:
+        headers.append(("x-amz-version-id", deleted.version_id))
+    if deleted.delete_marker:
+        headers.append(("x-amz-delete-marker", "true"))
+    return empty(204, headers)
+
+
+async def _delete(
+    call: Call, bucket: Bucket, key: bytes, version_id: str, condition: WriteCondition
+) -> Deleted:
+    metadata = call.services.metadata
+    if not version_id:
+        mutation = DeleteKey(
+            bucket=bucket.id, key=key, owner=call.writer_id(bucket), condition=condition
+        )
+        return expect(await metadata.mutate(bucket, mutation), Deleted)
+    if condition.if_match:
+        # A version never changes, so that looking before deleting it is as good as deciding there.
+        version = await metadata.lookup(bucket, key, version_id)
+        if version is None:
+            raise S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+        if condition.if_match not in ("*", version.etag):
+            raise S3Error("PreconditionFailed", Condition="If-Match")
+    removed = await metadata.mutate(
+        bucket, DeleteVersion(bucket=bucket.id, key=key, version_id=version_id)
+    )
+    return expect(removed, Deleted)
+
+
+async def delete_many(call: Call) -> Response:
+    """DeleteObjects: every key is told for itself, the answer is 200 whatever became of them."""
+    bucket = await bucket_for(call, Permission.WRITE)
+    refuse_unsupported(call)
+    if not body_is_protected(call):
+        raise S3Error(
+            "InvalidRequest",
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+        )
+    asked = xml_read.parse_delete(await read_small_body(call))
+    turns = asyncio.Semaphore(DELETES_AT_ONCE)
+
+    async def one(
+        named: xml_read.NamedObject,
+    ) -> xml_write.DeletedObject | xml_write.DeleteFailure:
+        async with turns:
+            return await _delete_named(call, bucket, named)
+
+    results = await asyncio.gather(*[one(named) for named in asked.objects])
+    return xml(
+        xml_write.delete_result(
+            [result for result in results if isinstance(result, xml_write.DeletedObject)],
+            [result for result in results if isinstance(result, xml_write.DeleteFailure)],
+            quiet=asked.quiet,
+        )
+    )
+
+
+async def _delete_named(
+    call: Call, bucket: Bucket, named: xml_read.NamedObject
+) -> xml_write.DeletedObject | xml_write.DeleteFailure:
+    try:
+        check_key(named.key)
+        if named.size is not None or named.modified_s is not None:
+            raise S3Error(
+                "NotImplemented", "Deleting by size or time of change is not implemented."
+            )
+        condition = WriteCondition(if_match=named.etag or "")
+        deleted = await _delete(call, bucket, named.key, named.version_id, condition)
+    except ObjectStoreError as error:
+        told = as_s3_error(error)
+        return xml_write.DeleteFailure(named.key, told.code, told.message, named.version_id)
+    marker = deleted.version_id if deleted.delete_marker else ""
+    return xml_write.DeletedObject(named.key, named.version_id, deleted.delete_marker, marker)
+
+
+async def get_acl(call: Call) -> Response:
+    bucket = await any_bucket(call)
+    version = await _version_for_acl(call, bucket, Permission.READ_ACP)
+    owner, _ = await OwnerNames(call).of(version.owner, bucket.owner)
+    canned = version.attributes.acl
+    grants = acl.grants_of(canned, version.owner, bucket.owner)
+    return xml(xml_write.access_control_policy(owner, grants))
+
+
+async def put_acl(call: Call) -> Response:
+    bucket = await any_bucket(call)
+    version = await _version_for_acl(call, bucket, Permission.WRITE_ACP)
+    canned = await acl_asked_for(call, version.owner, of_bucket=False, bucket_owner=bucket.owner)
+    changed = await call.services.metadata.mutate(
+        bucket,
+        SetObjectAcl(bucket=bucket.id, key=version.key, acl=canned, version_id=version.version_id),
+    )
+    version_id = expect(changed, Written).version_id
+    return empty(200, [("x-amz-version-id", version_id)] if version_id else [])
+
+
+async def _version_for_acl(call: Call, bucket: Bucket, permission: Permission) -> ObjectVersion:
+    key, version_id = call.location.key, call.version_id()
+    version = await call.services.metadata.lookup(bucket, key, version_id)
+    if version is None or version.delete_marker:
+        error = missing_key(call, bucket, key)
+        if error.code == "NoSuchKey" and version_id:
+            raise S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+        raise error
+    check_object(call, bucket, version, permission)
+    return version
+
+
+async def get_attributes(call: Call) -> Response:
+    """GetObjectAttributes: what x-amz-object-attributes names, without the object."""
+    bucket = await any_bucket(call)
+    version_id = call.version_id()
+    wanted = {
+        name.strip() for name in call.text(b"x-amz-object-attributes").split(",") if name.strip()
+    }
+    if not wanted or not wanted <= xml_write.OBJECT_ATTRIBUTES:
+        raise S3Error("InvalidArgument", "Invalid attribute name specified.")
+    version = await readable_version(call, bucket, call.location.key, version_id)
+    attributes = version.attributes
+    headers = [("Last-Modified", http_date(version.modified_ms // 1000))]
+    if version_id or version.version_id != "null":
+        headers.append(("x-amz-version-id", version.version_id))
+    body = xml_write.object_attributes(
+        wanted,
+        etag=version.etag,
+        size=version.size,
+        checksums=attributes.checksums,
+        checksum_type=attributes.checksum_type,
+        part_sizes=attributes.part_sizes,
+        part_checksums=attributes.part_checksums,
+    )
+    return xml(body, headers)
