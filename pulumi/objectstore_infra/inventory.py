@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from objectstore_infra.spec import StoreSpec, VmSpec
 from objectstore_infra.state_folder import KNOWN_HOSTS, PRIVATE_KEY
+
+Key = TypeVar("Key")
 
 
 class VmRecord(TypedDict):
@@ -36,8 +39,8 @@ def vm_record(vm: VmSpec) -> VmRecord:
     }
 
 
-def build(spec: StoreSpec, folder: Path, *, access_key: str, secret_key: str) -> dict[str, object]:
-    """Return the inventory; `folder` holds the store's key and known hosts."""
+def build(spec: StoreSpec, folder: Path) -> dict[str, object]:
+    """Return the inventory without secrets; `folder` holds the store's key and known hosts."""
     vms = spec.vms()
     plan = spec.plan
     ssh = f"-o UserKnownHostsFile={folder / KNOWN_HOSTS} -o StrictHostKeyChecking=accept-new"
@@ -60,8 +63,6 @@ def build(spec: StoreSpec, folder: Path, *, access_key: str, secret_key: str) ->
         "objectstore_dns_address": str(plan.dns),
         "objectstore_management_address": str(plan.management),
         "objectstore_gateway": str(plan.gateway),
-        "objectstore_root_access_key": access_key,
-        "objectstore_root_secret_key": secret_key,
     }
     return {
         "_meta": {"hostvars": hosts},
@@ -71,6 +72,17 @@ def build(spec: StoreSpec, folder: Path, *, access_key: str, secret_key: str) ->
     }
 
 
-def fingerprint(inventory: dict[str, object]) -> str:
+def with_keys(
+    inventory: Mapping[str, object], access_key: Key, secret_key: Key
+) -> dict[str, object]:
+    """Return the inventory with the administrator's keys, which may be outputs still to come."""
+    everybody = inventory["all"]
+    if not isinstance(everybody, Mapping):
+        raise TypeError("not an inventory: `all` is no mapping")
+    keys = {"objectstore_root_access_key": access_key, "objectstore_root_secret_key": secret_key}
+    return {**inventory, "all": {**everybody, "vars": {**everybody["vars"], **keys}}}
+
+
+def fingerprint(inventory: Mapping[str, object]) -> str:
     """Return a hash that changes whenever the inventory does."""
     return hashlib.sha256(json.dumps(inventory, sort_keys=True).encode()).hexdigest()

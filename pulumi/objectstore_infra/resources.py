@@ -142,6 +142,9 @@ class OperatorFilesArgs:
 
     store: Input[str]
     inventory: Input[Mapping[str, object]]
+    """Without the administrator's keys."""
+    accessKey: Input[str]
+    secretKey: Input[str]
     privateKey: Input[str]
     hostKeys: Input[Mapping[str, Input[str]]]
     """address → `ssh-ed25519 …`"""

@@ -23,8 +23,8 @@ PORT = 7200
 class ObjectStore(pulumi.ComponentResource):
     """One object store."""
 
-    inventory: Output[dict[str, object]]
-    """Secret: it holds the administrator's keys."""
+    inventory: dict[str, object]
+    """The administrator's keys in it are secret outputs."""
     access_key: Output[str]
     secret_key: Output[str]
 
@@ -46,7 +46,8 @@ class ObjectStore(pulumi.ComponentResource):
         image_args = res.NodeImageArgs(node_image.alias(), self._owner)
         self._image = res.NodeImage("node-image", image_args, self._child)
         machines = {vm.name: self._make_instance(vm) for vm in spec.vms()}
-        self.inventory = self._describe()
+        described = inventory.build(spec, store_folder(spec.name))
+        self.inventory = inventory.with_keys(described, self.access_key, self.secret_key)
         self._configure(machines)
         self.register_outputs({"vms": [inventory.vm_record(vm) for vm in spec.vms()]})
 
@@ -112,16 +113,6 @@ class ObjectStore(pulumi.ComponentResource):
         after = ResourceOptions(depends_on=[self._reservation])
         return res.Instance(vm.name, args, ResourceOptions.merge(self._child, after))
 
-    def _describe(self) -> Output[dict[str, object]]:
-        folder = store_folder(self._spec.name)
-        return Output.secret(
-            Output.all(self.access_key, self.secret_key).apply(
-                lambda keys: inventory.build(
-                    self._spec, folder, access_key=keys[0], secret_key=keys[1]
-                )
-            )
-        )
-
     def _configure(self, machines: dict[str, res.Instance]) -> None:
         spec = self._spec
         addresses = {vm.name: str(vm.address) for vm in spec.vms()}
@@ -129,13 +120,17 @@ class ObjectStore(pulumi.ComponentResource):
             "operator-files",
             res.OperatorFilesArgs(
                 store=spec.name,
-                inventory=self.inventory,
+                inventory=inventory.build(spec, store_folder(spec.name)),
+                accessKey=self.access_key,
+                secretKey=self.secret_key,
                 privateKey=self._key.privateKey,
                 hostKeys={addresses[name]: m.hostKey for name, m in machines.items()},
             ),
             self._child,
         )
-        fingerprint = Output.unsecret(self.inventory.apply(inventory.fingerprint))
+        described = Output.from_input(self.inventory)
+        # The hash of random keys gives nothing away, and a diff of it should be seen.
+        fingerprint = Output.unsecret(described.apply(inventory.fingerprint))
         after = ResourceOptions(depends_on=[files, *machines.values()])
         res.ConfigurationRun(
             "configuration",

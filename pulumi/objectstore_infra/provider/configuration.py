@@ -6,7 +6,8 @@ import json
 import shutil
 from typing import ClassVar
 
-from objectstore_infra import ansible_run, bundle, state_folder
+from objectstore_infra import ansible_run, bundle, inventory, state_folder
+from objectstore_infra.errors import InfraError
 from objectstore_infra.provider.handler import (
     Context,
     Found,
@@ -27,7 +28,9 @@ class OperatorFiles(Handler):
     type_name = "OperatorFiles"
     inputs: ClassVar = {
         "store": Input(str),
-        "inventory": Input(dict, OnChange.UPDATE, secret=True),
+        "inventory": Input(dict, OnChange.UPDATE),
+        "accessKey": Input(str, OnChange.UPDATE, secret=True),
+        "secretKey": Input(str, OnChange.UPDATE, secret=True),
         "privateKey": Input(str, OnChange.UPDATE, secret=True),
         "hostKeys": Input(dict, OnChange.UPDATE),
     }
@@ -41,11 +44,13 @@ class OperatorFiles(Handler):
         """See whether the files are there and as written."""
         folder = state_folder.store_folder(text(state, "store"))
         try:
-            inventory = json.loads((folder / state_folder.INVENTORY).read_text(encoding="utf-8"))
+            written = (folder / state_folder.INVENTORY).read_text(encoding="utf-8")
             private_key = (folder / state_folder.PRIVATE_KEY).read_text(encoding="utf-8")
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return None
-        seen: Record = {"inventory": inventory, "privateKey": private_key}
+        seen: Record = {"privateKey": private_key}
+        if written != _inventory_text(state):
+            seen["inventory"] = {}
         return Found(text(state, "store"), state | seen)
 
     def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
@@ -63,8 +68,14 @@ def _write(inputs: Record) -> None:
     state_folder.write_private(folder / state_folder.PRIVATE_KEY, text(inputs, "privateKey"))
     known = "".join(f"{ip} {key}\n" for ip, key in sorted(mapping(inputs, "hostKeys").items()))
     state_folder.write_private(folder / state_folder.KNOWN_HOSTS, known)
-    inventory = json.dumps(inputs["inventory"], indent=2, sort_keys=True)
-    state_folder.write_private(folder / state_folder.INVENTORY, f"{inventory}\n")
+    state_folder.write_private(folder / state_folder.INVENTORY, _inventory_text(inputs))
+
+
+def _inventory_text(inputs: Record) -> str:
+    described = inventory.with_keys(
+        mapping(inputs, "inventory"), text(inputs, "accessKey"), text(inputs, "secretKey")
+    )
+    return json.dumps(described, indent=2, sort_keys=True) + "\n"
 
 
 class ConfigurationRun(Handler):
@@ -88,10 +99,18 @@ class ConfigurationRun(Handler):
         self._run(context, inputs)
         return {}
 
+    def delete(self, context: Context, resource_id: str, state: Record) -> None:
+        """What a run made goes with the machines."""
+
     @staticmethod
     def _run(context: Context, inputs: Record) -> None:
         version, store = text(inputs, "version"), text(inputs, "store")
-        if version == bundle.source_version():
+        if bundle.SOURCE_MARK in version:
+            if version != bundle.source_version():
+                raise InfraError(
+                    f"the source tree is no longer {version}: it was edited since this run began",
+                    hint="run it again",
+                )
             bundle.build(report=context.say)
         log = state_folder.store_folder(store) / state_folder.LOG
         state_folder.write_private(log, "")

@@ -108,8 +108,9 @@ class Handler(ABC):
         """Change it in place; return its outputs."""
         raise AssertionError(f"{self.type_name} declares no input that updates in place")
 
+    @abstractmethod
     def delete(self, context: Context, resource_id: str, state: Record) -> None:
-        """Remove it; one that is gone is fine. The default has nothing to remove."""
+        """Remove it; one that is gone is fine."""
 
 
 def text(record: Mapping[str, Plain], name: str) -> str:

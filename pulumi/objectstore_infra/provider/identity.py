@@ -36,6 +36,9 @@ class SshKey(Handler):
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         return store, {"publicKey": f"{public} objectstore-{store}", "privateKey": private}
 
+    def delete(self, context: Context, resource_id: str, state: Record) -> None:
+        """It lives in the state alone; there is nothing to remove."""
+
 
 class Credentials(Handler):
     """Access and secret key of a store's first administrator."""
@@ -53,3 +56,6 @@ class Credentials(Handler):
             secrets.choice(string.ascii_letters + string.digits) for _ in range(SECRET_KEY_LENGTH)
         )
         return text(inputs, "store"), {"accessKey": access, "secretKey": secret}
+
+    def delete(self, context: Context, resource_id: str, state: Record) -> None:
+        """It lives in the state alone; there is nothing to remove."""

@@ -157,8 +157,8 @@ def wait_for_ssh(address: str, private_key: str, timeout_s: float = SSH_TIMEOUT_
 
 def _boot_state(address: str, key: paramiko.PKey, deadline: float) -> str:
     client = paramiko.SSHClient()
-    # The first contact defines the host key; it is then part of the state and of known_hosts.
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    first_contact = paramiko.AutoAddPolicy()
+    client.set_missing_host_key_policy(first_contact)
     try:
         client.connect(
             address,
