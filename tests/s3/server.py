@@ -59,7 +59,7 @@ def running_server(folder: Path) -> Iterator[Server]:
 @contextmanager
 def embedded_server(folder: Path, domain: str = "s3.example.test") -> Iterator[Server]:
     keys = Keys("ROOT" + secrets.token_hex(8).upper(), secrets.token_hex(20))
-    port = _free_port()
+    port = free_port()
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -103,7 +103,7 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) ->
     raise AssertionError(f"the server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
