@@ -16,11 +16,12 @@ FUNCTION_LINES_MAX = 70
 NAMES_BANNED = {"common", "helper", "helpers", "misc", "util", "utils"}
 
 # Where an error of any kind must not end the process: the server answers 500 and goes on, the
-# supervisor decides about a child's fate.
+# supervisor decides about a child's fate, the engine reports what the operator's program raised.
 BROAD_EXCEPT_ALLOWED = {
     "objectstore_app/runtime/connection.py",
     "objectstore_app/runtime/server.py",
     "objectstore_app/runtime/supervisor.py",
+    "pulumi/objectstore_infra/engine/runner.py",
 }
 
 # Only these own tasks; everything else uses a TaskGroup or asks them.
