@@ -3,11 +3,11 @@
 Theory of operation. The body is a run of chunks `SIZE[;chunk-signature=HEX]CRLF data CRLF`, ended
 by one of size 0, then trailers `name:value`. `feed` returns the payload as slices of what it was
 given, before the chunk's signature is known to hold: the caller must not let the object become
-visible before `finish` has returned. Each signature covers the one before it, starting with the request's.
-Clients end trailer lines with LF or CRLF, put empty lines between them and may leave out the last
-line end; since nothing can follow them but the end of the HTTP body, all is taken to the end and
-parsed there. Source: AWS, "Signature calculations for the Authorization header: transferring
-payload in multiple chunks", and the page on trailing headers.
+visible before `finish` has returned. Each signature covers the one before it, starting with the
+request's. Clients end trailer lines with LF or CRLF, put empty lines between them and may leave
+out the last line end; since nothing can follow them but the end of the HTTP body, all is taken to
+the end and parsed there. Source: AWS, "Signature calculations for the Authorization header:
+transferring payload in multiple chunks", and the page on trailing headers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from .sigv4_core import EMPTY_SHA256, sign
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 _CHUNK_HEADER = re.compile(rb"([0-9A-Fa-f]{1,13})(?:;chunk-signature=([0-9a-f]{64}))?[ \t]*")
-_TRAILER = re.compile(
-    rb"([A-Za-z0-9-]+)[ \t]*:[ \t]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ \t]*"
-)
+_TRAILER_NAME = re.compile(rb"[A-Za-z0-9-]+")
+_TRAILER_VALUE = re.compile(rb"[\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +196,16 @@ class AwsChunkedDecoder:
             line = line.removesuffix(b"\r")
             if not line:
                 continue
-            match = _TRAILER.fullmatch(line)
-            name = match.group(1).decode().lower() if match else ""
-            if match is None or name in trailers:
+            raw_name, _, raw_value = line.partition(b":")
+            raw_name, raw_value = raw_name.rstrip(b" \t"), raw_value.strip(b" \t")
+            name = raw_name.decode("latin-1").lower()
+            if (
+                name in trailers
+                or _TRAILER_NAME.fullmatch(raw_name) is None
+                or _TRAILER_VALUE.fullmatch(raw_value) is None
+            ):
                 raise S3Error("MalformedTrailerError")
-            trailers[name] = match.group(2).decode()
+            trailers[name] = raw_value.decode("ascii")
         return trailers
 
 

@@ -255,7 +255,6 @@ class RequestReader:
             parser.get_method().decode("ascii"),
             sink,
             _VERSIONS[protocol],
-            parser.should_keep_alive(),
         )
 
     def _step_data(self, events: list[Event]) -> bool:
@@ -352,10 +351,11 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*
 _FIELD_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
-def _head(method: str, sink: _Sink, version: tuple[int, int], keep_alive: bool) -> Head:
+def _head(method: str, sink: _Sink, version: tuple[int, int]) -> Head:
     length: int | None = 0
     hosts = 0
     expect = False
+    keep_alive = version == (1, 1)
     for name, value in sink.headers:
         if name == b"content-length":
             # llhttp has refused repeats, signs, blanks and overflow, and its mix with chunked.
@@ -374,6 +374,9 @@ def _head(method: str, sink: _Sink, version: tuple[int, int], keep_alive: bool) 
             length = None
         elif name == b"host":
             hosts += 1
+        elif name == b"connection":
+            options = {option.strip() for option in value.lower().split(b",")}
+            keep_alive = b"close" not in options and (keep_alive or b"keep-alive" in options)
         elif name == b"expect":
             if value.lower() != b"100-continue":
                 raise HttpError("InvalidRequest", "The expectation given in Expect is not known.")

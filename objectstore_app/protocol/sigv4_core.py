@@ -54,13 +54,14 @@ def canonical_request(
     signed_headers: list[bytes],
     payload_hash: str,
 ) -> bytes:
-    """`signed_headers` are sorted; a header that occurs more than once is joined by commas.
+    """`signed_headers` are sorted; a header that occurs more than once is joined by commas,
+    runs of blanks become one space.
 
     Raises: S3Error InvalidURI (bad percent-encoding).
     """
     values: dict[bytes, bytes] = {}
     for name, value in headers:
-        if b"  " in value:
+        if b"  " in value or b"\t" in value:
             value = b" ".join(value.split())
         values[name] = values[name] + b"," + value if name in values else value
     lines = b"".join(
