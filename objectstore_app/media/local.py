@@ -82,7 +82,7 @@ class LocalLog:
                 size = os.fstat(file.fileno()).st_size
                 check_header(number, file.read(SEGMENT_HEADER_BYTES))
                 if start >= size:
-                    yield number, start, memoryview(b"")
+                    yield number, size, memoryview(b"")
                     continue
                 content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
             yield number, start, memoryview(content)[start:]

@@ -96,6 +96,7 @@ class MemoryLog:
             if number < segment:
                 continue
             start = offset if number == segment else SEGMENT_HEADER_BYTES
+            start = min(start, len(self._store.segments[number]))
             yield number, start, memoryview(bytes(self._store.segments[number]))[start:]
 
     def truncate(self, segment: int, offset: int) -> None:

@@ -14,6 +14,7 @@ ObjectStoreError
    │  ├─ PartTooSmallError
    │  ├─ UserExistsError
    │  └─ UserMissingError
+   ├─ RecordTooLargeError        a front end sent more than a record takes
    └─ UnavailableError           the owner cannot be reached or is restarting: retry
 """
 
@@ -78,3 +79,7 @@ class UnavailableError(MetadataError):
     """The shard's owner cannot be reached; the outcome of a write in flight is unknown."""
 
     retryable = True
+
+
+class RecordTooLargeError(MetadataError):
+    """The caller's fault: the mutation is larger than a record may be."""

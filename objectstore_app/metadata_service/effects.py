@@ -1,0 +1,143 @@
+"""Effects: what a decided mutation does to the rows, as it lies in the log (docs/formats/log.md).
+
+An effect holds every choice that was made (ids, times, what is replaced), so applying the same
+effects in the same order gives the same rows, now and at every replay. They are msgpack arrays with
+a numeric tag; fields are only ever added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..core.ids import BucketId, UserId
+from ..media.api import Extent
+from .api import Attributes, Bucket, Upload, User
+
+
+class BucketOpened(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    bucket: BucketId
+
+
+class BucketClosed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The bucket's uploads are aborted with it."""
+
+    bucket: BucketId
+    at_ms: int
+
+
+class VersioningSet(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    bucket: BucketId
+    state: str
+
+
+class VersionWritten(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A new current version (or delete marker), in the order of its record.
+
+    `replaces` are orders of versions removed by it, `buries` the order of a null version that is
+    current no more (0: none), `objects` what the number of current objects changes by. A body of up
+    to INLINE_BYTES_MAX in the record goes into the row. `upload` completes that upload with the
+    parts of `part_numbers`; `parts_digest` recognises a repeated completion.
+    """
+
+    bucket: BucketId
+    key: bytes
+    version_id: str
+    size: int
+    etag: str
+    modified_ms: int
+    owner: UserId
+    marker: bool
+    attributes: Attributes
+    extents: tuple[Extent, ...]
+    replaces: tuple[int, ...]
+    buries: int
+    objects: int
+    upload: str = ""
+    part_numbers: tuple[int, ...] = ()
+    parts_digest: bytes = b""
+
+
+class VersionRemoved(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    bucket: BucketId
+    key: bytes
+    order: int
+    objects: int
+    at_ms: int
+
+
+class AclSet(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    bucket: BucketId
+    key: bytes
+    order: int
+    acl: str
+
+
+class UploadCreated(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    bucket: BucketId
+    upload: Upload
+
+
+class PartWritten(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    bucket: BucketId
+    upload: str
+    number: int
+    size: int
+    etag: str
+    modified_ms: int
+    checksums: dict[str, str]
+    extents: tuple[Extent, ...]
+
+
+class UploadAborted(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    bucket: BucketId
+    key: bytes
+    upload: str
+    at_ms: int
+
+
+class BucketCreated(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    bucket: Bucket
+
+
+class BucketRemoved(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    id: BucketId
+
+
+class BucketAclSet(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    id: BucketId
+    acl: str
+
+
+class UserAdded(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    user: User
+
+
+class UserRemoved(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    id: UserId
+
+
+DataEffect = (
+    BucketOpened
+    | BucketClosed
+    | VersioningSet
+    | VersionWritten
+    | VersionRemoved
+    | AclSet
+    | UploadCreated
+    | PartWritten
+    | UploadAborted
+)
+DirectoryEffect = BucketCreated | BucketRemoved | BucketAclSet | UserAdded | UserRemoved
+Effect = DataEffect | DirectoryEffect
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Effect] = msgspec.msgpack.Decoder(Effect)
+
+
+def encode_effect(effect: Effect) -> bytes:
+    return _encoder.encode(effect)
+
+
+def decode_effect(payload: bytes | memoryview) -> Effect:
+    """Raises msgspec.MsgspecError when the payload is none of ours."""
+    return _decoder.decode(payload)

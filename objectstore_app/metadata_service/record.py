@@ -1,0 +1,174 @@
+"""One record of a shard's log, encoded and decoded; no I/O (docs/formats/log.md).
+
+A record is a header, a payload (the decided effect as msgpack) and a body (the bytes of a small
+object). The record's checksum covers header and payload, and through `body_crc` the body: that is
+also the checksum of the extent which names the body.
+
+`batch` is the sequence of the first record of the same append. Recovery needs it: after a power
+loss the pages of the last append may survive in any combination, so damage is a torn tail as long
+as nothing of a later append follows it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from ..core.ids import Sequence
+from ..media.api import LogMedium
+from ..media.errors import CorruptDataError
+from ..media.segments import checksum
+
+MAGIC = b"OREC"
+RECORD_VERSION = 1
+_HEADER = struct.Struct("<4sIHHIIIQQQ")
+HEADER_BYTES = _HEADER.size
+_CHECKED_FROM = 8
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record found in a log, and where it and its body lie."""
+
+    sequence: Sequence
+    batch: Sequence
+    epoch: int
+    payload: memoryview
+    body: memoryview
+    body_crc: int
+    segment: int
+    offset: int
+    body_offset: int
+    end: int
+
+
+class DamagedRecordError(Exception):
+    """These bytes are not a whole record; the text says what is wrong."""
+
+
+def encode(
+    sequence: int, batch: int, epoch: int, payload: bytes, body: bytes, body_crc: int
+) -> bytes:
+    """Header and payload of a record; the body's bytes follow."""
+    header = _HEADER.pack(
+        MAGIC, 0, RECORD_VERSION, 0, len(payload), len(body), body_crc, sequence, batch, epoch
+    )
+    crc = checksum(header[_CHECKED_FROM:] + payload)
+    return b"%b%b%b%b" % (MAGIC, crc.to_bytes(4, "little"), header[_CHECKED_FROM:], payload)
+
+
+def decode(buffer: memoryview, start: int, segment: int, offset: int) -> Record:
+    """The record at `buffer[start:]`, which lies at `offset` of the segment.
+
+    Raises DamagedRecordError.
+    """
+    if len(buffer) - start < HEADER_BYTES:
+        raise DamagedRecordError("cut off in its header")
+    magic, crc, version, _, payload_bytes, body_bytes, body_crc, sequence, batch, epoch = (
+        _HEADER.unpack_from(buffer, start)
+    )
+    if magic != MAGIC:
+        raise DamagedRecordError("no record begins here")
+    body_at = start + HEADER_BYTES + payload_bytes
+    end = body_at + body_bytes
+    if end > len(buffer):
+        raise DamagedRecordError("cut off")
+    if checksum(buffer[start + _CHECKED_FROM : body_at]) != crc:
+        raise DamagedRecordError("checksum of the record")
+    if version > RECORD_VERSION:
+        raise CorruptDataError(
+            "read log",
+            f"segment {segment:#x} offset {offset}",
+            f"record version {version} was written by a newer release",
+        )
+    if checksum(buffer[body_at:end]) != body_crc:
+        raise DamagedRecordError("checksum of the body")
+    return Record(
+        sequence=sequence,
+        batch=batch,
+        epoch=epoch,
+        payload=buffer[start + HEADER_BYTES : body_at],
+        body=buffer[body_at:end],
+        body_crc=body_crc,
+        segment=segment,
+        offset=offset,
+        body_offset=offset + body_at - start,
+        end=offset + end - start,
+    )
+
+
+class LogScan:
+    """Iterates the records behind a position; afterwards `position` is where the good log ends and
+    `torn` says whether something behind it has to be cut off.
+
+    Raises CorruptDataError where damage is not a torn tail.
+    """
+
+    def __init__(self, medium: LogMedium, segment: int, offset: int, applied: int) -> None:
+        self._medium = medium
+        self._expected = applied + 1
+        self.position = (segment, offset)
+        self.torn = False
+
+    def __iter__(self) -> Iterator[Record]:
+        first = True
+        for segment, offset, data in self._medium.scan(*self.position):
+            self._enter(segment, offset, first)
+            first = False
+            yield from self._read_segment(segment, offset, data)
+        if first and self.position[0]:
+            raise _corruption(*self.position, "the log ends before what the view has applied")
+
+    def _enter(self, segment: int, offset: int, first: bool) -> None:
+        before, at = self.position
+        if self.torn:
+            raise _corruption(before, at, "damage, and a later segment follows")
+        if first and before and (segment, offset) != (before, at):
+            raise _corruption(before, at, "the log ends before what the view has applied")
+        self.position = (segment, offset)
+
+    def _read_segment(self, segment: int, offset: int, data: memoryview) -> Iterator[Record]:
+        start = 0
+        while start < len(data):
+            at = offset + start
+            try:
+                record = decode(data, start, segment, at)
+            except DamagedRecordError as damage:
+                self._judge(data, start, segment, at, damage)
+                self.torn = True
+                return
+            if record.sequence != self._expected:
+                raise _corruption(
+                    segment, at, f"sequence {record.sequence} where {self._expected} is due"
+                )
+            self._expected += 1
+            start = record.end - offset
+            self.position = (segment, record.end)
+            yield record
+
+    def _judge(
+        self, data: memoryview, start: int, segment: int, at: int, damage: DamagedRecordError
+    ) -> None:
+        """Raise unless all that follows belongs to the append that the damaged record is part of:
+        a later append proves that this one was acknowledged.
+        """
+        rest = bytes(data[start + 1 :])
+        found = rest.find(MAGIC)
+        while found >= 0:
+            try:
+                later = decode(memoryview(rest), found, segment, at + 1 + found)
+            except DamagedRecordError:
+                found = rest.find(MAGIC, found + 1)
+                continue
+            if later.batch > self._expected:
+                raise _corruption(segment, at, f"{damage}, and good records follow") from damage
+            found = rest.find(MAGIC, later.end - (at + 1))
+
+
+def _corruption(segment: int, offset: int, what: str) -> CorruptDataError:
+    return CorruptDataError(
+        "read log",
+        f"segment {segment:#x} offset {offset}",
+        f"{what}; run `objectstore fsck --data DIR`",
+    )

@@ -1,0 +1,275 @@
+"""A data shard's rows: the only code that changes them, for commits and for replay alike.
+
+Buckets' rows are kept in memory and written back by `flush`, once a commit. What a change frees
+becomes garbage rows in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+import apsw
+import msgspec
+
+from ..core.errors import InvariantError
+from ..core.ids import BucketId
+from ..core.limits import COMPLETED_UPLOADS_KEPT, INLINE_BYTES_MAX
+from ..media.api import Extent
+from .api import Attributes, Body, Written
+from .effects import (
+    AclSet,
+    BucketClosed,
+    BucketOpened,
+    Effect,
+    PartWritten,
+    UploadAborted,
+    UploadCreated,
+    VersioningSet,
+    VersionRemoved,
+    VersionWritten,
+)
+
+encode = msgspec.msgpack.Encoder().encode
+decode_body = msgspec.msgpack.Decoder(Body).decode
+decode_extents = msgspec.msgpack.Decoder(tuple[Extent, ...]).decode
+decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
+EMPTY = encode(Attributes())
+_EMPTY_ATTRIBUTES = Attributes()
+_BUCKETS_CACHED_MAX = 10_000
+
+
+@dataclass(slots=True)
+class BucketRow:
+    versioning: str = ""
+    closed: int = 0
+    objects: int = 0
+    versions: int = 0
+    size_bytes: int = 0
+    uploads: int = 0
+
+
+class DataRows:
+    """Applies effects inside the transaction that the shard holds open."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._cursor = connection.cursor()
+        self._cache: OrderedDict[BucketId, BucketRow] = OrderedDict()
+        self._changed: set[BucketId] = set()
+
+    def bucket(self, bucket: BucketId) -> BucketRow | None:
+        row = self._cache.get(bucket)
+        if row is None:
+            found = self._cursor.execute(
+                "SELECT versioning, closed, objects, versions, size_bytes, uploads FROM buckets"
+                " WHERE bucket=?",
+                (bucket,),
+            ).fetchall()
+            if not found:
+                return None
+            row = self._cache[bucket] = BucketRow(*found[0])
+        return row
+
+    def apply(
+        self, effect: Effect, sequence: int, body: bytes | memoryview, extent: Extent | None
+    ) -> None:
+        if isinstance(effect, VersionWritten):
+            self._write_version(effect, sequence, body, extent)
+            return
+        match effect:
+            case VersionRemoved():
+                self._change(effect.bucket).objects += effect.objects
+                self._remove(effect.bucket, effect.key, effect.order, effect.at_ms)
+            case PartWritten():
+                self._write_part(effect, extent)
+            case UploadCreated(bucket, upload):
+                self._cursor.execute(
+                    "INSERT INTO uploads VALUES (?, ?, ?, ?)",
+                    (bucket, upload.key, upload.upload_id, encode(upload)),
+                )
+                self._change(bucket).uploads += 1
+            case UploadAborted():
+                self._end_upload(effect.bucket, effect.key, effect.upload, effect.at_ms)
+            case AclSet():
+                self._set_acl(effect)
+            case VersioningSet(bucket, state):
+                self._change(bucket).versioning = state
+            case BucketOpened(bucket):
+                self._cache[bucket] = BucketRow()
+                self._changed.add(bucket)
+            case BucketClosed(bucket, at_ms):
+                self._close(bucket, at_ms)
+            case _:
+                raise InvariantError("apply", f"{type(effect).__name__} is not a data shard's")
+
+    def flush(self) -> None:
+        for bucket in sorted(self._changed):
+            self._cursor.execute(
+                "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (bucket, *astuple(self._cache[bucket])),
+            )
+        self._changed.clear()
+        while len(self._cache) > _BUCKETS_CACHED_MAX:
+            self._cache.popitem(last=False)
+
+    def forget(self) -> None:
+        self._cache.clear()
+        self._changed.clear()
+
+    def _change(self, bucket: BucketId) -> BucketRow:
+        row = self.bucket(bucket)
+        if row is None:
+            raise InvariantError("apply", f"bucket {bucket} has no row")
+        self._changed.add(bucket)
+        return row
+
+    def _write_version(
+        self, effect: VersionWritten, sequence: int, body: bytes | memoryview, extent: Extent | None
+    ) -> None:
+        bucket = effect.bucket
+        row = self._change(bucket)
+        for order in effect.replaces:
+            self._remove(bucket, effect.key, order, effect.modified_ms)
+        if effect.buries:
+            self._cursor.execute(
+                "INSERT INTO nulls VALUES (?, ?, ?)", (bucket, effect.key, effect.buries)
+            )
+        extents = effect.extents
+        inline = b""
+        if extent is not None:
+            if extent.length <= INLINE_BYTES_MAX:
+                inline = bytes(body)
+            else:
+                extents = (extent,)
+        if effect.upload:
+            extents = self._end_upload(
+                bucket, effect.key, effect.upload, effect.modified_ms, effect.part_numbers
+            )
+            self._remember(effect, sequence, row)
+        attributes = effect.attributes
+        self._cursor.execute(
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                bucket, effect.key, -sequence, effect.version_id, effect.size, effect.etag,
+                effect.modified_ms, effect.owner, int(effect.marker),
+                EMPTY if attributes == _EMPTY_ATTRIBUTES else encode(attributes),
+                encode(Body(inline=inline, extents=extents)),
+            ),
+        )  # fmt: skip
+        row.objects += effect.objects
+        if not effect.marker:
+            row.versions += 1
+            row.size_bytes += effect.size
+
+    def _remove(self, bucket: BucketId, key: bytes, order: int, at_ms: int) -> None:
+        removed = self._cursor.execute(
+            "DELETE FROM versions WHERE bucket=? AND key=? AND ord=? RETURNING size, marker, body",
+            (bucket, key, order),
+        ).fetchall()
+        if not removed:
+            raise InvariantError("apply", f"bucket {bucket} lacks a version that is to go")
+        size, marker, body = removed[0]
+        row = self._change(bucket)
+        if not marker:
+            row.versions -= 1
+            row.size_bytes -= size
+        if row.versioning:
+            self._cursor.execute(
+                "DELETE FROM nulls WHERE bucket=? AND key=? AND ord=?", (bucket, key, order)
+            )
+        self._discard(decode_body(body).extents, at_ms)
+
+    def _discard(self, extents: Iterable[Extent], at_ms: int) -> None:
+        for extent in extents:
+            self._cursor.execute(
+                "INSERT INTO garbage VALUES (?, ?, ?, ?, ?)",
+                (extent.segment, extent.offset, extent.length, int(extent.blocks), at_ms),
+            )
+
+    def _set_acl(self, effect: AclSet) -> None:
+        where = (effect.bucket, effect.key, effect.order)
+        ((raw,),) = self._cursor.execute(
+            "SELECT attributes FROM versions WHERE bucket=? AND key=? AND ord=?", where
+        ).fetchall()
+        attributes = msgspec.structs.replace(decode_attributes(raw), acl=effect.acl)
+        self._cursor.execute(
+            "UPDATE versions SET attributes=? WHERE bucket=? AND key=? AND ord=?",
+            (encode(attributes), *where),
+        )
+
+    def _write_part(self, effect: PartWritten, extent: Extent | None) -> None:
+        old = self._cursor.execute(
+            "DELETE FROM parts WHERE bucket=? AND upload=? AND number=? RETURNING extents",
+            (effect.bucket, effect.upload, effect.number),
+        ).fetchall()
+        for (raw,) in old:
+            self._discard(decode_extents(raw), effect.modified_ms)
+        extents = effect.extents if extent is None else (extent,)
+        self._cursor.execute(
+            "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                effect.bucket, effect.upload, effect.number, effect.size, effect.etag,
+                effect.modified_ms, encode(effect.checksums), encode(extents),
+            ),
+        )  # fmt: skip
+
+    def _end_upload(
+        self,
+        bucket: BucketId,
+        key: bytes,
+        upload: str,
+        at_ms: int,
+        used: tuple[int, ...] = (),
+    ) -> tuple[Extent, ...]:
+        """Remove the upload and its parts; return the extents of the parts used, discard the
+        others'.
+        """
+        kept: list[Extent] = []
+        wanted = frozenset(used)
+        parts = self._cursor.execute(
+            "SELECT number, extents FROM parts WHERE bucket=? AND upload=? ORDER BY number",
+            (bucket, upload),
+        ).fetchall()
+        for number, raw in parts:
+            if number in wanted:
+                kept.extend(decode_extents(raw))
+            else:
+                self._discard(decode_extents(raw), at_ms)
+        self._cursor.execute("DELETE FROM parts WHERE bucket=? AND upload=?", (bucket, upload))
+        self._cursor.execute(
+            "DELETE FROM uploads WHERE bucket=? AND key=? AND upload=?", (bucket, key, upload)
+        )
+        self._change(bucket).uploads -= 1
+        return tuple(kept)
+
+    def _remember(self, effect: VersionWritten, sequence: int, row: BucketRow) -> None:
+        """Keep the answer for a repeated completion; the oldest ones are dropped."""
+        answer = Written(
+            version_id=effect.version_id if row.versioning else "",
+            etag=effect.etag,
+            modified_ms=effect.modified_ms,
+            size=effect.size,
+        )
+        self._cursor.execute(
+            "INSERT INTO completed VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                sequence, effect.bucket, effect.key, effect.upload, effect.parts_digest,
+                encode(answer),
+            ),
+        )  # fmt: skip
+        self._cursor.execute(
+            "DELETE FROM completed WHERE sequence <= (SELECT sequence FROM completed"
+            " ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+            (COMPLETED_UPLOADS_KEPT,),
+        )
+
+    def _close(self, bucket: BucketId, at_ms: int) -> None:
+        if self.bucket(bucket) is None:
+            self._cache[bucket] = BucketRow()
+        uploads = self._cursor.execute(
+            "SELECT key, upload FROM uploads WHERE bucket=?", (bucket,)
+        ).fetchall()
+        for key, upload in uploads:
+            self._end_upload(bucket, key, upload, at_ms)
+        self._change(bucket).closed = 1

@@ -1,0 +1,258 @@
+"""A shard: its log, its view and the group commit that keeps them in step (docs/architecture.md).
+
+Theory of operation. `commit` takes all mutations that wait. In the view's open transaction it
+decides each one against what those before it did, applies the effects and gathers their records;
+then one append makes all of them durable, COMMIT makes them visible, and only then do the callers
+learn anything, refusals included, for a refusal may rest on a mutation beside it. Readers never see
+what is not durable.
+
+Failures. No room: the transaction is rolled back, the log is as before, every mutation of the group
+is refused and the shard goes on. A failed flush, or a view that cannot commit what the log already
+holds: the shard is broken, its process has to exit and recover.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from ..core.errors import InvariantError, ObjectStoreError
+from ..core.ids import Sequence as LogSequence
+from ..core.ids import ShardId
+from ..core.limits import COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX
+from ..media.api import Extent, LogMedium
+from ..media.errors import CorruptDataError, MediaFailedError, MediaFullError
+from ..media.segments import DIRECTORY_SHARD, checksum
+from .api import MutationResult
+from .data import DataMachine
+from .directory import DirectoryMachine
+from .effects import decode_effect, encode_effect
+from .errors import RecordTooLargeError, Refused
+from .machine import Decision, Machine, Mutation
+from .record import HEADER_BYTES, LogScan, Record, encode
+from .view import DATA, DIRECTORY, checkpoint, open_view, read_position, write_position
+
+REPLAY_COMMIT_RECORDS = 5000
+
+Outcome = MutationResult | ObjectStoreError
+
+
+class Shard:
+    """One shard in its writer's process. Not for threads; every call blocks."""
+
+    def __init__(
+        self,
+        shard: ShardId,
+        medium: LogMedium,
+        view_path: Path | None,
+        *,
+        data_shards: int,
+        now_ms: Callable[[], int],
+        random_bits: Callable[[int], int] | None = None,
+    ) -> None:
+        """Open the view and bring it up to the end of the log. Raises CorruptDataError."""
+        self.shard = shard
+        self._medium = medium
+        self._now_ms = now_ms
+        schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
+        self.view = open_view(view_path, schema)
+        self._machine = make_machine(shard, self.view, data_shards, random_bits)
+        self._broken = False
+        self.replayed = self._recover()
+
+    def commit(self, mutations: Sequence[Mutation]) -> list[Outcome]:
+        """Decide, log and apply the mutations in order; one outcome for each.
+
+        Raises MediaFailedError: outcomes are unknown and the process must exit.
+        """
+        if self._broken:
+            raise MediaFailedError("commit", f"shard {self.shard}", "an earlier commit failed")
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(mutations):
+            group = _Group(self, mutations[len(outcomes) : len(outcomes) + COMMIT_REQUESTS_MAX])
+            outcomes.extend(group.run())
+        return outcomes
+
+    def checkpoint(self) -> None:
+        checkpoint(self.view)
+
+    def close(self) -> None:
+        """Leave a view without a write-ahead log behind; the shard is not usable any more."""
+        self._broken = True
+        self.view.close()
+        self._medium.close()
+
+    def _recover(self) -> int:
+        before, *_ = read_position(self.view)
+        scan = replay(self._medium, self.view, self._machine)
+        if scan.torn:
+            self._medium.truncate(*scan.position)
+        sequence, _, _, epoch = read_position(self.view)
+        self._sequence = LogSequence(sequence)
+        self._epoch = epoch + 1
+        return sequence - before
+
+
+class _Group:
+    """One commit on its way."""
+
+    def __init__(self, shard: Shard, mutations: Sequence[Mutation]) -> None:
+        self._shard = shard
+        self._mutations = mutations
+        self._outcomes: list[Outcome] = []
+        self._buffers: list[bytes] = []
+        self._bytes = 0
+        self._first = LogSequence(shard._sequence + 1)
+        self._segment = 0
+        self._offset = 0
+
+    def run(self) -> list[Outcome]:
+        """The outcomes of the first mutations: of all that fit one append, of one at least."""
+        shard = self._shard
+        view = shard.view
+        try:
+            self._segment, self._offset = shard._medium.position()
+        except MediaFullError as error:
+            return [error] * len(self._mutations)
+        view.execute("BEGIN IMMEDIATE")
+        try:
+            self._gather()
+            if not self._buffers:
+                view.execute("ROLLBACK")
+                return self._outcomes
+            shard._machine.flush()
+            write_position(
+                view, self._first + self._count - 1, self._segment, self._offset + self._bytes,
+                shard._epoch,
+            )  # fmt: skip
+            placed = shard._medium.append(self._buffers)
+        except MediaFullError as error:
+            view.execute("ROLLBACK")
+            shard._machine.forget()
+            shard._sequence = LogSequence(self._first - 1)
+            return [error] * len(self._outcomes)
+        except BaseException:
+            # Whatever it was, the log may hold what the view does not: recover from the log.
+            shard._broken = True
+            view.close(True)
+            raise
+        if placed != (self._segment, self._offset):
+            shard._broken = True
+            raise InvariantError("commit", f"placed at {placed} instead of where it was announced")
+        self._finish()
+        return self._outcomes
+
+    @property
+    def _count(self) -> int:
+        return self._shard._sequence + 1 - self._first
+
+    def _gather(self) -> None:
+        shard = self._shard
+        machine = shard._machine
+        now_ms = shard._now_ms()
+        for mutation in self._mutations:
+            sequence = LogSequence(shard._sequence + 1)
+            try:
+                decision = machine.decide(mutation, sequence, now_ms)
+                added = self._add(decision, sequence)
+            except (Refused, RecordTooLargeError) as error:
+                self._outcomes.append(error)
+                continue
+            if not added:
+                break
+            self._outcomes.append(decision.result)
+
+    def _add(self, decision: Decision, sequence: LogSequence) -> bool:
+        """Apply and log the effect; false, with nothing done, when the append is full."""
+        effect, body = decision.effect, decision.body
+        if effect is None:
+            return True
+        payload = encode_effect(effect)
+        total = HEADER_BYTES + len(payload) + len(body)
+        if total > COMMIT_BYTES_MAX:
+            raise RecordTooLargeError("commit", type(effect).__name__, f"{total} bytes")
+        if self._bytes + total > COMMIT_BYTES_MAX:
+            return False
+        shard = self._shard
+        crc = checksum(body)
+        extent = None
+        if body:
+            offset = self._offset + self._bytes + HEADER_BYTES + len(payload)
+            extent = Extent(self._segment, offset, len(body), crc)
+        self._buffers.append(encode(sequence, self._first, shard._epoch, payload, body, crc))
+        if body:
+            self._buffers.append(body)
+        self._bytes += total
+        shard._machine.apply(effect, sequence, body, extent)
+        shard._sequence = sequence
+        return True
+
+    def _finish(self) -> None:
+        try:
+            self._shard.view.execute("COMMIT")
+        except apsw.Error as error:
+            self._shard._broken = True
+            raise MediaFailedError(
+                "commit view", f"shard {self._shard.shard}", str(error)
+            ) from error
+
+
+def make_machine(
+    shard: ShardId,
+    view: apsw.Connection,
+    data_shards: int,
+    random_bits: Callable[[int], int] | None = None,
+) -> Machine:
+    """The machine of a shard's kind over its view."""
+    if shard == DIRECTORY_SHARD:
+        return DirectoryMachine(view, data_shards)
+    return DataMachine(view, random_bits or random.SystemRandom().getrandbits)
+
+
+def replay(
+    medium: LogMedium,
+    view: apsw.Connection,
+    machine: Machine,
+    progress: Callable[[Record], None] | None = None,
+) -> LogScan:
+    """Bring a view up to the end of the log; the returned scan says where that is.
+
+    Raises CorruptDataError, with what came before the damage applied.
+    """
+    sequence, segment, offset, _ = read_position(view)
+    scan = LogScan(medium, segment, offset, sequence)
+    records = iter(scan)
+    last: Record | None = None
+    while True:
+        with view:
+            for record in itertools.islice(records, REPLAY_COMMIT_RECORDS):
+                apply_record(machine, record)
+                last = record
+                if progress is not None:
+                    progress(record)
+            if last is None:
+                return scan
+            machine.flush()
+            write_position(view, last.sequence, last.segment, last.end, last.epoch)
+            last = None
+
+
+def apply_record(machine: Machine, record: Record) -> None:
+    """Apply what a record of the log holds. Raises CorruptDataError when it makes no sense."""
+    extent = None
+    if len(record.body):
+        extent = Extent(record.segment, record.body_offset, len(record.body), record.body_crc)
+    try:
+        effect = decode_effect(record.payload)
+        machine.apply(effect, record.sequence, record.body, extent)
+    except (msgspec.MsgspecError, InvariantError, apsw.Error) as error:
+        raise CorruptDataError(
+            "replay log",
+            f"segment {record.segment:#x} offset {record.offset}",
+            f"{error}; run `objectstore fsck --data DIR`",
+        ) from error

@@ -1,0 +1,172 @@
+"""Opening a shard's view: schemas, versions, PRAGMAs (docs/formats/view.md).
+
+A view is the state that the log's effects add up to, as of `position`. It is disposable: the log
+can rebuild it. Its commits are not flushed one by one (`synchronous=NORMAL`): after a power loss it
+may be some commits behind, never torn, and the log's tail brings it forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from ..media.errors import CorruptDataError, MediaFailedError
+
+_POSITION = """
+CREATE TABLE position (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    sequence INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+    epoch INTEGER NOT NULL);
+INSERT INTO position VALUES (1, 0, 0, 0, 0);
+"""
+
+_DATA = """
+CREATE TABLE buckets (
+    bucket INTEGER PRIMARY KEY, versioning TEXT NOT NULL, closed INTEGER NOT NULL,
+    objects INTEGER NOT NULL, versions INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+    uploads INTEGER NOT NULL);
+CREATE TABLE versions (
+    bucket INTEGER NOT NULL, key BLOB NOT NULL, ord INTEGER NOT NULL, version_id TEXT NOT NULL,
+    size INTEGER NOT NULL, etag TEXT NOT NULL, modified_ms INTEGER NOT NULL, owner TEXT NOT NULL,
+    marker INTEGER NOT NULL, attributes BLOB NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (bucket, key, ord)) WITHOUT ROWID;
+CREATE TABLE nulls (
+    bucket INTEGER NOT NULL, key BLOB NOT NULL, ord INTEGER NOT NULL,
+    PRIMARY KEY (bucket, key)) WITHOUT ROWID;
+CREATE TABLE uploads (
+    bucket INTEGER NOT NULL, key BLOB NOT NULL, upload TEXT NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY (bucket, key, upload)) WITHOUT ROWID;
+CREATE TABLE parts (
+    bucket INTEGER NOT NULL, upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
+    etag TEXT NOT NULL, modified_ms INTEGER NOT NULL, checksums BLOB NOT NULL,
+    extents BLOB NOT NULL, PRIMARY KEY (bucket, upload, number)) WITHOUT ROWID;
+CREATE TABLE completed (
+    sequence INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL,
+    upload TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, written BLOB NOT NULL);
+CREATE TABLE garbage (
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    blocks INTEGER NOT NULL, freed_ms INTEGER NOT NULL,
+    PRIMARY KEY (segment, offset)) WITHOUT ROWID;
+"""
+
+_DIRECTORY = """
+CREATE TABLE buckets (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, record BLOB NOT NULL);
+CREATE INDEX buckets_of_owner ON buckets (owner, name);
+CREATE TABLE users (
+    id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE COLLATE NOCASE, record BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE keys (access_key TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX keys_of_user ON keys (user);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """`version` lies in `user_version`; `migrations[n]` is the SQL that takes n to n + 1."""
+
+    name: str
+    version: int
+    sql: str
+    tables: tuple[str, ...]
+    migrations: Mapping[int, str]
+
+
+DATA = Schema(
+    "data",
+    1,
+    _POSITION + _DATA,
+    ("buckets", "versions", "nulls", "uploads", "parts", "completed", "garbage"),
+    {},
+)
+DIRECTORY = Schema("directory", 1, _POSITION + _DIRECTORY, ("buckets", "users", "keys"), {})
+
+_APPLICATION_ID = 0x4F53544F
+_WRITER_CACHE_KIB = 32 * 1024
+_READER_CACHE_KIB = 8 * 1024
+_CHECKPOINT_PAGES = 4000
+_WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+
+def open_view(path: Path | None, schema: Schema) -> apsw.Connection:
+    """Open a view for its writer, making or migrating it; without a path one in memory.
+
+    Raises MediaFailedError, CorruptDataError (damaged, or of a newer release).
+    """
+    name = str(path) if path else ":memory:"
+    try:
+        connection = apsw.Connection(name)
+        connection.set_busy_timeout(5000)
+        connection.execute("PRAGMA page_size=4096")
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES_KEPT}").fetchall()
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+        _migrate(connection, schema, name)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise CorruptDataError(
+            "open view", name, f"{error}: `objectstore fsck --rebuild` makes it anew"
+        ) from error
+    except apsw.Error as error:
+        raise MediaFailedError("open view", name, str(error)) from error
+    return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open a view that its writer has made, for reading. Open it after a fork, never before.
+
+    Raises MediaFailedError when there is none yet.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(5000)
+        connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
+        connection.execute("SELECT sequence FROM position").fetchall()
+    except apsw.Error as error:
+        raise MediaFailedError("open view", str(path), str(error)) from error
+    return connection
+
+
+def read_position(connection: apsw.Connection) -> tuple[int, int, int, int]:
+    """`(sequence, segment, offset, epoch)`: up to where the view has applied the log."""
+    ((sequence, segment, offset, epoch),) = connection.execute(
+        "SELECT sequence, segment, offset, epoch FROM position"
+    ).fetchall()
+    return sequence, segment, offset, epoch
+
+
+def write_position(
+    connection: apsw.Connection, sequence: int, segment: int, offset: int, epoch: int
+) -> None:
+    connection.execute(
+        "UPDATE position SET sequence=?, segment=?, offset=?, epoch=?",
+        (sequence, segment, offset, epoch),
+    )
+
+
+def checkpoint(connection: apsw.Connection) -> None:
+    """Move the write-ahead log into the database as far as readers allow."""
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _migrate(connection: apsw.Connection, schema: Schema, name: str) -> None:
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version > schema.version:
+        raise CorruptDataError(
+            "open view", name, f"schema {version} was written by a newer release"
+        )
+    if version == schema.version:
+        return
+    with connection:
+        if version == 0:
+            connection.execute(schema.sql)
+            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        else:
+            for step in range(version, schema.version):
+                connection.execute(schema.migrations[step])
+        connection.execute(f"PRAGMA user_version={schema.version}")
