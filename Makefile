@@ -39,7 +39,7 @@ outputs: ## Show what STACK is: endpoints, addresses, VMs (JSON)
 
 lint: ## Style, types, import layers, tidy
 	@scripts/venv test
-	@$(RUN) ruff format types layers tidy
+	@$(RUN) --keep-going ruff format types layers tidy
 
 test: ## Everything that can be tested on this machine, a real deployment included
 	@scripts/venv test

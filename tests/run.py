@@ -6,7 +6,7 @@ Where this machine cannot carry one they are skipped, and the reason is said. Wh
 is shown as it comes and kept in build/test/STAGE.log; the last line counts everything:
 `N passed, N failed, N skipped`.
 
-Usage: python -m tests.run [--list] [STAGE…]
+Usage: python -m tests.run [--list] [--keep-going] [STAGE…]
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ def on_deployment(action: str, about: str, limit_s: int) -> Stage:
     return tool(action, about, *argv, limit_s=limit_s, deployed=True)
 
 
+PURE = ("-m", "not deployment")
+DEPLOYED = ("-m", "deployment")
+
 STAGES = (
     tool("ruff", "lint", "ruff", "check", "."),
     tool("format", "formatting", "ruff", "format", "--check", "."),
@@ -93,8 +96,8 @@ STAGES = (
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
-    suite("infra", "spec, provider, embedded engine", "tests/infra", limit_s=900),
-    suite("ansible", "roles, playbooks, bundle", "tests/ansible", "-m", "not deployment"),
+    suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=900),
+    suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE),
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
     suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
@@ -179,7 +182,7 @@ def count(stage: Stage) -> Counts:
     return counts
 
 
-def run_all(stages: list[Stage]) -> int:
+def run_all(stages: list[Stage], *, keep_going: bool) -> int:
     """Run the stages in order; returns the exit code."""
     began = time.monotonic()
     total: Counts = Counter()
@@ -203,7 +206,8 @@ def run_all(stages: list[Stage]) -> int:
             rows.append(row(stage, time.monotonic() - started, summary(counts)))
             if counts["failed"]:
                 say(f"stage {stage.name} failed; its whole output: {stage.log.relative_to(ROOT)}")
-                break
+                if not keep_going:
+                    break
     except deployment.DeploymentError as error:
         say(str(error))
         total["failed"] += 1
@@ -236,6 +240,7 @@ def end(_number: int, _frame: object) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.run", description="Run the stages of `make test`.")
     parser.add_argument("--list", action="store_true", help="list the stages and stop")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a failed stage")
     names = [stage.name for stage in STAGES]
     parser.add_argument("stage", nargs="*", help="only these: " + ", ".join(names))
     given = parser.parse_args()
@@ -247,7 +252,8 @@ def main() -> int:
         parser.error(f"no such stage: {', '.join(unknown)}; there are {', '.join(names)}")
     LOGS.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, end)
-    return run_all([s for s in STAGES if not given.stage or s.name in given.stage])
+    chosen = [stage for stage in STAGES if not given.stage or stage.name in given.stage]
+    return run_all(chosen, keep_going=given.keep_going)
 
 
 if __name__ == "__main__":
