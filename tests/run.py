@@ -173,7 +173,7 @@ def count(stage: Stage) -> Counts:
     if not stage.results.exists():
         return counts
     # The file is pytest's own, written a moment ago.
-    for found in ElementTree.parse(stage.results).getroot().iter("testsuite"):  # noqa: S314 - ours
+    for found in ElementTree.parse(stage.results).getroot().iter("testsuite"):  # noqa: S314 - written by pytest
         failed = int(found.get("failures", 0)) + int(found.get("errors", 0))
         skipped = int(found.get("skipped", 0))
         counts["failed"] += failed
