@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import NoReturn
 
 from ..core.limits import CLOCK_SKEW_S_MAX, PRESIGN_EXPIRES_S_MAX
@@ -84,7 +85,7 @@ class Claim:
     date: str
     region: str
     timestamp: str
-    signed_headers: list[bytes]
+    signed_headers: tuple[bytes, ...]
     signature: str
     payload: Payload
     presigned: bool
@@ -208,14 +209,12 @@ def _authorization_parts(rest: bytes) -> tuple[bytes, bytes, bytes]:
 def _request_time(fields: dict[bytes, bytes]) -> tuple[str, int]:
     """x-amz-date, or else Date, as `(yyyymmddThhmmssZ, epoch seconds)`."""
     value = fields.get(b"x-amz-date")
-    second = parse_iso_basic(value) if value is not None else None
-    if value is None:
-        second = parse_http_date(fields.get(b"date", b""))
+    second = _header_second(fields.get(b"date", b"")) if value is None else _amz_second(value)
     if second is None:
         raise S3Error(
             "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
         )
-    return iso_basic(second), second
+    return iso_basic(second) if value is None else value.decode("ascii"), second
 
 
 def _refuse_scheme(scheme: bytes) -> NoReturn:
@@ -327,7 +326,7 @@ def _claim(
     method: str,
     target: Target,
     headers: Sequence[tuple[bytes, bytes]],
-    names: list[bytes],
+    names: tuple[bytes, ...],
     credential: tuple[str, str, str],
     timestamp: str,
     signature: bytes,
@@ -386,12 +385,11 @@ def _signed_headers(
     signed: bytes,
     headers: Sequence[tuple[bytes, bytes]],
     malformed: Callable[[str], NoReturn],
-) -> list[bytes]:
+) -> tuple[bytes, ...]:
     """The sorted names; host and every x-amz-* header that the request has must be among them."""
-    names = signed.split(b";")
-    if any(_HEADER_NAME.fullmatch(name) is None for name in names):
+    listed, names = _split_names(signed)
+    if not names:
         malformed("SignedHeaders is mal-formed.")
-    listed = set(names)
     missing = [
         name
         for name, _ in headers
@@ -403,7 +401,21 @@ def _signed_headers(
             "There were headers present in the request which were not signed",
             HeadersNotSigned=b", ".join(missing or [b"host"]),
         )
-    return sorted(listed)
+    return names
+
+
+# Caches: the same few values come with every request of a client, in the same second.
+_amz_second = lru_cache(maxsize=256)(parse_iso_basic)
+_header_second = lru_cache(maxsize=256)(parse_http_date)
+
+
+@lru_cache(maxsize=256)
+def _split_names(signed: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """The names as a set and sorted; both empty when one of them is no header name."""
+    names = frozenset(signed.split(b";"))
+    if any(_HEADER_NAME.fullmatch(name) is None for name in names):
+        return frozenset(), ()
+    return names, tuple(sorted(names))
 
 
 def _refuse_token(token: bytes | None) -> None:

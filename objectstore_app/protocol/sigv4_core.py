@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from .target import Target, percent_decode, uri_encode
@@ -51,7 +51,7 @@ def canonical_request(
     method: str,
     target: Target,
     headers: Headers,
-    signed_headers: list[bytes],
+    signed_headers: Sequence[bytes],
     payload_hash: str,
 ) -> bytes:
     """`signed_headers` are sorted; a header that occurs more than once is joined by commas,
@@ -61,6 +61,8 @@ def canonical_request(
     """
     values: dict[bytes, bytes] = {}
     for name, value in headers:
+        if name not in signed_headers:
+            continue
         if b"  " in value or b"\t" in value:
             value = b" ".join(value.split())
         values[name] = values[name] + b"," + value if name in values else value

@@ -79,8 +79,11 @@ def test_expected_checksum_of_header_and_trailer() -> None:
     assert announced == Expected(Algorithm.CRC32, "")
     assert announced.in_trailer
     assert trailer_value(announced, {"x-amz-checksum-crc32": CRC}) == CRC
-    only_kinds = headers(x_amz_checksum_mode="ENABLED", x_amz_checksum_type="FULL_OBJECT",
-                         x_amz_checksum_algorithm="CRC32")  # fmt: skip
+    only_kinds = headers(
+        x_amz_checksum_mode="ENABLED",
+        x_amz_checksum_type="FULL_OBJECT",
+        x_amz_checksum_algorithm="CRC32",
+    )
     assert parse_expected(only_kinds) is None
 
 
@@ -132,9 +135,14 @@ def test_multipart_checksum_kinds(
 
 @pytest.mark.parametrize(
     ("algorithm", "kind"),
-    [("MD5", None), (None, "COMPOSITE"), ("SHA1", "FULL_OBJECT"), ("CRC64NVME", "COMPOSITE"),
-     ("CRC32", "PARTIAL")],
-)  # fmt: skip
+    [
+        ("MD5", None),
+        (None, "COMPOSITE"),
+        ("SHA1", "FULL_OBJECT"),
+        ("CRC64NVME", "COMPOSITE"),
+        ("CRC32", "PARTIAL"),
+    ],
+)
 def test_impossible_multipart_checksum_kinds(algorithm: str | None, kind: str | None) -> None:
     with pytest.raises(S3Error) as caught:
         parse_multipart(algorithm, kind)

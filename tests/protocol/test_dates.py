@@ -44,11 +44,21 @@ def test_all_forms_of_a_date(value: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", b"Sun, 31 Feb 1994 08:49:37 GMT", b"Sun, 06 Foo 1994 08:49:37 GMT",
-     b"Sun, 06 Nov 1994 25:49:37 GMT", b"Sun, 06 Nov 1994 08:49:37 CET", b"19941306T084937Z",
-     b"19940006T084937Z", b"1994-11-06", b"00000000T000000Z", b"Sun, 06 Nov 1994 08:49:37 GMT ",
-     b"19941106T084937Z\n"],
-)  # fmt: skip
+    [
+        b"",
+        b"x",
+        b"Sun, 31 Feb 1994 08:49:37 GMT",
+        b"Sun, 06 Foo 1994 08:49:37 GMT",
+        b"Sun, 06 Nov 1994 25:49:37 GMT",
+        b"Sun, 06 Nov 1994 08:49:37 CET",
+        b"19941306T084937Z",
+        b"19940006T084937Z",
+        b"1994-11-06",
+        b"00000000T000000Z",
+        b"Sun, 06 Nov 1994 08:49:37 GMT ",
+        b"19941106T084937Z\n",
+    ],
+)
 def test_what_is_no_date(value: bytes) -> None:
     assert parse_http_date(value) is None
 

@@ -249,9 +249,11 @@ def test_expectation_counts_only_with_a_body_and_http_1_1() -> None:
 
 def test_offer_to_upgrade_is_ignored() -> None:
     head, data, _ = read(
-        [b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-         b"Content-Length: 1\r\n\r\nx"]
-    )  # fmt: skip
+        [
+            b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+            b"Content-Length: 1\r\n\r\nx"
+        ]
+    )
     assert isinstance(head, Head)
     assert data == Data(b"x")
 

@@ -29,18 +29,37 @@ def test_ranges_of_ten_bytes(value: bytes, expected: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, b"", b"bytes=", b"bytes=-", b"bytes=5-2", b"bytes=a-b", b"lines=0-1", b"bytes=0-1,3-4",
-     b"0-1", b"bytes=0x0-1", b"bytes=+1-2", b"bytes=1-2-3", b"bytes=" + b"9" * 30 + b"-"],
-)  # fmt: skip
+    [
+        None,
+        b"",
+        b"bytes=",
+        b"bytes=-",
+        b"bytes=5-2",
+        b"bytes=a-b",
+        b"lines=0-1",
+        b"bytes=0-1,3-4",
+        b"0-1",
+        b"bytes=0x0-1",
+        b"bytes=+1-2",
+        b"bytes=1-2-3",
+        b"bytes=" + b"9" * 30 + b"-",
+    ],
+)
 def test_malformed_and_several_ranges_mean_the_whole(value: bytes | None) -> None:
     assert parse_range(value, 10) is None
 
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [(b"bytes=10-", 10), (b"bytes=10-20", 10), (b"bytes=-0", 10), (b"bytes=0-", 0),
-     (b"bytes=0-0", 0), (b"bytes=-5", 0)],
-)  # fmt: skip
+    [
+        (b"bytes=10-", 10),
+        (b"bytes=10-20", 10),
+        (b"bytes=-0", 10),
+        (b"bytes=0-", 0),
+        (b"bytes=0-0", 0),
+        (b"bytes=-5", 0),
+    ],
+)
 def test_what_does_not_exist_cannot_be_satisfied(value: bytes, size: int) -> None:
     with pytest.raises(S3Error) as caught:
         parse_range(value, size)

@@ -59,17 +59,35 @@ def signed(**changes: str) -> dict[str, str]:
 
 
 PUBLISHED = [
-    ("GET", "/test.txt", {"Range": "bytes=0-9"}, EMPTY_SHA256,
-     "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"),
-    ("PUT", "/test%24file.text",
-     {"Date": "Fri, 24 May 2013 00:00:00 GMT", "x-amz-storage-class": "REDUCED_REDUNDANCY"},
-     "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
-     "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"),
-    ("GET", "/?lifecycle", {}, EMPTY_SHA256,
-     "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
-    ("GET", "/?max-keys=2&prefix=J", {}, EMPTY_SHA256,
-     "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
-]  # fmt: skip
+    (
+        "GET",
+        "/test.txt",
+        {"Range": "bytes=0-9"},
+        EMPTY_SHA256,
+        "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+    ),
+    (
+        "PUT",
+        "/test%24file.text",
+        {"Date": "Fri, 24 May 2013 00:00:00 GMT", "x-amz-storage-class": "REDUCED_REDUNDANCY"},
+        "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
+        "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+    ),
+    (
+        "GET",
+        "/?lifecycle",
+        {},
+        EMPTY_SHA256,
+        "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+    ),
+    (
+        "GET",
+        "/?max-keys=2&prefix=J",
+        {},
+        EMPTY_SHA256,
+        "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+    ),
+]
 
 
 @pytest.mark.parametrize(("method", "target", "extra", "payload", "signature"), PUBLISHED)
@@ -77,9 +95,15 @@ def test_published_signatures(
     method: str, target: str, extra: dict[str, str], payload: str, signature: str
 ) -> None:
     headers = sign_request(
-        method, target, {"Host": HOST, **extra}, access_key=KEY, secret=SECRET, region=REGION,
-        now=NOW, payload_hash=payload,
-    )  # fmt: skip
+        method,
+        target,
+        {"Host": HOST, **extra},
+        access_key=KEY,
+        secret=SECRET,
+        region=REGION,
+        now=NOW,
+        payload_hash=payload,
+    )
     claim = check(method, target, headers)
     assert claim.signature == signature
     assert claim.access_key == KEY
@@ -88,9 +112,15 @@ def test_published_signatures(
 
 def test_published_presigned_url() -> None:
     target = presign(
-        "GET", "/test.txt", {"Host": HOST}, access_key=KEY, secret=SECRET, region=REGION, now=NOW,
+        "GET",
+        "/test.txt",
+        {"Host": HOST},
+        access_key=KEY,
+        secret=SECRET,
+        region=REGION,
+        now=NOW,
         expires_s=86400,
-    )  # fmt: skip
+    )
     signature = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
     assert target.endswith(f"&X-Amz-Signature={signature}")
     claim = check("GET", target, {"host": HOST}, now=NOW + 86400)
@@ -251,9 +281,15 @@ def test_content_sha256() -> None:
         if not mode.streaming:
             continue
         headers = sign_request(
-            "PUT", "/b/k", {"Host": HOST}, access_key=KEY, secret=SECRET, region=REGION, now=NOW,
+            "PUT",
+            "/b/k",
+            {"Host": HOST},
+            access_key=KEY,
+            secret=SECRET,
+            region=REGION,
+            now=NOW,
             payload_hash=mode.value,
-        )  # fmt: skip
+        )
         assert check("PUT", "/b/k", headers).payload.mode is mode
         assert mode.trailer is mode.value.endswith("TRAILER")
 
@@ -262,17 +298,28 @@ def test_unsigned_amz_headers_and_tokens_are_refused() -> None:
     error = refused("GET", "/bkt/k", signed(x_amz_acl="public-read"))
     assert (error.code, error.fields["HeadersNotSigned"]) == ("AccessDenied", b"x-amz-acl")
     headers = sign_request(
-        "GET", "/bkt/k", {"Host": HOST, "x-amz-security-token": "t"},
-        access_key=KEY, secret=SECRET, region=REGION, now=NOW,
-    )  # fmt: skip
+        "GET",
+        "/bkt/k",
+        {"Host": HOST, "x-amz-security-token": "t"},
+        access_key=KEY,
+        secret=SECRET,
+        region=REGION,
+        now=NOW,
+    )
     assert refused("GET", "/bkt/k", headers).code == "InvalidToken"
 
 
 def presigned(edit: Callable[[str], str] = str, expires_s: int = 60) -> str:
     target = presign(
-        "GET", "/bkt/k", {"Host": HOST}, access_key=KEY, secret=SECRET, region=REGION, now=NOW,
+        "GET",
+        "/bkt/k",
+        {"Host": HOST},
+        access_key=KEY,
+        secret=SECRET,
+        region=REGION,
+        now=NOW,
         expires_s=expires_s,
-    )  # fmt: skip
+    )
     return edit(target)
 
 
