@@ -1,0 +1,152 @@
+"""Frames between processes: a length (u32, little-endian) and a msgpack array of messages.
+
+Many messages travel in one frame, both ways. A mutation's frame is `[[request id, mutation], …]`,
+its answer `[[request id, kind, value], …]`: kind 0 is a result, whose type the mutation implies,
+any other kind is an error, `value` then its class name, operation, subject and hint.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from ..core.errors import ObjectStoreError
+from ..core.limits import RPC_FRAME_BYTES_MAX
+from ..media import errors as media_errors
+from . import errors
+from .api import (
+    AbortUpload,
+    AddUser,
+    Bucket,
+    CloseBucket,
+    CompleteUpload,
+    CreateBucket,
+    CreateUpload,
+    Deleted,
+    DeleteKey,
+    DeleteVersion,
+    MutationResult,
+    OpenBucket,
+    Part,
+    PutPart,
+    PutVersion,
+    RemoveBucket,
+    RemoveUser,
+    SetBucketAcl,
+    SetObjectAcl,
+    SetVersioning,
+    Upload,
+    User,
+    Written,
+)
+from .machine import Mutation
+
+LENGTH = struct.Struct("<I")
+_ARRAY = struct.Struct(">BI")
+MESSAGE_BYTES_MAX = RPC_FRAME_BYTES_MAX - _ARRAY.size
+RESULT, ERROR = 0, 1
+
+Request = tuple[int, Mutation]
+Answer = tuple[int, int, msgspec.Raw]
+Failure = tuple[str, str, str, str]
+
+encoder = msgspec.msgpack.Encoder()
+decode_requests = msgspec.msgpack.Decoder(list[Request]).decode
+decode_answers = msgspec.msgpack.Decoder(list[Answer]).decode
+_decode_failure = msgspec.msgpack.Decoder(Failure).decode
+
+_RESULTS: dict[type[Mutation], msgspec.msgpack.Decoder[MutationResult]] = {
+    mutation: msgspec.msgpack.Decoder(result)
+    for mutation, result in (
+        (CreateBucket, Bucket),
+        (RemoveBucket, None),
+        (SetBucketAcl, None),
+        (AddUser, User),
+        (RemoveUser, None),
+        (OpenBucket, None),
+        (CloseBucket, None),
+        (SetVersioning, None),
+        (PutVersion, Written),
+        (DeleteKey, Deleted),
+        (DeleteVersion, Deleted),
+        (SetObjectAcl, Written),
+        (CreateUpload, Upload),
+        (PutPart, Part),
+        (CompleteUpload, Written),
+        (AbortUpload, None),
+    )
+}
+_ERRORS = {
+    kind.__name__: kind
+    for module in (errors, media_errors)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, ObjectStoreError)
+}
+
+
+class FrameError(ObjectStoreError):
+    """The peer sent what is no frame of ours; the connection has to end."""
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self, frame_bytes_max: int = RPC_FRAME_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._frame_bytes_max = frame_bytes_max
+
+    def feed(self, data: bytes) -> Iterator[bytes | memoryview]:
+        """Yield the frames that are complete now. Raises FrameError."""
+        if not self._buffer and len(data) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(data)
+            if len(data) == LENGTH.size + length:
+                yield memoryview(data)[LENGTH.size :]
+                return
+        self._buffer += data
+        while len(self._buffer) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer)
+            if length > self._frame_bytes_max:
+                raise FrameError("read frame", f"{length} bytes", "too large")
+            end = LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            frame = bytes(memoryview(self._buffer)[LENGTH.size : end])
+            del self._buffer[:end]
+            yield frame
+
+
+def frame(messages: Sequence[bytes]) -> bytes:
+    """One frame of an array of messages, each encoded already."""
+    length = sum(map(len, messages)) + _ARRAY.size
+    return b"".join((LENGTH.pack(length), _ARRAY.pack(0xDD, len(messages)), *messages))
+
+
+def frames(messages: Sequence[bytes]) -> Iterator[bytes]:
+    """As few frames as hold the messages, each of which fits one."""
+    group: list[bytes] = []
+    size = _ARRAY.size
+    for message in messages:
+        if group and size + len(message) > RPC_FRAME_BYTES_MAX:
+            yield frame(group)
+            group, size = [], _ARRAY.size
+        group.append(message)
+        size += len(message)
+    if group:
+        yield frame(group)
+
+
+def result_of(mutation: type[Mutation], raw: msgspec.Raw) -> MutationResult:
+    """The result that answers a mutation of this type."""
+    return _RESULTS[mutation].decode(raw)
+
+
+def encode_failure(error: ObjectStoreError) -> Failure:
+    return type(error).__name__, error.operation, error.subject, error.hint
+
+
+def decode_failure(raw: msgspec.Raw) -> ObjectStoreError:
+    """The error that the other side raised, as the same class."""
+    name, operation, subject, hint = _decode_failure(raw)
+    return _ERRORS.get(name, errors.UnavailableError)(operation, subject, hint)

@@ -1,0 +1,254 @@
+"""The writer process: hosts shards, each behind a Unix socket in DIR/run (docs/architecture.md).
+
+Theory of operation. The loop serves nothing but the shards' sockets, so a commit may block it: what
+arrives meanwhile waits in the sockets and makes the next group. A turn of the loop reads every
+ready socket, then commits once per shard. There is no timer: an idle shard commits at once, a busy
+one gathers while it flushes.
+
+A shard that fails ends the process at once and unanswered: its supervisor starts another, which
+recovers from the log. At start, buckets whose creation or deletion stopped half-way are completed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from ..core.errors import ObjectStoreError
+from ..core.ids import ShardId
+from ..media.errors import MediaFailedError
+from ..media.local import LocalLog
+from ..media.segments import DIRECTORY_SHARD
+from ..media.store import FolderLock, Store
+from ..runtime.logging import event
+from . import sockets
+from .api import Bucket, OpenBucket, RemoveBucket
+from .directory import all_buckets
+from .machine import Mutation
+from .shard import Outcome, Shard
+from .wire import (
+    ERROR,
+    RESULT,
+    FrameError,
+    FrameReader,
+    decode_requests,
+    encode_failure,
+    encoder,
+    frames,
+)
+
+# A peer that does not read its answers is dropped before they fill the memory.
+UNREAD_ANSWER_BYTES_MAX = 64 * 1024 * 1024
+_GENERATION = struct.Struct("<Q")
+
+
+def now_ms() -> int:
+    """The system's clock."""
+    return time.time_ns() // 1_000_000
+
+
+class Generation:
+    """The counter that readers map: incremented after a commit of the directory, before answers."""
+
+    def __init__(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(fd).st_size < _GENERATION.size:
+                os.pwrite(fd, _GENERATION.pack(0), 0)
+            self._map = mmap.mmap(fd, _GENERATION.size)
+        finally:
+            os.close(fd)
+
+    def advance(self) -> None:
+        (value,) = _GENERATION.unpack_from(self._map)
+        _GENERATION.pack_into(self._map, 0, value + 1)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class HostedShard:
+    """A shard, its queue and the connections that feed it."""
+
+    def __init__(self, shard: Shard, generation: Generation | None, fail: Callable[[str], None]):
+        self.shard = shard
+        self._generation = generation
+        self._fail = fail
+        self._queue: list[tuple[_Connection, int, Mutation]] = []
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, connection: _Connection, requests: list[tuple[int, Mutation]]) -> None:
+        if not self._queue:
+            self._loop.call_soon(self.commit)
+        self._queue.extend((connection, number, mutation) for number, mutation in requests)
+
+    def commit(self) -> None:
+        """Commit all that waits and answer it."""
+        queue, self._queue = self._queue, []
+        if not queue:
+            return
+        try:
+            outcomes = self.shard.commit([mutation for _, _, mutation in queue])
+        except (ObjectStoreError, OSError) as error:
+            self._fail(str(error))
+            return
+        if self._generation is not None:
+            self._generation.advance()
+        answers: dict[_Connection, list[tuple[int, int, object]]] = {}
+        for (connection, number, _), outcome in zip(queue, outcomes, strict=True):
+            answers.setdefault(connection, []).append((number, *_encode_outcome(outcome)))
+        for connection, messages in answers.items():
+            connection.answer(messages)
+
+
+def _encode_outcome(outcome: Outcome) -> tuple[int, object]:
+    if isinstance(outcome, ObjectStoreError):
+        return ERROR, encode_failure(outcome)
+    return RESULT, outcome
+
+
+class _Connection(asyncio.Protocol):
+    """One front end's connection to one shard."""
+
+    def __init__(self, hosted: HostedShard, connections: set[_Connection]) -> None:
+        self._hosted = hosted
+        self._connections = connections
+        self._frames = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for content in self._frames.feed(data):
+                self._hosted.submit(self, decode_requests(content))
+        except (FrameError, msgspec.MsgspecError) as error:
+            event("peer_dropped", reason=str(error))
+            self.abort()
+
+    def answer(self, messages: list[tuple[int, int, object]]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        for content in frames([encoder.encode(message) for message in messages]):
+            transport.write(content)
+        if transport.get_write_buffer_size() > UNREAD_ANSWER_BYTES_MAX:
+            event("peer_dropped", reason="does not read its answers")
+            self.abort()
+
+    def abort(self) -> None:
+        self.end(answered=False)
+
+    def end(self, *, answered: bool) -> None:
+        """Close, sending first what is written when `answered`."""
+        if self._transport is None:
+            return
+        if answered:
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+
+async def serve_writer(
+    store: Store,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    shards: tuple[ShardId, ...] = (),
+) -> None:
+    """Host the shards (all of the store unless named) until `stop` is set; `ready` is called once
+    all of them answer.
+
+    Raises StoreInUseError, CorruptDataError, MediaFailedError: the process must exit.
+    """
+    loop = asyncio.get_running_loop()
+    hosted: dict[ShardId, HostedShard] = {}
+    locks: list[FolderLock] = []
+    connections: set[_Connection] = set()
+    servers: list[asyncio.Server] = []
+    failures: list[str] = []
+    generation = Generation(store.generation)
+
+    def fail(reason: str) -> None:
+        failures.append(reason)
+        stop.set()
+
+    try:
+        for shard in shards or store.shards:
+            locks.append(store.lock_shard(shard))
+            held = open_shard(store, shard)
+            counter = generation if shard == DIRECTORY_SHARD else None
+            hosted[shard] = HostedShard(held, counter, fail)
+            event("shard_open", shard=store.shard(shard).name, replayed=held.replayed)
+        complete_halves({shard: held.shard for shard, held in hosted.items()})
+        # A front end may have cached what an earlier writer answered without advancing.
+        generation.advance()
+        for shard, held_shard in hosted.items():
+            sock = sockets.listen(store.run, store.socket_name(shard))
+
+            def connected(target: HostedShard = held_shard) -> _Connection:
+                return _Connection(target, connections)
+
+            servers.append(await loop.create_unix_server(connected, sock=sock))
+        ready()
+        await stop.wait()
+    finally:
+        for server in servers:
+            server.close()
+        if not failures:
+            for held_shard in hosted.values():
+                held_shard.commit()
+        for connection in list(connections):
+            connection.end(answered=not failures)
+        # One turn of the loop for the transports to send what is written.
+        await asyncio.sleep(0)
+        for held_shard in hosted.values():
+            held_shard.shard.close()
+        for lock in locks:
+            lock.release()
+        generation.close()
+    if failures:
+        raise MediaFailedError("writer", str(store.path), failures[0])
+
+
+def open_shard(store: Store, shard: ShardId) -> Shard:
+    """A shard over its folder's log and view; hold its lock. Raises CorruptDataError."""
+    log = LocalLog(store.shard(shard), shard)
+    return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
+
+
+def complete_halves(shards: dict[ShardId, Shard]) -> None:
+    """A bucket is made first in the directory, then in its data shard, and deleted the other way
+    round: finish what stopped between the halves, for the shards hosted here.
+    """
+    directory = shards.get(DIRECTORY_SHARD)
+    if directory is None:
+        return
+    for bucket in all_buckets(directory.view):
+        data = shards.get(bucket.shard)
+        closed = None if data is None else _closed(data, bucket)
+        if data is None or closed is False:
+            continue
+        if closed:
+            directory.commit([RemoveBucket(id=bucket.id)])
+        else:
+            data.commit([OpenBucket(bucket=bucket.id)])
+
+
+def _closed(data: Shard, bucket: Bucket) -> bool | None:
+    rows = data.view.execute("SELECT closed FROM buckets WHERE bucket=?", (bucket.id,)).fetchall()
+    return bool(rows[0][0]) if rows else None
