@@ -18,11 +18,12 @@ import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from defusedxml import ElementTree
 
 from tests import deployment
 
@@ -172,8 +173,7 @@ def count(stage: Stage) -> Counts:
     counts: Counts = Counter()
     if not stage.results.exists():
         return counts
-    # The file is pytest's own, written a moment ago.
-    for found in ElementTree.parse(stage.results).getroot().iter("testsuite"):  # noqa: S314 - written by pytest
+    for found in ElementTree.parse(stage.results).getroot().iter("testsuite"):
         failed = int(found.get("failures", 0)) + int(found.get("errors", 0))
         skipped = int(found.get("skipped", 0))
         counts["failed"] += failed
