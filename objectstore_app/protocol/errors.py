@@ -429,22 +429,13 @@ class S3Error(ObjectStoreError):
         super().__init__(code, "", self.message)
 
     def to_xml(self, resource: str | bytes, request_id: str, host_id: str = "") -> bytes:
-        """The body of the error response; `resource` is the path as the client named it."""
-        return error_document(self.code, self.message, self.fields, resource, request_id, host_id)
+        """The body of the error response; `resource` is the path as the client named it.
 
-
-def error_document(
-    code: str,
-    message: str,
-    fields: dict[str, str | int | bytes],
-    resource: str | bytes,
-    request_id: str,
-    host_id: str = "",
-) -> bytes:
-    """Render `<Error>`: Code and Message first, then the extras, then where and which request."""
-    extras = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
-    return (
-        f"{XML_HEAD}<Error><Code>{code}</Code><Message>{escape(message)}</Message>{extras}"
-        f"<Resource>{escape(resource)}</Resource><RequestId>{escape(request_id)}</RequestId>"
-        f"<HostId>{escape(host_id)}</HostId></Error>"
-    ).encode()
+        Code and Message come first, then the extras, then where and which request.
+        """
+        extras = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in self.fields.items())
+        return (
+            f"{XML_HEAD}<Error><Code>{self.code}</Code><Message>{escape(self.message)}</Message>"
+            f"{extras}<Resource>{escape(resource)}</Resource>"
+            f"<RequestId>{escape(request_id)}</RequestId><HostId>{escape(host_id)}</HostId></Error>"
+        ).encode()

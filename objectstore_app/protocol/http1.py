@@ -120,13 +120,14 @@ class RequestReader:
         return self._state is _State.ENDED
 
     @property
-    def in_head(self) -> bool:
-        return self._state is _State.HEAD
-
-    @property
     def unread(self) -> bytes:
         """Bytes received behind what the events cover."""
         return self._buffer[self._pos :]
+
+    @property
+    def unread_size(self) -> int:
+        """How many those are, without copying them."""
+        return len(self._buffer) - self._pos
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes from the connection and return what they complete, in order."""

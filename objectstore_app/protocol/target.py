@@ -62,11 +62,10 @@ def uri_encode(value: bytes, safe: str = "") -> str:
 class Query:
     """The query's parameters, decoded. Where a name is repeated the first value counts."""
 
-    __slots__ = ("_first", "pairs")
+    __slots__ = ("_first",)
 
     def __init__(self, raw: bytes) -> None:
         """Raises: S3Error InvalidURI (bad percent-encoding, too many parameters)."""
-        self.pairs: list[tuple[bytes, bytes]] = []
         self._first: dict[str, bytes] = {}
         if not raw:
             return
@@ -76,9 +75,8 @@ class Query:
             if not part:
                 continue
             name, _, value = part.partition(b"=")
-            name, value = percent_decode(name), percent_decode(value)
-            self.pairs.append((name, value))
-            self._first.setdefault(name.decode("latin-1"), value)
+            decoded = percent_decode(name).decode("latin-1")
+            self._first.setdefault(decoded, percent_decode(value))
 
     def __contains__(self, name: str) -> bool:
         return name in self._first

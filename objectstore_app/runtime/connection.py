@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         )
         self._buffered = 0
         if self._reading_paused:
-            self._buffered = len(self._reader.unread)
+            self._buffered = self._reader.unread_size
             if self._buffered <= PIPELINED_BYTES_MAX:
                 self._resume_reading()
         self._take(events)
