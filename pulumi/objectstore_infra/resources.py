@@ -165,6 +165,8 @@ class ConfigurationRunArgs:
     inventoryHash: Input[str]
     playbooksHash: Input[str]
     version: Input[str]
+    machines: Input[Mapping[str, Input[str]]]
+    """name → host key: a machine made anew is a bare one"""
 
 
 Args = (

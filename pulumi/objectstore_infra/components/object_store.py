@@ -139,6 +139,7 @@ class ObjectStore(pulumi.ComponentResource):
                 inventoryHash=fingerprint,
                 playbooksHash=ansible_run.content_hash(),
                 version=spec.version,
+                machines={name: machine.hostKey for name, machine in machines.items()},
             ),
             ResourceOptions.merge(self._child, after),
         )

@@ -87,6 +87,7 @@ class ConfigurationRun(Handler):
         "inventoryHash": Input(str, OnChange.UPDATE),
         "playbooksHash": Input(str, OnChange.UPDATE),
         "version": Input(str, OnChange.UPDATE),
+        "machines": Input(dict, OnChange.UPDATE),
     }
 
     def create(self, context: Context, inputs: Record) -> tuple[str, Record]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 from pulumi.provider.experimental import provider as sdk
@@ -24,7 +25,7 @@ from objectstore_infra.provider.identity import Credentials, SshKey
 from objectstore_infra.provider.image import NodeImage
 from objectstore_infra.provider.instance import Instance
 from objectstore_infra.provider.network import AddressReservation, Network
-from objectstore_infra.provider.values import UNKNOWN, Record, to_properties, to_record
+from objectstore_infra.provider.values import UNKNOWN, Plain, Record, to_properties, to_record
 from objectstore_infra.substrates.base import Substrate
 from objectstore_infra.substrates.incus import IncusSubstrate
 from objectstore_infra.substrates.incus_client import DEFAULT_SOCKET
@@ -44,6 +45,7 @@ HANDLERS: dict[str, Handler] = {
 }
 
 Properties = dict[str, PropertyValue]
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class EngineLog:
@@ -106,8 +108,9 @@ class ObjectStoreProvider(sdk.Provider):
             # Names and addresses are fixed, so the old one has to go before the new one comes.
             delete_before_replace=bool(replaces),
             detailed_diff={
-                name: sdk.PropertyDiff(_kind(name in state, effect), input_diff=False)
+                path: sdk.PropertyDiff(kind, input_diff=False)
                 for name, effect in changed.items()
+                for path, kind in _paths(name, state.get(name), inputs.get(name), effect)
             },
         )
 
@@ -171,10 +174,28 @@ class ObjectStoreProvider(sdk.Provider):
         return Context(self._substrate, lambda line: self._say(urn, line))
 
 
-def _kind(existed: bool, effect: OnChange) -> sdk.PropertyDiffKind:
-    if effect is OnChange.REPLACE:
-        return sdk.PropertyDiffKind.UPDATE_REPLACE if existed else sdk.PropertyDiffKind.ADD_REPLACE
-    return sdk.PropertyDiffKind.UPDATE if existed else sdk.PropertyDiffKind.ADD
+_KINDS = {
+    ("add", False): sdk.PropertyDiffKind.ADD,
+    ("add", True): sdk.PropertyDiffKind.ADD_REPLACE,
+    ("delete", False): sdk.PropertyDiffKind.DELETE,
+    ("delete", True): sdk.PropertyDiffKind.DELETE_REPLACE,
+    ("update", False): sdk.PropertyDiffKind.UPDATE,
+    ("update", True): sdk.PropertyDiffKind.UPDATE_REPLACE,
+}
+
+
+def _paths(
+    path: str, old: Plain, new: Plain, effect: OnChange
+) -> Iterator[tuple[str, sdk.PropertyDiffKind]]:
+    """Yield the path of each value that differs, in Pulumi's notation, with what happened."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                inner = f"{path}.{key}" if _PLAIN_KEY.fullmatch(key) else f'{path}["{key}"]'
+                yield from _paths(inner, old.get(key), new.get(key), effect)
+        return
+    what = "add" if old is None else "delete" if new is None else "update"
+    yield path, _KINDS[what, effect is OnChange.REPLACE]
 
 
 def _unknown(handler: Handler) -> Record:
