@@ -22,9 +22,11 @@ MakeBucket = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="objectstore-s3-") as folder:
-        with running_server(Path(folder)) as running:
-            yield running
+    with (
+        tempfile.TemporaryDirectory(prefix="objectstore-s3-") as folder,
+        running_server(Path(folder)) as running,
+    ):
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,7 @@ def make_client(server: Server, keys: Keys | None, **settings: object) -> S3Clie
         "s3": {"addressing_style": "path"},
         "retries": {"max_attempts": 0},
         "read_timeout": 30,
+        "signature_version": "s3v4",
         **settings,
     }
     if keys is None:
@@ -119,9 +122,7 @@ def remove_bucket(s3: S3Client, name: str) -> None:
         pages = s3.get_paginator("list_object_versions").paginate(Bucket=name)
         for page in pages:
             for version in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-                s3.delete_object(
-                    Bucket=name, Key=version["Key"], VersionId=version["VersionId"]
-                )
+                s3.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
         s3.delete_bucket(Bucket=name)
     except s3.exceptions.NoSuchBucket:
         return

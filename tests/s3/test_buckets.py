@@ -49,7 +49,18 @@ def test_list_buckets_refuses_anonymous(anonymous: S3Client) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ab", "a" * 64, "Upper", "under_score", "-start", "end-", "a..b", "192.168.5.4", "a.-b", "xn--a"],
+    [
+        "ab",
+        "a" * 64,
+        "Upper",
+        "under_score",
+        "-start",
+        "end-",
+        "a..b",
+        "192.168.5.4",
+        "a.-b",
+        "xn--a",
+    ],
 )
 def test_create_bucket_refuses_bad_names(raw: Raw, name: str) -> None:
     answer = raw("PUT", f"/{name}")

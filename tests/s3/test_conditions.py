@@ -43,9 +43,7 @@ def test_range_gives_206_and_its_bytes(
 
 
 @pytest.mark.parametrize("asked", ["bytes=100-", "bytes=-0", "bytes=200-300"])
-def test_range_outside_is_416_with_the_size(
-    raw: Raw, bucket: str, key: str, asked: str
-) -> None:
+def test_range_outside_is_416_with_the_size(raw: Raw, bucket: str, key: str, asked: str) -> None:
     answer = raw("GET", f"/{bucket}/{key}", headers={"Range": asked})
     assert (answer.status, answer.code) == (416, "InvalidRange")
     assert answer.headers["content-range"] == "bytes */100"
@@ -88,9 +86,7 @@ def test_if_match_on_get(s3: S3Client, bucket: str, key: str) -> None:
         s3.get_object(Bucket=bucket, Key=key, IfMatch='"other"')
 
 
-def test_if_none_match_on_get_is_304_with_etag_and_no_body(
-    raw: Raw, bucket: str, key: str
-) -> None:
+def test_if_none_match_on_get_is_304_with_etag_and_no_body(raw: Raw, bucket: str, key: str) -> None:
     etag = raw("HEAD", f"/{bucket}/{key}").headers["etag"]
     for method in ("GET", "HEAD"):
         answer = raw(method, f"/{bucket}/{key}", headers={"If-None-Match": etag})
@@ -133,9 +129,7 @@ def test_put_if_none_match_rejects_existing_key(s3: S3Client, bucket: str, key: 
     s3.put_object(Bucket=bucket, Key="fresh", Body=b"new", IfNoneMatch="*")
 
 
-def test_put_if_none_match_counts_a_delete_marker_as_absent(
-    s3: S3Client, versioned: str
-) -> None:
+def test_put_if_none_match_counts_a_delete_marker_as_absent(s3: S3Client, versioned: str) -> None:
     s3.put_object(Bucket=versioned, Key="k", Body=b"1")
     s3.delete_object(Bucket=versioned, Key="k")
     s3.put_object(Bucket=versioned, Key="k", Body=b"2", IfNoneMatch="*")
@@ -155,9 +149,7 @@ def test_put_if_match_replaces_only_the_named_etag(s3: S3Client, bucket: str, ke
         s3.put_object(Bucket=bucket, Key="missing", Body=b"new", IfMatch=etag)
 
 
-def test_delete_if_match_removes_only_the_named_etag(
-    s3: S3Client, bucket: str, key: str
-) -> None:
+def test_delete_if_match_removes_only_the_named_etag(s3: S3Client, bucket: str, key: str) -> None:
     etag = s3.head_object(Bucket=bucket, Key=key)["ETag"]
     with refused("PreconditionFailed", 412):
         s3.delete_object(Bucket=bucket, Key=key, IfMatch='"other"')

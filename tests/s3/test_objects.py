@@ -180,9 +180,7 @@ def test_delete_objects_quiet_tells_only_errors(s3: S3Client, bucket: str) -> No
 def test_delete_objects_refuses_more_than_1000_keys(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="0", Body=b"x")
     with refused("MalformedXML", 400):
-        s3.delete_objects(
-            Bucket=bucket, Delete={"Objects": [{"Key": str(n)} for n in range(1001)]}
-        )
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": str(n)} for n in range(1001)]})
     s3.head_object(Bucket=bucket, Key="0")
 
 

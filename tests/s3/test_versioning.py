@@ -125,9 +125,7 @@ def test_suspended_bucket_replaces_only_the_null_version(s3: S3Client, versioned
     assert s3.get_object(Bucket=versioned, Key="k")["Body"].read() == b"b"
 
 
-def test_delete_in_a_suspended_bucket_leaves_a_null_marker(
-    s3: S3Client, versioned: str
-) -> None:
+def test_delete_in_a_suspended_bucket_leaves_a_null_marker(s3: S3Client, versioned: str) -> None:
     kept = s3.put_object(Bucket=versioned, Key="k", Body=b"kept")["VersionId"]
     suspend(s3, versioned)
     s3.put_object(Bucket=versioned, Key="k", Body=b"null")
@@ -177,9 +175,7 @@ def test_empty_version_id_is_invalid_and_unknown_ones_are_missing(
     assert raw("GET", f"/{versioned}/k?versionId=nonsense").status in (400, 404)
 
 
-def test_delete_objects_in_a_versioned_bucket_tells_markers(
-    s3: S3Client, versioned: str
-) -> None:
+def test_delete_objects_in_a_versioned_bucket_tells_markers(s3: S3Client, versioned: str) -> None:
     version = s3.put_object(Bucket=versioned, Key="a", Body=b"1")["VersionId"]
     s3.put_object(Bucket=versioned, Key="b", Body=b"1")
     answer = s3.delete_objects(
