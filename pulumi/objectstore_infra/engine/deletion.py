@@ -80,11 +80,11 @@ class Deleter:
             EngineError: the provider failed, or the operation is stopping.
         """
         record = then or self._journal.remove
-        retained = row.has_world and row.retain_on_delete
+        kept = self._reason_to_keep(row)
         with self._control.step():
-            note = "replaced" if row.delete or then else ""
-            self._report.begin("retain" if retained else "delete", row, note=note)
-            if row.has_world and not retained and not self._preview:
+            note = kept or ("replaced" if row.delete or then else "")
+            self._report.begin("retain" if kept else "delete", row, note=note)
+            if row.has_world and not kept and not self._preview:
                 provider = self.provider_of(row)
                 self._journal.begin("deleting", row)
                 try:
@@ -94,7 +94,20 @@ class Deleter:
                     self._control.stop(failed=True)
                     raise
             record(row)
-            self._report.end("retain" if retained else "delete", row)
+            self._report.end("retain" if kept else "delete", row)
+
+    def _reason_to_keep(self, row: Resource) -> str:
+        # Creates adopt what is already there, so a renamed resource may be another row's by now.
+        if not row.has_world:
+            return ""
+        if row.retain_on_delete:
+            return "retain_on_delete"
+        for other in self._journal.rows():
+            same = (other.type, other.id) == (row.type, row.id)
+            is_row = (other.urn, other.delete) == (row.urn, row.delete)
+            if same and not is_row and other.has_world and not other.delete:
+                return f"it is {other.name} now"
+        return ""
 
     def clean_interrupted(self) -> None:
         """Delete what interrupted creates left behind.

@@ -46,7 +46,7 @@ class LogSink(Protocol):
         """One message of the program or of a provider."""
 
 
-class EngineService(engine_pb2_grpc.EngineServicer):  # type: ignore[misc]
+class EngineService(engine_pb2_grpc.EngineServicer):
     """Log lines, and the name of the stack's root resource."""
 
     def __init__(self, sink: LogSink) -> None:
@@ -90,7 +90,7 @@ class EngineService(engine_pb2_grpc.EngineServicer):  # type: ignore[misc]
         return engine_pb2.SetRootResourceResponse()
 
 
-class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):  # type: ignore[misc]
+class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
     """The services a program registers its resources with."""
 
     def __init__(
