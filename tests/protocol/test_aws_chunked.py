@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import io
 
 import pytest
+from botocore.httpchecksum import AwsChunkedWrapper, CrtCrc32cChecksum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectstore_app.protocol.aws_chunked import AwsChunkedDecoder, ChunkSigning
+from objectstore_app.protocol.checksums import Algorithm, checksum_of
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.protocol.sigv4 import signing_key
 from objectstore_app.protocol.sigv4_signer import sign_request
@@ -121,6 +124,17 @@ def test_published_signed_trailer() -> None:
 def test_unsigned_trailer_however_it_arrives() -> None:
     for pieces in ways(UNSIGNED):
         assert decode(unsigned(), pieces) == (b"hello", {CRC32C: "mnG7TA=="})
+
+
+@settings(max_examples=30, deadline=None)
+@given(body=st.binary(max_size=40_000), chunk=st.integers(8192, 20_000), cut=st.integers(1, 9000))
+def test_bodies_of_botocore_decode(body: bytes, chunk: int, cut: int) -> None:
+    encoded = AwsChunkedWrapper(
+        io.BytesIO(body), CrtCrc32cChecksum, checksum_name=CRC32C, chunk_size=chunk
+    ).read()
+    pieces = [encoded[i : i + cut] for i in range(0, len(encoded), cut)]
+    expected = (body, {CRC32C: checksum_of(Algorithm.CRC32C, body)})
+    assert decode(unsigned(len(body)), pieces) == expected
 
 
 @pytest.mark.parametrize(
