@@ -8,7 +8,6 @@ left. The other functions tell the stages in between where the deployment is.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 from objectstore_infra.errors import HostError, InfraError
 from objectstore_infra.host import check_platform
+from objectstore_infra.state_folder import INVENTORY, state_folder, store_folder
 from objectstore_infra.substrates.incus_client import IncusClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,12 +67,6 @@ def outputs() -> dict[str, Any]:
     return found
 
 
-def state_folder() -> Path:
-    """Where the deployment keeps what outlives a run."""
-    given = os.environ.get("OBJECTSTORE_STATE_DIR")
-    return Path(given) if given else Path.home() / ".local" / "state" / "objectstore"
-
-
 def store_name(found: dict[str, Any]) -> str:
     """The store's name, from the name of its first VM."""
     return str(found["vms"][0]["name"]).partition("-default-")[0]
@@ -81,13 +75,12 @@ def store_name(found: dict[str, Any]) -> str:
 def environment() -> dict[str, str]:
     """What tells the stages in between where the deployment is."""
     found = outputs()
-    folder = state_folder() / "stores" / store_name(found)
     return {
         "OBJECTSTORE_TEST_ENDPOINT": found["endpoint_http"],
         "OBJECTSTORE_TEST_ENDPOINT_HTTPS": found["endpoint_https"],
         "OBJECTSTORE_TEST_ACCESS_KEY": found["access_key"],
         "OBJECTSTORE_TEST_SECRET_KEY": found["secret_key"],
-        "OBJECTSTORE_INVENTORY": str(folder / "inventory.json"),
+        "OBJECTSTORE_INVENTORY": str(store_folder(store_name(found)) / INVENTORY),
         "OBJECTSTORE_STACK": STACK,
     }
 
@@ -172,8 +165,8 @@ def destroy() -> None:
 def show_logs() -> None:
     """The end of every node's log of the store's services, for whoever reads a failed run."""
     try:
-        folder = Path(environment()["OBJECTSTORE_INVENTORY"]).parent
-        inventory = json.loads((folder / "inventory.json").read_text(encoding="utf-8"))
+        file = Path(environment()["OBJECTSTORE_INVENTORY"])
+        inventory = json.loads(file.read_text(encoding="utf-8"))
     except (DeploymentError, OSError) as error:
         print(f"no logs of the nodes: {error}", flush=True)
         return
