@@ -470,10 +470,4 @@ class MetadataClient(Protocol):
         sent.
         """
 
-    async def ping(self) -> None:
-        """Return when every writer (or the other node) answers: the health check of a front end.
-
-        Raises: UnavailableError, after a bounded wait.
-        """
-
     async def close(self) -> None: ...

@@ -71,7 +71,6 @@ class Schema:
     name: str
     version: int
     sql: str
-    tables: tuple[str, ...]
     migrations: Mapping[int, str]
 
 
@@ -79,10 +78,9 @@ DATA = Schema(
     "data",
     1,
     _POSITION + _DATA,
-    ("buckets", "versions", "nulls", "uploads", "parts", "completed", "garbage"),
     {},
 )
-DIRECTORY = Schema("directory", 1, _POSITION + _DIRECTORY, ("buckets", "users", "keys"), {})
+DIRECTORY = Schema("directory", 1, _POSITION + _DIRECTORY, {})
 
 _APPLICATION_ID = 0x4F53544F
 _WRITER_CACHE_KIB = 32 * 1024
