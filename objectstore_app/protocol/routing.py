@@ -10,8 +10,8 @@ Source: AWS, "Virtual hosting of buckets", "Bucket naming rules", "Creating obje
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..core.limits import BUCKET_NAME_BYTES_MAX, BUCKET_NAME_BYTES_MIN, KEY_BYTES_MAX
 from .errors import S3Error
@@ -29,7 +29,7 @@ class Location:
     virtual_hosted: bool = False
 
 
-def locate(target: bytes, host: bytes, domains: Sequence[str]) -> Location:
+def locate(target: bytes, host: bytes, domains: tuple[str, ...]) -> Location:
     """Take a target and the Host header apart. `domains` are lower-case, without port.
 
     Raises: S3Error InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument.
@@ -51,7 +51,8 @@ def locate(target: bytes, host: bytes, domains: Sequence[str]) -> Location:
     return Location(bucket, key, Query(parts.query), parts, virtual_hosted)
 
 
-def bucket_of_host(host: bytes, domains: Sequence[str]) -> str:
+@lru_cache(maxsize=1024)
+def bucket_of_host(host: bytes, domains: tuple[str, ...]) -> str:
     """The bucket that a Host header names, empty for path style (and always for IP addresses)."""
     if not domains:
         return ""
@@ -65,6 +66,7 @@ def bucket_of_host(host: bytes, domains: Sequence[str]) -> str:
     return ""
 
 
+@lru_cache(maxsize=4096)
 def check_bucket_name(name: str) -> None:
     """Raises: S3Error InvalidBucketName. No bucket of such a name can exist, so any operation may
     say so.

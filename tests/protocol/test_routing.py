@@ -22,7 +22,7 @@ from objectstore_app.protocol.routing import (
 )
 from objectstore_app.protocol.target import Query, uri_encode
 
-DOMAINS = ["s3.example.com", "store.local"]
+DOMAINS = ("s3.example.com", "store.local",)
 
 
 def code_of(call: Callable[..., object], *arguments: object) -> str:
@@ -84,7 +84,7 @@ def test_bad_targets(target: bytes, code: str) -> None:
 
 
 def test_longest_key_is_taken() -> None:
-    assert len(locate(b"/bkt/" + b"%C3%A9" * 512, b"", []).key) == 1024
+    assert len(locate(b"/bkt/" + b"%C3%A9" * 512, b"", ()).key) == 1024
 
 
 @pytest.mark.parametrize("name", ["abc", "a" * 63, "a.b-c", "1bucket", "a1.2.3.4", "0.0.0", "a--b"])
@@ -145,7 +145,7 @@ def test_no_target_crashes(target: bytes, host: bytes) -> None:
 
 
 def route(method: str, target: bytes, *, copy: bool = False) -> str:
-    return operation_of(method, locate(target, b"h", []), copy_source=copy)
+    return operation_of(method, locate(target, b"h", ()), copy_source=copy)
 
 
 @pytest.mark.parametrize(
