@@ -43,7 +43,8 @@ CHANGE_SIGNS = {"add": "+", "delete": "-", "update": "~"}
 # Shorter texts are too common to be hidden wherever they appear.
 HIDDEN_CHARS_MIN = 4
 VALUE_CHARS_MAX = 200
-_PATH_PART = re.compile(r"[^.\[\]\"]+")
+# A key is bare (`tags.owner`), quoted when it has other signs (`tags["a.b"]`), or an index.
+_PATH_PART = re.compile(r'\["([^"]*)"\]|([^.\[\]"]+)')
 
 
 class Display:
@@ -198,7 +199,8 @@ def _show(path: str, inputs: Properties, outputs: Properties) -> str:
 
 def _find(path: str, properties: Properties) -> Json:
     value: Json = properties
-    for part in _PATH_PART.findall(path):
+    for quoted, bare in _PATH_PART.findall(path):
+        part = quoted or bare
         if is_secret(value):
             break  # what lies in a secret is secret
         if isinstance(value, dict):
