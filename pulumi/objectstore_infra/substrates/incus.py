@@ -36,6 +36,7 @@ KEY_BOOT_DIGEST = "user.objectstore.boot_digest"
 KEY_CORES = "user.objectstore.cores_per_socket"
 KEY_ADDRESS = "user.objectstore.address."
 IMAGE_HOLDER = "objectstore.holder."
+MAC_PREFIX = "10:66:6a"
 BOOT_SCRIPT = "/etc/objectstore/boot.sh"
 BOOT_SCRIPT_HEADERS = {
     "X-Incus-type": "file",
@@ -331,7 +332,12 @@ class IncusSubstrate:
             },
             "devices": {
                 "root": {"type": "disk", "path": "/", "pool": self._pool},
-                "eth0": {"type": "nic", "name": "eth0", "network": spec.network},
+                "eth0": {
+                    "type": "nic",
+                    "name": "eth0",
+                    "network": spec.network,
+                    "hwaddr": hardware_address(spec.owner, spec.name),
+                },
             },
         }
         self._client.post("/instances", body)
@@ -395,6 +401,16 @@ class IncusSubstrate:
 def boot_digest(script: str) -> str:
     """Return the digest that tells whether an instance was made with this boot script."""
     return hashlib.sha256(script.encode()).hexdigest()
+
+
+def hardware_address(owner: str, name: str) -> str:
+    """Return the MAC address of a machine: always the same one.
+
+    A machine made anew keeps its IP address; with another MAC address its neighbours would talk to
+    the old one until their ARP entries expire, which takes half a minute.
+    """
+    digest = hashlib.sha256(f"{owner}/{name}".encode()).digest()
+    return f"{MAC_PREFIX}:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}"
 
 
 def _is_owned(entry: str, owner: str) -> bool:
