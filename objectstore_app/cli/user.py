@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TextIO, TypeVar
 from urllib.parse import quote
 
 import click
@@ -101,8 +102,6 @@ def add(
     **where: str | bool | None,
 ) -> None:
     """Add a person by e-mail address; prints the keys, this once."""
-    if csv_file is not None and os.path.exists(csv_file):
-        raise click.ClickException(f"{csv_file} exists already; nothing was changed")
     asked: Json = {
         "email": email,
         "name": name,
@@ -110,9 +109,13 @@ def add(
         "secret_key": secret_key,
         "administrator": administrator,
     }
-    added = _object(_connection(where).client().call("POST", USERS, asked))
-    if csv_file is not None:
-        _write_private(csv_file, _csv_of(added))
+    client = _connection(where).client()
+    if csv_file is None:
+        added = _object(client.call("POST", USERS, asked))
+    else:
+        with _private_file(csv_file) as file:
+            added = _object(client.call("POST", USERS, asked))
+            file.write(_csv_of(added))
     if as_json:
         click.echo(json.dumps(added, indent=2))
         return
@@ -172,8 +175,20 @@ def _csv_of(added: dict[str, Json]) -> str:
     return keys_csv(NewIdentity(*(str(added[name]) for name in fields)))  # type: ignore[arg-type]
 
 
-def _write_private(path: str, text: str) -> None:
-    """Write a file that only its owner can read; never over another one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", newline="") as file:
-        file.write(text)
+@contextmanager
+def _private_file(path: str) -> Iterator[TextIO]:
+    """A new file that only its owner can read, opened before anybody is added, so that keys are
+    never made and then lost; removed again when adding fails.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise click.ClickException(
+            f"{path}: {error.strerror or error}; nothing was changed"
+        ) from error
+    try:
+        with os.fdopen(descriptor, "w", newline="") as file:
+            yield file
+    except click.ClickException:
+        os.unlink(path)
+        raise

@@ -22,7 +22,10 @@ from objectstore_app.protocol.routing import (
 )
 from objectstore_app.protocol.target import Query, uri_encode
 
-DOMAINS = ("s3.example.com", "store.local",)
+DOMAINS = (
+    "s3.example.com",
+    "store.local",
+)
 
 
 def code_of(call: Callable[..., object], *arguments: object) -> str:

@@ -150,3 +150,14 @@ def test_removed_persons_buckets_stay(server: Server, s3: S3Client) -> None:
     objectstore(server, "remove", added["id"])
     with refused("AccessDenied", 403):
         s3.list_objects_v2(Bucket=name)
+
+
+def test_existing_csv_is_not_overwritten_and_nobody_is_added(
+    server: Server, tmp_path: Path
+) -> None:
+    address, file = email(), tmp_path / "keys.csv"
+    file.write_text("precious")
+    result = objectstore(server, "add", address, "--csv", str(file))
+    assert result.returncode != 0
+    assert file.read_text() == "precious"
+    assert address not in objectstore(server, "list").stdout
