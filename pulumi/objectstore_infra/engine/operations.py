@@ -300,7 +300,7 @@ class _Run:
         self._deleter.refuse_protected(self._journal.old())
         self._deleter.clean_interrupted()
         self._deleter.delete_all(self._journal.old(), PARALLEL)
-        self._journal.write()
+        self._journal.settle()
 
     def _run_program(self, deployment: Deployment) -> None:
         project = self._stack.project

@@ -19,6 +19,8 @@ from .errors import ProjectError
 from .passphrase import Crypter
 from .values import Json
 
+# Ciphertexts are not to be folded.
+_LINE_MAX = 1 << 20
 STACK_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 
 
@@ -131,6 +133,7 @@ def write_setting(
     file = project.stack_file(stack)
     editor = YAML()
     editor.preserve_quotes = True
+    editor.width = _LINE_MAX
     data = (editor.load(file.read_text()) if file.exists() else None) or {}
     if crypter is not None:
         data["encryptionsalt"] = crypter.salt

@@ -416,11 +416,9 @@ class Journal:
         by_id = [row for row in matching or rows if row.id == provider_id]
         return next(iter([*by_id, *matching]), None)
 
-    def interrupted_creates(self, urn: str = "") -> list[Pending]:
-        """The creates without a known outcome: those of `urn`, or all."""
-        return [
-            op for op in self.pending() if op.type == "creating" and urn in ("", op.resource.urn)
-        ]
+    def interrupted_creates(self) -> list[Pending]:
+        """The creates without a known outcome."""
+        return [op for op in self.pending() if op.type == "creating"]
 
     def begin(self, type_: str, resource: Resource) -> None:
         """Record that the world is about to be changed.
@@ -499,6 +497,12 @@ class Journal:
             self._old = [_without(row, {r.urn for r in rows} - alive) for row in self._old]
             for row in rows:
                 self._end(row)
+
+    def settle(self) -> None:
+        """Record that every row was dealt with, so that nothing is pending; then write."""
+        with self._lock:
+            self._pending.clear()
+            self._write()
 
     def write(self) -> None:
         """Write the state as it is."""

@@ -26,6 +26,7 @@ from .project import StackConfig
 from .state import (
     PROVIDER_PREFIX,
     Journal,
+    Pending,
     Resource,
     make_urn,
     now,
@@ -153,7 +154,7 @@ class Deployment:
         self._deleter.refuse_protected(doomed)
         self._deleter.clean_interrupted()
         self._deleter.delete_all(doomed, parallel)
-        self._journal.write()
+        self._journal.settle()
 
     def _row(self, goal: Goal) -> Resource:
         return Resource(
@@ -262,7 +263,9 @@ class Deployment:
             )
         if diff.changed and diff.replaces:
             return self._replace(goal, row, old, diff, provider)
-        self._clean_interrupted(row)
+        for operation in self._interrupted(row, old):
+            # A replacement was begun and is not wanted any more; the record ends with this step.
+            self._deleter.clean(operation.resource)
         if diff.changed or row.urn in self._repeat or old.urn in self._repeat:
             return self._update(row, old, diff, provider)
         row.id, row.outputs = old.id, mark_secret(old.outputs, row.additional_secret_outputs)
@@ -286,7 +289,7 @@ class Deployment:
         retires: Resource | None = None,
         changes: Sequence[Change] = (),
     ) -> Resource:
-        interrupted = self._journal.interrupted_creates(row.urn)
+        interrupted = self._interrupted(row, consumes or retires)
         resumed = [
             operation
             for operation in interrupted
@@ -314,7 +317,7 @@ class Deployment:
         row.id = old.id
         row.outputs = {**old.outputs, **row.inputs}
         if not self._preview:
-            self._journal.begin("updating", replace(row, outputs=old.outputs))
+            self._journal.begin("updating", replace(old, inputs=row.inputs))
         if not self._preview or provider.previews:
             self._take_outputs(row, provider.update(row, old, preview=self._preview).outputs)
         return self._record("update", row, consumes=old)
@@ -361,10 +364,9 @@ class Deployment:
                 doomed.insert(0, row)
         return doomed
 
-    def _clean_interrupted(self, row: Resource) -> None:
-        # A replacement was begun and is not wanted any more; the record ends with this step.
-        for operation in self._journal.interrupted_creates(row.urn):
-            self._deleter.clean(operation.resource)
+    def _interrupted(self, row: Resource, old: Resource | None) -> list[Pending]:
+        urns = {row.urn, old.urn if old else row.urn}
+        return [op for op in self._journal.interrupted_creates() if op.resource.urn in urns]
 
     def _take_outputs(self, row: Resource, outputs: Properties) -> None:
         row.outputs = mark_secret(keep_secrets(outputs, row.inputs), row.additional_secret_outputs)

@@ -9,6 +9,7 @@ import functools
 import random
 
 import pytest
+
 from tests.infra.engine.memory import Row, Run, World, survive
 
 SLOTS = 5

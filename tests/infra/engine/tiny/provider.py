@@ -5,7 +5,8 @@ A thing's id is `NAME-ZONE`. `size`, `note`, `token` and `uses` change in place,
 so it can be interrupted half-way, and adopts what is already there.
 
 With TINY_KILL=N, the N-th step that begins, is half-way or is done kills the engine, by the number
-of its process, and waits to be ended itself. TINY_PAUSE_S makes every create take that long.
+of its process, and waits to be ended itself. With TINY_HOLD=FILE, creates
+stay half-way while FILE exists.
 """
 
 import asyncio
@@ -92,9 +93,10 @@ class Tiny(p.Provider):
         if values.get("fail") == "create":
             raise RuntimeError(f"no room for {values['name']}")
         self._point()
-        file = _file(values)
+        file, hold = _file(values), os.environ.get("TINY_HOLD")
         file.write_text(json.dumps({**values, "half": True}))
-        await asyncio.sleep(float(os.environ.get("TINY_PAUSE_S", "0")))
+        while hold and Path(hold).exists():
+            await asyncio.sleep(0.02)
         self._point()
         file.write_text(json.dumps(values))
         self._point()
@@ -146,6 +148,12 @@ class Tiny(p.Provider):
 
 def _file(values: dict[str, object]) -> Path:
     return WORLD / f"{values['name']}-{values['zone']}.json"
+
+
+def _value(value: object) -> PropertyValue:
+    if isinstance(value, list):
+        return PropertyValue([_value(part) for part in value])
+    return PropertyValue(float(value) if type(value) is int else value)
 
 
 def _outputs(thing: str, values: dict[str, PropertyValue]) -> dict[str, PropertyValue]:
