@@ -132,8 +132,9 @@ class DataRows:
         for order in effect.replaces:
             self._remove(bucket, effect.key, order, effect.modified_ms)
         if effect.buries:
+            # The row may be there: buried once, current again after deletes, now buried again.
             self._cursor.execute(
-                "INSERT INTO nulls VALUES (?, ?, ?)", (bucket, effect.key, effect.buries)
+                "INSERT OR REPLACE INTO nulls VALUES (?, ?, ?)", (bucket, effect.key, effect.buries)
             )
         extents = effect.extents
         inline = b""

@@ -1,0 +1,1 @@
+"""Tests of the engine: media, metadata service, fsck."""
