@@ -19,6 +19,8 @@ serve: export OBJECTSTORE_ROOT_ACCESS_KEY ?= developer
 serve: export OBJECTSTORE_ROOT_SECRET_KEY ?= only-for-this-machine
 serve: ## Run a store on this machine: http and https on LISTEN, data in DATA
 	@scripts/venv serve
+	@echo "administrator: access key $$OBJECTSTORE_ROOT_ACCESS_KEY," \
+	  "secret key $$OBJECTSTORE_ROOT_SECRET_KEY"
 	@exec $(BIN)/objectstore serve --data $(DATA) --listen $(LISTEN)
 
 up: ## Deploy STACK on VMs of its own, or bring it up to date (root, Debian 12 or 13)

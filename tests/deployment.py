@@ -75,12 +75,14 @@ def store_name(found: dict[str, Any]) -> str:
 def environment() -> dict[str, str]:
     """What tells the stages in between where the deployment is."""
     found = outputs()
+    folder = store_folder(store_name(found))
     return {
         "OBJECTSTORE_TEST_ENDPOINT": found["endpoint_http"],
         "OBJECTSTORE_TEST_ENDPOINT_HTTPS": found["endpoint_https"],
         "OBJECTSTORE_TEST_ACCESS_KEY": found["access_key"],
         "OBJECTSTORE_TEST_SECRET_KEY": found["secret_key"],
-        "OBJECTSTORE_INVENTORY": str(store_folder(store_name(found)) / INVENTORY),
+        "OBJECTSTORE_TEST_CA": str(folder / "authority" / "clients" / "ca.pem"),
+        "OBJECTSTORE_INVENTORY": str(folder / INVENTORY),
         "OBJECTSTORE_STACK": STACK,
     }
 

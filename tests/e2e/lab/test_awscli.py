@@ -23,13 +23,16 @@ PICTURE_SIDE = 64
 @pytest.fixture
 def aws(anna: Person, endpoint: Endpoint, tmp_path: Path) -> Program:
     trust = ["--ca-bundle", endpoint.authority] if endpoint.authority else ["--no-verify-ssl"]
+    # Version 1 of the cli presigns in the oldest dialect unless told otherwise.
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n  signature_version = s3v4\n")
     return Program(
         [from_requirements("aws"), "--endpoint-url", endpoint.url, *trust],
         {
             "AWS_ACCESS_KEY_ID": anna.keys.access_key,
             "AWS_SECRET_ACCESS_KEY": anna.keys.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+            "AWS_CONFIG_FILE": str(config),
             "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
             "AWS_EC2_METADATA_DISABLED": "true",
             "PYTHONWARNINGS": "ignore",
