@@ -1,0 +1,63 @@
+"""`objectstore fsck`: verify a data folder that no store runs on, or rebuild its views."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from ..atlas.fsck import Report, check
+from ..core.errors import ObjectStoreError
+
+CLEAN, DAMAGED, NOT_CHECKED = 0, 1, 2
+
+
+@click.command()
+@click.option(
+    "--data",
+    "folder",
+    metavar="DIR",
+    envvar="OBJECTSTORE_DATA",
+    required=True,
+    show_envvar=True,
+    help="The folder.",
+)
+@click.option("--rebuild", is_flag=True, help="First make the views anew from the logs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def fsck(folder: str, rebuild: bool, as_json: bool) -> None:
+    """Verify the store in the folder DIR: logs, views, and every byte that objects name.
+
+    The store must not be running. Exit status: 0 when all is well, 1 when something is damaged, 2
+    when it could not be checked. With --rebuild the indexes are made again from the logs, which are
+    the truth, before they are verified.
+    """
+
+    def progress(text: str) -> None:
+        if not as_json:
+            click.echo(text, err=True)
+
+    try:
+        report = check(folder, rebuild=rebuild, progress=progress)
+    except ObjectStoreError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(NOT_CHECKED)
+    click.echo(_json(report) if as_json else _text(report))
+    sys.exit(CLEAN if report.clean else DAMAGED)
+
+
+def _json(report: Report) -> str:
+    fields = msgspec.to_builtins(report)
+    return msgspec.json.format(msgspec.json.encode({**fields, "clean": report.clean})).decode()
+
+
+def _text(report: Report) -> str:
+    lines = [f"{each.severity}: {each.where}: {each.what}" for each in report.findings]
+    if report.findings_left_out:
+        lines.append(f"and {report.findings_left_out} more")
+    lines += [f"rebuilt: {name}" for name in report.rebuilt]
+    lines.append(
+        f"{report.store}: {'clean' if report.clean else 'DAMAGED'}; verified {report.records} "
+        f"records, {report.extents} extents, {report.bytes_read} bytes"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,156 @@
+"""`objectstore status`: is a store up and well, from its health and metrics pages."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import ssl
+import sys
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import click
+
+TIMEOUT_S = 10.0
+READY, NOT_READY, UNREACHABLE = 0, 1, 2
+_SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of the metrics page."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class Unreachable(Exception):  # noqa: N818 - an outcome of the command, never leaves this module
+    """The store did not answer."""
+
+
+@click.command()
+@click.option(
+    "--endpoint",
+    envvar="OBJECTSTORE_ENDPOINT",
+    default="http://127.0.0.1:7200",
+    show_default=True,
+    show_envvar=True,
+    help="The store's address.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate (PEM)."
+)
+@click.option("--insecure", is_flag=True, help="Do not verify the certificate.")
+def status(endpoint: str, as_json: bool, ca: str | None, insecure: bool) -> None:
+    """Show whether a store is up and well, and what it does.
+
+    Exit status: 0 when it is ready, 1 when it is up but not ready, 2 when it does not answer.
+    """
+    parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.ClickException(f"--endpoint {endpoint!r}: expected http(s)://HOST:PORT")
+    tls = _context(ca, insecure=insecure) if parts.scheme == "https" else None
+    try:
+        _, health_text = _get(parts.netloc, tls, "/_health/ready")
+        code, metrics_text = _get(parts.netloc, tls, "/_metrics")
+        health = json.loads(health_text)
+        if code != 200 or not isinstance(health, dict) or "checks" not in health:
+            raise Unreachable("something else than an object store answers there")
+    except (Unreachable, ValueError) as error:
+        if as_json:
+            click.echo(json.dumps({"endpoint": endpoint, "status": "down", "reason": str(error)}))
+        else:
+            click.echo(f"{endpoint}: does not answer: {error}", err=True)
+        sys.exit(UNREACHABLE)
+    report = summary(endpoint, health, samples(metrics_text))
+    click.echo(json.dumps(report, indent=1) if as_json else _text(report))
+    sys.exit(READY if report["status"] == "ready" else NOT_READY)
+
+
+def samples(text: str) -> list[Sample]:
+    """The samples of a page in Prometheus' text format."""
+    found = []
+    for line in text.splitlines():
+        match = _SAMPLE.fullmatch(line)
+        if match is not None and not line.startswith("#"):
+            labels = dict(_LABEL.findall(match.group(2) or ""))
+            found.append(Sample(match.group(1), labels, float(match.group(3))))
+    return found
+
+
+def summary(endpoint: str, health: dict[str, object], page: list[Sample]) -> dict[str, object]:
+    """What the two pages say, in one object."""
+    processes: dict[str, dict[str, object]] = {}
+    requests: dict[str, int] = {}
+    plain: dict[str, int] = {}
+    for sample in page:
+        if sample.name == "objectstore_http_requests_total":
+            status_class = f"{sample.labels['status'][:1]}xx"
+            requests[status_class] = requests.get(status_class, 0) + int(sample.value)
+        elif sample.name.startswith("objectstore_process_") and "pid" in sample.labels:
+            process = processes.setdefault(sample.labels["pid"], {"role": sample.labels["role"]})
+            process[sample.name.removeprefix("objectstore_process_")] = sample.value
+        elif not sample.labels:
+            plain[sample.name] = int(sample.value)
+    return {
+        "endpoint": endpoint,
+        "status": health["status"],
+        "version": health.get("version"),
+        "role": health.get("role"),
+        "checks": health["checks"],
+        "requests": requests,
+        "connections": plain.get("objectstore_http_connections", 0),
+        "bytes_received": plain.get("objectstore_http_request_bytes_total", 0),
+        "bytes_sent": plain.get("objectstore_http_response_bytes_total", 0),
+        "processes": {pid: values for pid, values in processes.items() if values.get("up") == 1.0},
+    }
+
+
+def _text(report: dict[str, object]) -> str:
+    lines = [
+        f"{report['endpoint']}: {report['status']} "
+        f"(objectstore {report['version']}, {report['role']})"
+    ]
+    checks, processes, requests = report["checks"], report["processes"], report["requests"]
+    if isinstance(checks, dict):
+        lines += [
+            f"  {name}: {check['reason']}" for name, check in checks.items() if not check["ok"]
+        ]
+    if isinstance(requests, dict):
+        shown = ", ".join(f"{count} {name}" for name, count in sorted(requests.items())) or "none"
+        lines.append(f"  requests     {shown}; {report['connections']} connections")
+    lines.append(f"  bytes        {report['bytes_received']} in, {report['bytes_sent']} out")
+    if isinstance(processes, dict):
+        for pid, values in processes.items():
+            mib = float(values.get("resident_memory_bytes", 0)) / 2**20
+            cpu = float(values.get("cpu_seconds_total", 0))
+            lines.append(f"  {values['role']:<12} pid {pid}, {mib:.0f} MiB, {cpu:.1f} s processor")
+    return "\n".join(lines)
+
+
+def _get(netloc: str, tls: ssl.SSLContext | None, path: str) -> tuple[int, str]:
+    connection = (
+        http.client.HTTPSConnection(netloc, timeout=TIMEOUT_S, context=tls)
+        if tls
+        else http.client.HTTPConnection(netloc, timeout=TIMEOUT_S)
+    )
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(str(error) or type(error).__name__) from error
+    finally:
+        connection.close()
+
+
+def _context(ca: str | None, *, insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
