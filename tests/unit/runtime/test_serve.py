@@ -18,8 +18,9 @@ import pytest
 
 from objectstore_app.protocol.sigv4_signer import presign
 
+from .cluster_pki import make_pki
 from .test_supervisor import alive
-from .toy import Client, until
+from .toy import Answer, Client, until
 
 START_TIMEOUT_S = 60.0
 
@@ -50,9 +51,13 @@ class Store:
             return False
 
     def put(self, path: str, body: bytes = b"") -> int:
+        return self.send("PUT", path, body).status
+
+    def send(self, method: str, path: str, body: bytes = b"") -> Answer:
+        """A request signed by the first administrator."""
         host = f"127.0.0.1:{self.port}"
         target = presign(
-            "PUT",
+            method,
             path,
             {"host": host},
             access_key="first",
@@ -61,9 +66,11 @@ class Store:
             now=time.time(),
         )
         with Client(self.port) as client:
-            head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.send(head.encode() + body)
-            return client.answer().status
+            length = f"Content-Length: {len(body)}"
+            client.send(
+                f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n\r\n".encode() + body
+            )
+            return client.answer()
 
 
 def command(*arguments: str) -> list[str]:
@@ -90,11 +97,14 @@ ROOT_KEYS = {
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, keys: dict[str, str] | None = None, wait: bool = True
+    folder: Path, *options: str, keys: dict[str, str] | None = None, data: bool = True
 ) -> Iterator[Store]:
+    """Run a store over `folder`/data, or without `data` whatever the options say; wait for it."""
     port = free_port()
     log = folder / f"serve-{port}.log"
-    argv = command("serve", "--data", str(folder / "data"), "--listen", f"127.0.0.1:{port}")
+    argv = command("serve", "--listen", f"127.0.0.1:{port}")
+    if data:
+        argv += ["--data", str(folder / "data")]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*argv, *options],
@@ -104,9 +114,8 @@ def serving(
         )
     store = Store(process, port, log)
     try:
-        if wait:
-            until(lambda: process.poll() is not None or store.ready(), START_TIMEOUT_S)
-            assert process.poll() is None, store.text()
+        until(lambda: process.poll() is not None or store.ready(), START_TIMEOUT_S)
+        assert process.poll() is None, store.text()
         yield store
     finally:
         process.terminate()
@@ -235,6 +244,34 @@ def test_made_keys_are_shown_once_and_the_end_is_orderly(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done
     assert json.loads(done.stdout)["clean"] is True
+
+
+def test_front_end_of_another_node_serves_the_same_store(tmp_path: Path) -> None:
+    tls = make_pki(tmp_path)
+    gateway = f"127.0.0.1:{free_port()}"
+    body = os.urandom(3_000_000)
+    data = tmp_path / "data"
+    far_options = ["--upstream", gateway, "--master-key", str(data / "keys" / "master.key")]
+    far_options += [
+        "--tls-cert",
+        str(data / "tls/cert.pem"),
+        "--tls-key",
+        str(data / "tls/key.pem"),
+    ]
+    with (
+        serving(tmp_path, "--workers", "1", "--cluster-listen", gateway, *tls) as near,
+        serving(tmp_path, "--workers", "1", *far_options, *tls, data=False) as far,
+    ):
+        assert far.put("/both") == 200
+        assert far.put("/both/large", body) == 200
+        assert near.put("/both/small", b"payload") == 200
+        assert near.send("GET", "/both/large").body == body
+        assert far.send("GET", "/both/small").body == b"payload"
+        near.process.kill()
+        near.process.wait()
+        until(lambda: not far.ready())
+        with Client(far.port) as client:
+            assert client.get("/_health/live").status == 200
 
 
 def test_settings_come_from_the_environment_and_a_file(tmp_path: Path) -> None:
