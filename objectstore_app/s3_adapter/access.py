@@ -15,12 +15,24 @@ from ..protocol.xml_write import Owner
 from .call import Call
 
 
-async def any_bucket(call: Call, name: str = "") -> Bucket:
-    """The bucket, whoever asks. Raises: S3Error NoSuchBucket."""
-    wanted = name or call.location.bucket
-    bucket = await call.services.metadata.bucket(wanted)
+async def any_bucket(call: Call) -> Bucket:
+    """The bucket of the request, whoever asks. Raises: S3Error NoSuchBucket, AccessDenied (it
+    belongs to another than x-amz-expected-bucket-owner says).
+    """
+    return await _bucket(call, call.location.bucket, b"x-amz-expected-bucket-owner")
+
+
+async def source_bucket(call: Call, name: str) -> Bucket:
+    """The bucket that a copy reads from. Raises: as any_bucket."""
+    return await _bucket(call, name, b"x-amz-source-expected-bucket-owner")
+
+
+async def _bucket(call: Call, name: str, expected_owner: bytes) -> Bucket:
+    bucket = await call.services.metadata.bucket(name)
     if bucket is None:
-        raise S3Error("NoSuchBucket", BucketName=wanted)
+        raise S3Error("NoSuchBucket", BucketName=name)
+    if expected_owner in call.headers and call.text(expected_owner) != bucket.owner:
+        raise S3Error("AccessDenied")
     return bucket
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.ids import NULL_VERSION
 from ..core.limits import USER_METADATA_BYTES_MAX
-from ..metadata_service.api import Attributes, ObjectVersion
+from ..metadata_service.api import Attributes, ObjectVersion, Written
 from ..protocol import acl
 from ..protocol.checksums import Algorithm
 from ..protocol.dates import http_date
@@ -57,7 +58,7 @@ def attributes_of(call: Call) -> Attributes:
 def _strip_aws_chunked(system: dict[str, str]) -> None:
     """`aws-chunked` describes the transfer, not the object."""
     codings = [coding.strip() for coding in system["content-encoding"].split(",")]
-    kept = ",".join(coding for coding in codings if coding and coding.lower() != "aws-chunked")
+    kept = ", ".join(coding for coding in codings if coding and coding.lower() != "aws-chunked")
     if kept:
         system["content-encoding"] = kept
     else:
@@ -84,7 +85,7 @@ def object_headers(call: Call, version: ObjectVersion, *, named: bool) -> Header
         headers.append((_SHOWN_NAMES[name], value))
     for name, value in attributes.user.items():
         headers.append((f"x-amz-meta-{name}", value))
-    if named or version.version_id != "null":
+    if named or version.version_id != NULL_VERSION:
         headers.append(("x-amz-version-id", version.version_id))
     return headers
 
@@ -106,6 +107,13 @@ def _overridden(call: Call, stored: dict[str, str]) -> dict[str, str]:
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=value)
         changed[override[0]] = value
     return changed
+
+
+def version_headers(written: Written) -> Headers:
+    """The id of a version just written; S3 tells none for the null version."""
+    if written.version_id in ("", NULL_VERSION):
+        return []
+    return [("x-amz-version-id", written.version_id)]
 
 
 def checksum_headers(checksums: dict[str, str], kind: str = "") -> Headers:

@@ -13,8 +13,8 @@ from ..protocol.errors import S3Error
 from ..protocol.ranges import parse_copy_range
 from ..protocol.routing import CopySource, parse_copy_source
 from ..runtime.http import Response
-from .access import any_bucket, bucket_for
-from .attributes import attributes_of
+from .access import bucket_for, source_bucket
+from .attributes import attributes_of, version_headers
 from .call import Call, Headers, xml
 from .multipart import own_upload
 from .objects import part_number, readable_version, write_condition
@@ -26,14 +26,14 @@ async def copy_object(call: Call) -> Response:
     refuse_unsupported(call)
     replace = _directive(call) == "REPLACE"
     condition = write_condition(call)
-    named, source_bucket, source = await _source(call)
+    named, origin, source = await _source(call)
     if source.size > COPY_SOURCE_BYTES_MAX:
         raise S3Error(
             "InvalidRequest",
             "The specified copy source is larger than the maximum allowable size for a copy "
             f"source: {COPY_SOURCE_BYTES_MAX}",
         )
-    onto_itself = source_bucket.id == bucket.id and named.key == call.location.key
+    onto_itself = origin.id == bucket.id and named.key == call.location.key
     if onto_itself and not replace and not named.version_id:
         raise S3Error(
             "InvalidRequest",
@@ -57,8 +57,7 @@ async def copy_object(call: Call) -> Response:
     )
     written = stored.written
     headers = _source_version(named, source)
-    if written.version_id:
-        headers.append(("x-amz-version-id", written.version_id))
+    headers += version_headers(written)
     body = xml_write.copy_object(written.modified_ms, written.etag, stored.checksums, FULL_OBJECT)
     return xml(body, headers)
 
@@ -91,7 +90,7 @@ async def upload_part_copy(call: Call) -> Response:
 async def _source(call: Call) -> tuple[CopySource, Bucket, ObjectVersion]:
     """The source, which the caller may read and whose conditions hold."""
     named = parse_copy_source(call.headers[b"x-amz-copy-source"])
-    bucket = await any_bucket(call, named.bucket)
+    bucket = await source_bucket(call, named.bucket)
     try:
         version = await readable_version(call, bucket, named.key, named.version_id)
     except S3Error as error:

@@ -60,7 +60,7 @@ async def list_objects_v2(call: Call) -> Response:
     prefix, delimiter = query.key("prefix"), query.key("delimiter")
     start_after = query.key("start-after")
     token = query.text("continuation-token")
-    after = start_after if token is None else _after_of(token)
+    after = _after_of(token) if token else start_after
     limit = query.integer("max-keys", PAGE_KEYS_MAX, PAGE_KEYS_MAX)
     page = ObjectsPage(entries=(), truncated=False)
     if limit:

@@ -26,7 +26,7 @@ from ..protocol.checksums import Algorithm
 from ..protocol.errors import S3Error
 from ..runtime.http import Response
 from .access import OwnerNames, bucket_for
-from .attributes import attributes_of, checksum_headers
+from .attributes import attributes_of, checksum_headers, version_headers
 from .bodies import open_payload, read_small_body
 from .call import Call, empty, xml
 from .objects import part_number, write_condition
@@ -175,6 +175,10 @@ async def complete(call: Call) -> Response:
         ),
     )
     written = expect(result, Written)
+    if upload is None:
+        version = await metadata.lookup(bucket, key, written.version_id)
+        if version is not None and version.etag == written.etag:
+            attributes = version.attributes
     body = xml_write.complete_multipart_upload(
         _location(call),
         bucket.name,
@@ -183,7 +187,7 @@ async def complete(call: Call) -> Response:
         attributes.checksums,
         attributes.checksum_type if attributes.checksums else "",
     )
-    return xml(body, [("x-amz-version-id", written.version_id)] if written.version_id else [])
+    return xml(body, version_headers(written))
 
 
 def _check_promises(call: Call, upload: Upload, done: parts_of.Completion) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..core.errors import ObjectStoreError
-from ..core.limits import PART_NUMBER_MAX
+from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
 from ..metadata_service.api import (
     Bucket,
     Deleted,
@@ -27,7 +27,7 @@ from ..protocol.ranges import ByteRange, parse_range
 from ..protocol.routing import check_key
 from ..runtime.http import Response
 from .access import OwnerNames, any_bucket, bucket_for, check_object, missing_key
-from .attributes import attributes_of, checksum_headers, object_headers
+from .attributes import attributes_of, checksum_headers, object_headers, version_headers
 from .bodies import body_is_protected, open_payload, read_small_body
 from .buckets import acl_asked_for
 from .call import Call, Headers, empty, xml
@@ -54,8 +54,7 @@ async def put(call: Call) -> Response:
     written = stored.written
     headers = checksum_headers(stored.checksums, "FULL_OBJECT")
     headers.append(("ETag", f'"{written.etag}"'))
-    if written.version_id:
-        headers.append(("x-amz-version-id", written.version_id))
+    headers += version_headers(written)
     return empty(200, headers)
 
 
@@ -272,8 +271,7 @@ async def put_acl(call: Call) -> Response:
         bucket,
         SetObjectAcl(bucket=bucket.id, key=version.key, acl=canned, version_id=version.version_id),
     )
-    version_id = expect(changed, Written).version_id
-    return empty(200, [("x-amz-version-id", version_id)] if version_id else [])
+    return empty(200, version_headers(expect(changed, Written)))
 
 
 async def _version_for_acl(call: Call, bucket: Bucket, permission: Permission) -> ObjectVersion:
@@ -310,5 +308,16 @@ async def get_attributes(call: Call) -> Response:
         checksum_type=attributes.checksum_type,
         part_sizes=attributes.part_sizes,
         part_checksums=attributes.part_checksums,
+        part_number_marker=_number(call, b"x-amz-part-number-marker", 0),
+        max_parts=_number(call, b"x-amz-max-parts", PAGE_KEYS_MAX),
     )
     return xml(body, headers)
+
+
+def _number(call: Call, header: bytes, default: int) -> int:
+    value = call.headers.get(header)
+    if value is None:
+        return default
+    if not value.isdigit() or len(value) > 9:
+        raise S3Error("InvalidArgument", ArgumentName=header.decode(), ArgumentValue=value)
+    return int(value)

@@ -174,6 +174,20 @@ def test_every_operation_on_a_missing_bucket_is_no_such_bucket(s3: S3Client) -> 
         s3.get_bucket_versioning(Bucket=name)
 
 
+def test_expected_bucket_owner_must_be_the_owner(s3: S3Client, bucket: str) -> None:
+    me = s3.list_buckets()["Owner"]["ID"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1", ExpectedBucketOwner=me)
+    with refused("AccessDenied", 403):
+        s3.get_object(Bucket=bucket, Key="k", ExpectedBucketOwner="0" * 64)
+    with refused("AccessDenied", 403):
+        s3.copy_object(
+            Bucket=bucket,
+            Key="copy",
+            CopySource=f"{bucket}/k",
+            ExpectedSourceBucketOwner="0" * 64,
+        )
+
+
 def test_operations_not_built_yet_say_so(s3: S3Client, bucket: str) -> None:
     with refused("NotImplemented", 501):
         s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})

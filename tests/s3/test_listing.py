@@ -180,6 +180,11 @@ def test_broken_token_is_invalid_argument(s3: S3Client, filled: str) -> None:
             s3.list_objects_v2(Bucket=filled, ContinuationToken=token)
 
 
+def test_empty_token_is_the_first_page(s3: S3Client, filled: str) -> None:
+    page = s3.list_objects_v2(Bucket=filled, ContinuationToken="")
+    assert (page["ContinuationToken"], page["KeyCount"]) == ("", len(KEYS))
+
+
 def test_owners_are_told_in_v1_and_in_v2_only_when_asked(s3: S3Client, filled: str) -> None:
     me = s3.list_buckets()["Owner"]["ID"]
     assert s3.list_objects(Bucket=filled)["Contents"][0]["Owner"]["ID"] == me

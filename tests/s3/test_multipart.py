@@ -241,6 +241,17 @@ def test_composite_checksum_is_the_digest_of_the_parts_digests(s3: S3Client, buc
     )
     assert told["ObjectParts"]["TotalPartsCount"] == 2
     assert [part["Size"] for part in told["ObjectParts"]["Parts"]] == [MIB5, 4]
+    page = s3.get_object_attributes(
+        Bucket=bucket, Key="k", ObjectAttributes=["ObjectParts"], MaxParts=1
+    )["ObjectParts"]
+    assert ([part["PartNumber"] for part in page["Parts"]], page["IsTruncated"]) == ([1], True)
+    again = s3.complete_multipart_upload(
+        Bucket=bucket,
+        Key="k",
+        UploadId=upload,
+        MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+    )
+    assert again["ChecksumSHA256"] == expected
 
 
 def test_full_object_crc_is_combined_from_the_parts(s3: S3Client, bucket: str) -> None:

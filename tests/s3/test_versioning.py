@@ -120,7 +120,7 @@ def test_suspended_bucket_replaces_only_the_null_version(s3: S3Client, versioned
     kept = s3.put_object(Bucket=versioned, Key="k", Body=b"kept")["VersionId"]
     suspend(s3, versioned)
     for body in (b"a", b"b"):
-        s3.put_object(Bucket=versioned, Key="k", Body=body)
+        assert "VersionId" not in s3.put_object(Bucket=versioned, Key="k", Body=body)
     assert versions_of(s3, versioned) == [("k", "null", True), ("k", kept, False)]
     assert s3.get_object(Bucket=versioned, Key="k")["Body"].read() == b"b"
 
