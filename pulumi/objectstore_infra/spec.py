@@ -258,6 +258,7 @@ def _parse_sizing(fields: _Fields, problems: list[Problem]) -> tuple[str, Sizing
         if given:
             fields.problem("custom", dict(given), "only goes with size: custom")
         return size, sizing.SIZES[size]
+    before = len(problems)
     custom = _Fields("custom.", given, problems)
     figures = {
         "workers": custom.number("workers", sizing.WORKERS_MIN),
@@ -266,6 +267,8 @@ def _parse_sizing(fields: _Fields, problems: list[Problem]) -> tuple[str, Sizing
         "envoys": custom.number("envoys", 1),
     }
     custom.finish()
+    if len(problems) > before:
+        return size, sizing.SIZES["small"]
     try:
         return size, sizing.spread(**figures)
     except ValueError as cause:

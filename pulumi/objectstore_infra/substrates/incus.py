@@ -1,18 +1,22 @@
 """The Incus substrate: networks, address ledger, images and containers through the REST API.
 
 Everything made here carries `user.objectstore.*` keys. The ledger of reserved addresses is the
-network's `user.objectstore.address.A.B.C.D` keys, `OWNER PURPOSE` each, changed only under the
-network's ETag, so that two stores on one existing network cannot take the same address.
+network's `user.objectstore.address.A.B.C.D` keys, `OWNER PURPOSE` each, changed only under a lock
+and the network's ETag, so that two stores on one existing network cannot take the same address.
 
 Node containers are unprivileged. Their static address comes from the boot script, not from DHCP.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -134,20 +138,34 @@ class IncusSubstrate:
         self, name: str, change: Callable[[dict[str, str]], dict[str, str]]
     ) -> None:
         for _ in range(GUARDED_UPDATES_MAX):
-            answer = self._client.get(f"/networks/{name}")
-            before = answer.metadata["config"]
-            after = change(dict(before))
-            if after == before:
+            with self._exclusive():
+                answer = self._client.get(f"/networks/{name}")
+                before = answer.metadata["config"]
+                after = change(dict(before))
+                if after == before:
+                    return
+                body = {"config": after, "description": answer.metadata["description"]}
+                try:
+                    self._client.put(f"/networks/{name}", body, etag=answer.etag)
+                except ChangedMeanwhileError:
+                    continue
                 return
-            body = {"config": after, "description": answer.metadata["description"]}
-            try:
-                self._client.put(f"/networks/{name}", body, etag=answer.etag)
-            except ChangedMeanwhileError:
-                continue
-            return
         raise SubstrateError(
             f"network {name} was changed by others at each of {GUARDED_UPDATES_MAX} attempts"
         )
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Keep other stores of this machine from updating the same daemon's records meanwhile.
+
+        Incus compares the ETag before it takes its own lock, so that of two updates at the same
+        moment both pass the comparison and one is lost (seen with 6.0).
+        """
+        name = hashlib.sha256(self._client.socket_path.encode()).hexdigest()[:12]
+        lock = Path(tempfile.gettempdir()) / f"objectstore-incus-{name}-{os.getuid()}.lock"
+        with lock.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     # Address ledger ------------------------------------------------------------------------
 
@@ -245,27 +263,22 @@ class IncusSubstrate:
         return str(self._client.get(f"/images/aliases/{alias}").metadata["target"])
 
     def _update_image(self, alias: str, change: Callable[[set[str]], set[str]]) -> set[str]:
-        """Change the set of holders under the image's ETag and return it."""
+        """Change the set of holders and return it."""
         path = f"/images/{self._fingerprint(alias)}"
-        for _ in range(GUARDED_UPDATES_MAX):
+        with self._exclusive():
             answer = self._client.get(path)
             properties = dict(answer.metadata["properties"])
             before = {
                 key.removeprefix(IMAGE_HOLDER) for key in properties if key.startswith(IMAGE_HOLDER)
             }
             after = change(set(before))
-            if after == before:
-                return after
-            others = {k: v for k, v in properties.items() if not k.startswith(IMAGE_HOLDER)}
-            holds = {f"{IMAGE_HOLDER}{owner}": "yes" for owner in after}
-            fields = ("auto_update", "public", "expires_at", "profiles")
-            body = {field: answer.metadata[field] for field in fields}
-            try:
+            if after != before:
+                others = {k: v for k, v in properties.items() if not k.startswith(IMAGE_HOLDER)}
+                holds = {f"{IMAGE_HOLDER}{owner}": "yes" for owner in after}
+                fields = ("auto_update", "public", "expires_at", "profiles")
+                body = {field: answer.metadata[field] for field in fields}
                 self._client.put(path, {**body, "properties": others | holds}, etag=answer.etag)
-            except ChangedMeanwhileError:
-                continue
             return after
-        raise SubstrateError(f"image {alias} was changed by others at each of our attempts")
 
     # Instances -----------------------------------------------------------------------------
 
