@@ -215,8 +215,9 @@ def run_all(stages: list[Stage], *, keep_going: bool) -> int:
         if deployed:
             deployment.show_logs()
             deployment.destroy()
+    rows.append(f"{time.monotonic() - began:7.1f} s  in all")
     say("what took how long\n" + "\n".join(rows))
-    print(f"{summary(total)} in {time.monotonic() - began:.0f} s", flush=True)
+    print(summary(total), flush=True)
     return 1 if total["failed"] else 0
 
 
