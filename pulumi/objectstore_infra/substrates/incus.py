@@ -256,14 +256,14 @@ class IncusSubstrate:
 
     def drop_image(self, alias: str, owner: str) -> None:
         """Drop the owner's hold; delete the image when nobody holds it any more."""
-        if self.find_image(alias) and not self._update_image(alias, lambda held: held - {owner}):
-            self._client.delete(f"/images/{self._fingerprint(alias)}")
+        if self.find_image(alias):
+            self._update_image(alias, lambda holders: holders - {owner})
 
     def _fingerprint(self, alias: str) -> str:
         return str(self._client.get(f"/images/aliases/{alias}").metadata["target"])
 
-    def _update_image(self, alias: str, change: Callable[[set[str]], set[str]]) -> set[str]:
-        """Change the set of holders and return it."""
+    def _update_image(self, alias: str, change: Callable[[set[str]], set[str]]) -> None:
+        """Change the set of holders; an image that nobody holds goes."""
         path = f"/images/{self._fingerprint(alias)}"
         with self._exclusive():
             answer = self._client.get(path)
@@ -272,13 +272,14 @@ class IncusSubstrate:
                 key.removeprefix(IMAGE_HOLDER) for key in properties if key.startswith(IMAGE_HOLDER)
             }
             after = change(set(before))
-            if after != before:
+            if not after:
+                self._client.delete(path)
+            elif after != before:
                 others = {k: v for k, v in properties.items() if not k.startswith(IMAGE_HOLDER)}
                 holds = {f"{IMAGE_HOLDER}{owner}": "yes" for owner in after}
                 fields = ("auto_update", "public", "expires_at", "profiles")
                 body = {field: answer.metadata[field] for field in fields}
                 self._client.put(path, {**body, "properties": others | holds}, etag=answer.etag)
-            return after
 
     # Instances -----------------------------------------------------------------------------
 
