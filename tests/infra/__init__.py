@@ -1,0 +1,1 @@
+"""Tests of the deployment side: pure planning, provider, substrate, program."""

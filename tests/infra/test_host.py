@@ -1,0 +1,141 @@
+"""Setting this machine up: what is refused, where packages come from, what a plan says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from objectstore_infra import apt_sources, host, node_image
+from objectstore_infra.apt_sources import Source
+from objectstore_infra.errors import HostError
+from objectstore_infra.substrates.incus_client import IncusClient
+
+DEB822 = """\
+# the mirror of the house
+Types: deb deb-src
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+
+Enabled: no
+Types: deb
+URIs: http://off.example/debian
+Suites: trixie
+Components: main
+"""
+ONE_LINE = """\
+deb http://mirror.example/debian bookworm main contrib
+# deb http://off.example/debian trixie main
+deb-src http://mirror.example/debian bookworm main
+deb [arch=amd64 signed-by=/etc/key.gpg] http://sec.example/debian-security bookworm-security main
+"""
+
+
+@pytest.mark.parametrize(("version", "expected"), [("12", "12"), ("13", "13")])
+def test_debian_12_and_13_are_accepted(version: str, expected: str) -> None:
+    assert host.debian_release(f'ID=debian\nVERSION_ID="{version}"\n') == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('ID=ubuntu\nVERSION_ID="24.04"\n', "this is ubuntu 24.04"),
+        ('ID=debian\nVERSION_ID="11"\n', "this is debian 11"),
+        ("# nothing\n", "this is unknown"),
+    ],
+)
+def test_others_are_refused_naming_what_works_everywhere(text: str, says: str) -> None:
+    with pytest.raises(HostError) as refused:
+        host.debian_release(text)
+    assert says in str(refused.value)
+    assert "make serve" in str(refused.value)
+
+
+def test_a_user_without_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "debian_release", lambda _text: "12")
+    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    with pytest.raises(HostError, match="needs root, this is user id 1000"):
+        host.check_platform()
+
+
+def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.platform, "system", lambda: "Darwin")
+    with pytest.raises(HostError, match=r"needs Linux .*this is Darwin"):
+        host.check_platform()
+
+
+def test_both_formats_of_apt_sources_are_read(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(ONE_LINE)
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(DEB822)
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    assert apt_sources.read_sources(tmp_path) == [
+        Source("http://mirror.example/debian", "bookworm", ""),
+        Source("http://sec.example/debian-security", "bookworm-security", "/etc/key.gpg"),
+        Source("http://mirror.example/debian", "bookworm", keyring),
+        Source("http://mirror.example/debian", "bookworm-updates", keyring),
+        Source("http://mirror.example/debian-security", "bookworm-security", ""),
+    ]
+
+
+def test_backports_come_from_the_mirror_in_use() -> None:
+    stanza = host.backports_stanza(apt_sources.parse_deb822(DEB822), "bookworm")
+    assert stanza == (
+        "Types: deb\n"
+        "URIs: http://mirror.example/debian\n"
+        "Suites: bookworm-backports\n"
+        "Components: main\n"
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+    )
+
+
+def test_a_machine_without_a_debian_mirror_is_refused() -> None:
+    with pytest.raises(HostError, match="no apt source of this machine carries the suite"):
+        host.backports_stanza([], "bookworm")
+    with pytest.raises(HostError, match="no Debian mirror to build the node image from"):
+        node_image.mirrors([])
+
+
+def test_the_node_image_is_built_from_the_mirrors_in_use() -> None:
+    lines = node_image.mirrors(apt_sources.parse_deb822(DEB822))
+    assert [line.split("] ")[1] for line in lines] == [
+        "http://mirror.example/debian trixie main",
+        "http://mirror.example/debian trixie-updates main",
+        "http://mirror.example/debian-security trixie-security main",
+    ]
+
+
+def test_the_image_is_named_by_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = node_image.alias()
+    assert before == node_image.alias()
+    monkeypatch.setattr(node_image, "PACKAGES", (*node_image.PACKAGES, "nano"))
+    assert node_image.alias() != before
+
+
+def test_the_plan_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(host, "missing_packages", lambda: ["incus-base"])
+    monkeypatch.setattr(host, "missing_subids", lambda: False)
+    steps = host.plan("12", IncusClient(str(tmp_path / "nothing.socket")))
+    assert [step.what.split(":")[0] for step in steps] == [
+        "install with apt (Incus from bookworm-backports)",
+        "start the Incus daemon",
+        "see that Incus has a storage pool",
+    ]
+
+
+def test_subordinate_ids_are_added_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = (tmp_path / "subuid", tmp_path / "subgid")
+    files[0].write_text("someone:100000:65536\n")
+    monkeypatch.setattr(host, "SUBID_FILES", files)
+    assert host.missing_subids()
+    host.ensure_subids()
+    assert not host.missing_subids()
+    assert files[0].read_text() == f"someone:100000:65536\n{host.SUBID_RANGE}\n"
+    assert files[1].read_text() == f"{host.SUBID_RANGE}\n"

@@ -1,0 +1,108 @@
+"""The program under Pulumi's mocks: what is made of a specification, and what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pulumi.runtime import mocks, stack
+
+from objectstore_infra import spec
+from objectstore_infra.components.object_store import ObjectStore
+
+MADE_UP = {
+    "objectstore:index:SshKey": {"publicKey": "ssh-ed25519 AAAA abc", "privateKey": "private"},
+    "objectstore:index:Credentials": {"accessKey": "AK", "secretKey": "SK"},
+    "objectstore:index:Instance": {"hostKey": "ssh-ed25519 AAAAhost", "ready": True},
+}
+
+
+class Recorder(mocks.Mocks):
+    """Notes what is registered and makes outputs up."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, list[dict[str, Any]]] = {}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.made.setdefault(args.typ, []).append(args.inputs)
+        return args.name, {**args.inputs, **MADE_UP.get(args.typ, {})}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"the program invokes {args.token}")
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    """Run the program once."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    recorder = Recorder()
+    mocks.set_mocks(recorder, project="objectstore", stack="test", preview=False)
+    store = spec.parse({"name": "abc", "domain": "example.test"}, default_version="0.1.0")
+    loop.run_until_complete(stack.run_pulumi_func(lambda: ObjectStore.deploy(store)))
+    yield recorder
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+def only(recorder: Recorder, kind: str) -> dict[str, Any]:
+    (inputs,) = recorder.made[f"objectstore:index:{kind}"]
+    return inputs
+
+
+def test_everything_carries_the_owner(recorder: Recorder) -> None:
+    kinds = ("Network", "AddressReservation", "NodeImage", "Instance")
+    for kind in kinds:
+        for inputs in recorder.made[f"objectstore:index:{kind}"]:
+            assert inputs["owner"] == "objectstore/test/abc"
+
+
+def test_four_machines_of_the_prescribed_names_and_sizes(recorder: Recorder) -> None:
+    machines = {m["name"]: m for m in recorder.made["objectstore:index:Instance"]}
+    assert {
+        name: (m["vcpu"], m["coresPerSocket"], m["memoryMib"]) for name, m in machines.items()
+    } == {
+        "abc-default-0": (4, 2, 8192),
+        "abc-default-1": (4, 2, 8192),
+        "abc-default-2": (4, 2, 8192),
+        "abc-envoy-1": (2, 2, 4096),
+    }
+
+
+def test_all_addresses_are_reserved_with_their_purpose(recorder: Recorder) -> None:
+    purposes = list(only(recorder, "AddressReservation")["purposes"].values())
+    assert {purpose: purposes.count(purpose) for purpose in purposes} == {
+        "infrastructure": 18,
+        "dns": 1,
+        "management": 1,
+        "client": 4,
+    }
+
+
+def test_machines_take_infrastructure_addresses(recorder: Recorder) -> None:
+    purposes = only(recorder, "AddressReservation")["purposes"]
+    for machine in recorder.made["objectstore:index:Instance"]:
+        assert purposes[machine["address"]] == "infrastructure"
+
+
+def test_ansible_gets_the_contract(recorder: Recorder) -> None:
+    inventory = only(recorder, "OperatorFiles")["inventory"]
+    assert inventory["default"]["hosts"] == ["abc-default-0", "abc-default-1", "abc-default-2"]
+    assert inventory["envoy"]["hosts"] == ["abc-envoy-1"]
+    variables = inventory["all"]["vars"]
+    assert variables["objectstore_name"] == "abc"
+    assert variables["objectstore_domain"] == "example.test"
+    assert len(variables["objectstore_client_addresses"]) == 4
+    host = inventory["_meta"]["hostvars"]["abc-envoy-1"]
+    assert host["objectstore_vm"]["vcpu"] == 2
+    assert host["ansible_host"] == "10.77.0.13"
+    assert "SK" not in json.dumps(inventory)
+
+
+def test_a_machine_made_anew_causes_a_configuration_run(recorder: Recorder) -> None:
+    machines = only(recorder, "ConfigurationRun")["machines"]
+    assert machines["abc-default-0"] == "ssh-ed25519 AAAAhost"
+    assert len(machines) == 4
