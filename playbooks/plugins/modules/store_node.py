@@ -172,7 +172,8 @@ def unit_state(unit: str) -> str:
 
 def installed(prefix: Path) -> list[str]:
     """The versions whose installation was finished."""
-    return sorted({marker.parent.name for marker in prefix.glob("*/.installed-*")})
+    folders = {marker.parent for marker in prefix.glob("*/.installed-*")}
+    return sorted(folder.name for folder in folders if not folder.is_symlink())
 
 
 def current(prefix: Path) -> str:
