@@ -27,7 +27,7 @@ class Sample:
     value: float
 
 
-class Unreachable(Exception):  # noqa: N818 - an outcome of the command, never leaves this module
+class UnreachableError(Exception):
     """The store did not answer."""
 
 
@@ -59,8 +59,8 @@ def status(endpoint: str, as_json: bool, ca: str | None, insecure: bool) -> None
         code, metrics_text = _get(parts.netloc, tls, "/_metrics")
         health = json.loads(health_text)
         if code != 200 or not isinstance(health, dict) or "checks" not in health:
-            raise Unreachable("something else than an object store answers there")
-    except (Unreachable, ValueError) as error:
+            raise UnreachableError("something else than an object store answers there")
+    except (UnreachableError, ValueError) as error:
         if as_json:
             click.echo(json.dumps({"endpoint": endpoint, "status": "down", "reason": str(error)}))
         else:
@@ -143,7 +143,7 @@ def _get(netloc: str, tls: ssl.SSLContext | None, path: str) -> tuple[int, str]:
         response = connection.getresponse()
         return response.status, response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(str(error) or type(error).__name__) from error
+        raise UnreachableError(str(error) or type(error).__name__) from error
     finally:
         connection.close()
 

@@ -37,6 +37,7 @@ from ..protocol.http1 import (
     RequestReader,
     chunk_head,
 )
+from .duplex import ConnectionCutError, Duplex
 from .http import Request, Response
 from .logging import event, fault
 
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
 JOIN_BYTES_MAX = 32 * 1024
 """A body up to this size is copied behind its head: one buffer is cheaper than two."""
-
-
-class ConnectionCut(Exception):  # noqa: N818 - an outcome, not an error
-    """The client is gone or the response cannot be completed: stop serving this connection."""
 
 
 class EmptyBody:
@@ -63,22 +60,19 @@ class EmptyBody:
 _EMPTY_BODY = EmptyBody()
 
 
-class Connection(asyncio.Protocol):
+class Connection(Duplex):
     """Serves the requests of one client connection with the server's application."""
 
     def __init__(self, server: HttpServer, *, secure: bool, refused: bool) -> None:
+        super().__init__(server.loop, server.counters, server.limits.body_stall_timeout_s)
         self._server = server
-        self._loop = server.loop
         self._secure = secure
         self._refused = refused
         self._reader = RequestReader()
-        self._transport: asyncio.Transport
         self._peer = ""
         self.task: asyncio.Task[None] | None = None
-        self.deadline = math.inf
         self.busy = False
         """A request's head has arrived and its response is not finished."""
-        self._waiter: asyncio.Future[None] | None = None
         self._head: Head | None = None
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
@@ -86,11 +80,7 @@ class Connection(asyncio.Protocol):
         self._body_ended = True
         self._discarding = False
         self._error: HttpError | None = None
-        self._lost = False
         self._eof = False
-        self._reading_paused = False
-        self._writing_paused = False
-        self._write_mark = 0
         self._sent_bytes = 0
 
     # --- transport callbacks: note and wake ---
@@ -139,24 +129,12 @@ class Connection(asyncio.Protocol):
         self._server.closed(self)
         self._wake()
 
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-
-    def resume_writing(self) -> None:
-        self._writing_paused = False
-        self._wake()
-
     # --- what the server calls ---
 
     def expire(self, now: float) -> None:
         """The present wait has lasted too long."""
         if self._writing_paused:
-            waiting = self._transport.get_write_buffer_size()
-            if waiting < self._write_mark:  # slow, but it reads
-                self._write_mark = waiting
-                self.deadline = now + self._server.limits.body_stall_timeout_s
-            else:
-                self._transport.abort()
+            self._expire_write(now)
             return
         self.deadline = math.inf
         if self._body_ended and self._reader.idle:
@@ -170,9 +148,6 @@ class Connection(asyncio.Protocol):
         if not self.busy and self._reader.idle:
             self._eof = True
             self._wake()
-
-    def abort(self) -> None:
-        self._transport.abort()
 
     # --- the body as the application sees it ---
 
@@ -214,7 +189,7 @@ class Connection(asyncio.Protocol):
                     await self._linger()
                     break
                 self._begin_next()
-        except ConnectionCut:
+        except ConnectionCutError:
             self._transport.abort()
         finally:
             self.busy = False
@@ -284,7 +259,7 @@ class Connection(asyncio.Protocol):
             return await self._server.application(request)
         except S3Error as error:
             return self._server.error_response(request, error)
-        except Exception:  # noqa: BLE001 - the supervisor of requests: one must not end the others
+        except Exception:  # noqa: BLE001 - one request must not end the others
             self._server.counters.application_faults += 1
             fault("request_failed", id=request.request_id, method=request.method, **request.note)
             return self._server.error_response(request, S3Error("InternalError"))
@@ -310,7 +285,7 @@ class Connection(asyncio.Protocol):
     async def _respond(self, head: Head, request: Request, response: Response) -> bool:
         """Write the response; True when the connection may be kept."""
         if self._lost:
-            raise ConnectionCut
+            raise ConnectionCutError
         keep = (
             head.keep_alive
             and not response.close
@@ -373,36 +348,20 @@ class Connection(asyncio.Protocol):
                     self._write(piece)
                 if self._writing_paused:
                     await self._drain()
-        except ConnectionCut:
+        except ConnectionCutError:
             await _close_pieces(pieces)
             raise
         except Exception as error:
             # The head is out: the only way left to tell the client is to cut the connection.
             self._server.counters.application_faults += 1
             fault("response_failed", id=request.request_id, sent=self._sent_bytes, **request.note)
-            raise ConnectionCut from error
+            raise ConnectionCutError from error
         if length is not None and self._sent_bytes != length:
             await _close_pieces(pieces)
             event("response_length_wrong", id=request.request_id, promised=length)
-            raise ConnectionCut
+            raise ConnectionCutError
         if chunked:
             self._write(LAST_CHUNK)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        if self._lost or self._transport.is_closing():
-            raise ConnectionCut
-        self._server.counters.bytes_out += len(data)
-        self._transport.write(data)
-
-    async def _drain(self) -> None:
-        """Wait until the client has taken enough of what was written."""
-        self._write_mark = self._transport.get_write_buffer_size()
-        self.deadline = self._loop.time() + self._server.limits.body_stall_timeout_s
-        while self._writing_paused and not self._lost:
-            await self._wait()
-        self.deadline = math.inf
-        if self._lost:
-            raise ConnectionCut
 
     # --- the rest of a body that the application did not read ---
 
@@ -470,28 +429,6 @@ class Connection(asyncio.Protocol):
                 self._body_bytes = 0
                 self._body_ended = False
         self._wake()
-
-    def _pause_reading(self) -> None:
-        if not (self._reading_paused or self._transport.is_closing()):
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        self._reading_paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class _Body:

@@ -1,7 +1,7 @@
 """What may go wrong with running the processes.
 
 ObjectStoreError
-└─ RuntimeFailure
+└─ ProcessError
    ├─ StartError        the store cannot start as told: address, folder, certificate, option
    └─ ChildFailedError  a child process cannot live
 
@@ -13,13 +13,13 @@ from __future__ import annotations
 from ..core.errors import ObjectStoreError
 
 
-class RuntimeFailure(ObjectStoreError):  # noqa: N818 - RuntimeError is Python's own
+class ProcessError(ObjectStoreError):
     """Running the store's processes failed."""
 
 
-class StartError(RuntimeFailure):
+class StartError(ProcessError):
     """What the operator asked for cannot be done; `hint` says what would help."""
 
 
-class ChildFailedError(RuntimeFailure):
+class ChildFailedError(ProcessError):
     """A child process ended again and again, or could not start at all."""

@@ -270,7 +270,7 @@ class Supervisor:
             code = 0
         except ObjectStoreError as error:
             _tell(pipe, str(error).encode())
-        except Exception as error:  # noqa: BLE001 - the supervisor: the reason must reach the parent
+        except Exception as error:  # noqa: BLE001 - the parent must hear why
             fault("child_failed", child=child.spec.name)
             _tell(pipe, f"{type(error).__name__}: {error}".encode())
         finally:

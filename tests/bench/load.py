@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -131,7 +132,7 @@ def measure(
         for _ in range(connections):
             future: asyncio.Future[None] = loop.create_future()
             done.append(future)
-            await loop.create_connection(lambda f=future: Worker(run, f), host, port)  # type: ignore[misc]
+            await loop.create_connection(partial(Worker, run, future), host, port)
         await asyncio.gather(*done)
         after = resource.getrusage(resource.RUSAGE_SELF)
         return Outcome(

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,10 @@ class Store:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "objectstore_app", *arguments]
+
+
+def restarted(store: Store, name: str, times: int) -> bool:
+    return len(store.children()[name]) > times
 
 
 def free_port() -> int:
@@ -175,9 +180,9 @@ def test_killed_children_come_back_and_nothing_is_lost(store: Store) -> None:
     assert store.put("/kept") == 200
     assert store.put("/kept/object", b"payload") == 200
     for name in ("writer-0", "front-end-0", "front-end-1"):
-        os.kill(store.children()[name][-1], signal.SIGKILL)
         before = len(store.children()[name])
-        until(lambda n=name, b=before: len(store.children()[n]) > b, START_TIMEOUT_S)  # type: ignore[misc]
+        os.kill(store.children()[name][-1], signal.SIGKILL)
+        until(partial(restarted, store, name, before), START_TIMEOUT_S)
         until(store.ready, START_TIMEOUT_S)
     assert store.put("/kept/again", b"payload") == 200
 

@@ -54,7 +54,8 @@ def deaf(context):
 
 def dies(context):
     context.ready()
-    time.sleep(0.01)
+    while not (folder / "ready").exists():
+        time.sleep(0.01)
     raise ObjectStoreError("open shard", "shard-000", "the disk is gone")
 
 def cannot_start(context):

@@ -1,0 +1,146 @@
+"""Bodies in and out: sizes around every boundary, failures in the middle, bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from objectstore_app.core.limits import (
+    CHUNK_BYTES_MAX,
+    READ_PIECE_BYTES,
+    RECORD_BODY_BYTES_MAX,
+    UPLOAD_CHUNK_BYTES,
+)
+from objectstore_app.media.api import Extent
+from objectstore_app.media.errors import MediaFullError
+from objectstore_app.media.memory import MemoryChunks, MemoryReader, MemoryStore
+from objectstore_app.metadata_service.api import Body
+from objectstore_app.object_controller.receive import receive
+from objectstore_app.object_controller.send import StoredPayload, pieces_of, read_body
+from objectstore_app.protocol.errors import S3Error
+
+SIZES = [
+    0,
+    1,
+    RECORD_BODY_BYTES_MAX - 1,
+    RECORD_BODY_BYTES_MAX,
+    RECORD_BODY_BYTES_MAX + 1,
+    UPLOAD_CHUNK_BYTES - 1,
+    UPLOAD_CHUNK_BYTES,
+    UPLOAD_CHUNK_BYTES + 1,
+    2 * UPLOAD_CHUNK_BYTES,
+    2 * UPLOAD_CHUNK_BYTES + 77,
+]
+
+
+class Pieces:
+    """A payload in pieces of a size; may fail instead of ending."""
+
+    trailers: Mapping[str, str] = {}
+
+    def __init__(self, data: bytes, size: int, failure: Exception | None = None) -> None:
+        self._pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        self._failure = failure
+
+    async def read(self) -> bytes:
+        if self._pieces:
+            return self._pieces.pop(0)
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+
+class FullChunks(MemoryChunks):
+    """A medium with room for one chunk."""
+
+    async def write(self, data: bytes | memoryview) -> Extent:
+        if getattr(self, "used", False):
+            raise MediaFullError("write chunk")
+        self.used = True
+        return await super().write(data)
+
+
+def body_of(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("piece", [65536, 100_003, 9 * 2**20])
+def test_received_bytes_are_hashed_once_and_read_back(size: int, piece: int) -> None:
+    async def run() -> None:
+        store, body, digest = MemoryStore(), body_of(size), hashlib.md5()
+        chunks, reader = MemoryChunks(store), MemoryReader(store)
+        received = await receive(Pieces(body, piece), digest, chunks)
+        await chunks.flush()
+        assert received.size == size
+        assert digest.digest() == hashlib.md5(body).digest()
+        if size <= RECORD_BODY_BYTES_MAX:
+            assert (received.data, received.extents) == (body, ())
+            return
+        assert received.data == b""
+        assert all(extent.length <= CHUNK_BYTES_MAX for extent in received.extents)
+        stored = Body(extents=received.extents)
+        again = b"".join([bytes(one) async for one in pieces_of(stored, reader, 0, size)])
+        assert again == body
+
+    asyncio.run(run())
+
+
+def test_any_range_reads_back_in_bounded_pieces() -> None:
+    async def run() -> None:
+        size = 2 * UPLOAD_CHUNK_BYTES + 77
+        store, body, dice = MemoryStore(), body_of(size), random.Random(7)
+        chunks, reader = MemoryChunks(store), MemoryReader(store)
+        received = await receive(Pieces(body, 65536), hashlib.md5(), chunks)
+        await chunks.flush()
+        stored = Body(extents=received.extents)
+        edges = [0, 1, UPLOAD_CHUNK_BYTES - 1, UPLOAD_CHUNK_BYTES, size - 1]
+        ranges = [(start, end) for start in edges for end in [*edges, size] if start < end]
+        ranges += [sorted((dice.randrange(size), dice.randrange(size))) for _ in range(20)]
+        for start, end in ranges:
+            found = await read_body(stored, reader, start, end - start)
+            if not isinstance(found, bytes):
+                pieces = [bytes(piece) async for piece in found]
+                assert max(map(len, pieces)) <= READ_PIECE_BYTES
+                found = b"".join(pieces)
+            assert found == body[start:end]
+            copied = StoredPayload(stored, reader, start, end - start)
+            joined = bytearray()
+            while piece := await copied.read():
+                joined += piece
+            assert joined == body[start:end]
+
+    asyncio.run(run())
+
+
+def test_inline_bodies_read_back_in_ranges() -> None:
+    async def run() -> None:
+        reader = MemoryReader(MemoryStore())
+        assert await read_body(Body(inline=b"hello"), reader, 1, 3) == b"ell"
+        assert await read_body(Body(), reader, 0, 0) == b""
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [10, 200_000, 3 * UPLOAD_CHUNK_BYTES])
+def test_failing_payload_is_told_as_it_is(size: int) -> None:
+    async def run() -> None:
+        chunks = MemoryChunks(MemoryStore())
+        payload = Pieces(body_of(size), 65536, S3Error("IncompleteBody"))
+        with pytest.raises(S3Error, match="IncompleteBody"):
+            await receive(payload, hashlib.md5(), chunks)
+
+    asyncio.run(run())
+
+
+def test_full_medium_is_told_as_it_is() -> None:
+    async def run() -> None:
+        chunks = FullChunks(MemoryStore())
+        with pytest.raises(MediaFullError):
+            await receive(Pieces(body_of(20 * 2**20), 65536), hashlib.md5(), chunks)
+
+    asyncio.run(run())
