@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO, TypeVar
+from typing import TextIO
 from urllib.parse import quote
 
 import click
 
+from ..core.ids import UserId
 from ..iam.identity import NewIdentity, keys_csv
 from .admin_client import AdminClient, Json, find_credentials
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:7200"
 USERS = "/_admin/v1/users"
-
-C = TypeVar("C", bound=Callable[..., object])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +40,55 @@ class Connection:
         )
 
 
-def _connected(command: C) -> C:
-    """Add the options that say which store, and as whom."""
-    for option in reversed(
-        (
-            click.option(
-                "--endpoint",
-                envvar="OBJECTSTORE_ENDPOINT",
-                default=DEFAULT_ENDPOINT,
-                show_default=True,
-                show_envvar=True,
-                help="The store's address.",
-            ),
-            click.option("--admin-access-key", help="An administrator's access key."),
-            click.option("--admin-secret-key", help="Its secret key (the environment is safer)."),
-            click.option("--profile", help="A profile of ~/.aws/credentials to take keys from."),
-            click.option(
-                "--region",
-                envvar="OBJECTSTORE_REGION",
-                default="us-east-1",
-                show_default=True,
-                help="The store's region.",
-            ),
-            click.option(
-                "--ca", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate."
-            ),
-            click.option("--insecure", is_flag=True, help="Do not verify the certificate."),
+def _connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which store, and as whom; the command gets them as `connection`."""
+
+    def run(
+        *,
+        endpoint: str,
+        admin_access_key: str | None,
+        admin_secret_key: str | None,
+        profile: str | None,
+        region: str,
+        ca: str | None,
+        insecure: bool,
+        **rest: str | bool | None,
+    ) -> None:
+        connection = Connection(
+            endpoint, admin_access_key, admin_secret_key, profile, region, ca, insecure
         )
-    ):
-        command = option(command)
-    return command
+        command(connection=connection, **rest)
+
+    wrapped = functools.update_wrapper(run, command)
+    for option in reversed(_CONNECTION_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+_CONNECTION_OPTIONS = (
+    click.option(
+        "--endpoint",
+        envvar="OBJECTSTORE_ENDPOINT",
+        default=DEFAULT_ENDPOINT,
+        show_default=True,
+        show_envvar=True,
+        help="The store's address.",
+    ),
+    click.option("--admin-access-key", help="An administrator's access key."),
+    click.option("--admin-secret-key", help="Its secret key (the environment is safer)."),
+    click.option("--profile", help="A profile of ~/.aws/credentials to take keys from."),
+    click.option(
+        "--region",
+        envvar="OBJECTSTORE_REGION",
+        default="us-east-1",
+        show_default=True,
+        help="The store's region.",
+    ),
+    click.option(
+        "--ca", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate."
+    ),
+    click.option("--insecure", is_flag=True, help="Do not verify the certificate."),
+)
 
 
 @click.group()
@@ -99,7 +118,7 @@ def add(
     administrator: bool,
     csv_file: str | None,
     as_json: bool,
-    **where: str | bool | None,
+    connection: Connection,
 ) -> None:
     """Add a person by e-mail address; prints the keys, this once."""
     asked: Json = {
@@ -109,7 +128,7 @@ def add(
         "secret_key": secret_key,
         "administrator": administrator,
     }
-    client = _connection(where).client()
+    client = connection.client()
     if csv_file is None:
         added = _object(client.call("POST", USERS, asked))
     else:
@@ -132,9 +151,9 @@ def add(
 @user.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_connected
-def list_(as_json: bool, **where: str | bool | None) -> None:
+def list_(as_json: bool, connection: Connection) -> None:
     """List everybody."""
-    people = _connection(where).client().call("GET", USERS)
+    people = connection.client().call("GET", USERS)
     if as_json:
         click.echo(json.dumps(people, indent=2))
         return
@@ -150,18 +169,14 @@ def list_(as_json: bool, **where: str | bool | None) -> None:
 @click.argument("who")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_connected
-def remove(who: str, as_json: bool, **where: str | bool | None) -> None:
+def remove(who: str, as_json: bool, connection: Connection) -> None:
     """Remove a person, named by e-mail address, owner id or access key.
 
     The keys stop working at once. The person's buckets stay.
     """
-    client = _connection(where).client()
+    client = connection.client()
     removed = _object(client.call("DELETE", f"{USERS}/{quote(who, safe='')}"))
     click.echo(json.dumps(removed, indent=2) if as_json else f"removed {removed['email']}")
-
-
-def _connection(where: dict[str, str | bool | None]) -> Connection:
-    return Connection(**where)  # type: ignore[arg-type] # the options of _connected, by name
 
 
 def _object(value: Json) -> dict[str, Json]:
@@ -171,8 +186,15 @@ def _object(value: Json) -> dict[str, Json]:
 
 
 def _csv_of(added: dict[str, Json]) -> str:
-    fields = ("id", "email", "name", "access_key", "secret_key")
-    return keys_csv(NewIdentity(*(str(added[name]) for name in fields)))  # type: ignore[arg-type]
+    return keys_csv(
+        NewIdentity(
+            UserId(str(added["id"])),
+            str(added["email"]),
+            str(added["name"]),
+            str(added["access_key"]),
+            str(added["secret_key"]),
+        )
+    )
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def make_client(server: Server, keys: Keys | None, **settings: object) -> S3Clie
         aws_secret_access_key=keys.secret_key if keys else "none",
         region_name="us-east-1",
         verify=False,
-        config=Config(**options),  # type: ignore[arg-type]
+        config=Config(**options),
     )
 
 
@@ -95,7 +95,7 @@ def make_bucket(s3: S3Client) -> Iterator[MakeBucket]:
 
     def make(**arguments: object) -> str:
         name = f"t-{secrets.token_hex(8)}"
-        s3.create_bucket(Bucket=name, **arguments)  # type: ignore[arg-type]
+        s3.create_bucket(Bucket=name, **arguments)
         names.append(name)
         return name
 

@@ -82,7 +82,7 @@ class Raw:
         return dict(request.headers.items())
 
 
-class _KeepGivenHash(S3SigV4Auth):  # type: ignore[misc]
+class _KeepGivenHash(S3SigV4Auth):
     """botocore's signer, but an x-amz-content-sha256 that the test gave is signed as it is."""
 
     def payload(self, request: AWSRequest) -> str:

@@ -28,24 +28,24 @@ def test_bucket_acl_decides_listing_and_writing(
     bucket = make_bucket(ACL=canned)
     s3.put_object(Bucket=bucket, Key="mine", Body=b"x")
     for who, client in (("A", alt), ("B", anonymous)):
-        listing = outcome(lambda c=client: c.list_objects_v2(Bucket=bucket))  # type: ignore[misc]
-        writing = outcome(lambda c=client: c.put_object(Bucket=bucket, Key="new", Body=b"x"))  # type: ignore[misc]
-        deleting = outcome(lambda c=client: c.delete_object(Bucket=bucket, Key="new"))  # type: ignore[misc]
+        listing = outcome(lambda c=client: c.list_objects_v2(Bucket=bucket))
+        writing = outcome(lambda c=client: c.put_object(Bucket=bucket, Key="new", Body=b"x"))
+        deleting = outcome(lambda c=client: c.delete_object(Bucket=bucket, Key="new"))
         assert listing == ("ok" if who in MAY_LIST.get(canned, "") else "AccessDenied")
         assert writing == ("ok" if who in MAY_WRITE.get(canned, "") else "AccessDenied")
         assert deleting == writing
-        assert outcome(lambda c=client: c.get_object(Bucket=bucket, Key="mine")) == "AccessDenied"  # type: ignore[misc]
+        assert outcome(lambda c=client: c.get_object(Bucket=bucket, Key="mine")) == "AccessDenied"
 
 
 @pytest.mark.parametrize("canned", BUCKET_ACLS)
 def test_object_acl_decides_reading(
     s3: S3Client, alt: S3Client, anonymous: S3Client, bucket: str, canned: str
 ) -> None:
-    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL=canned)  # type: ignore[arg-type]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL=canned)
     for who, client in (("A", alt), ("B", anonymous)):
-        reading = outcome(lambda c=client: c.get_object(Bucket=bucket, Key="k"))  # type: ignore[misc]
+        reading = outcome(lambda c=client: c.get_object(Bucket=bucket, Key="k"))
         assert reading == ("ok" if who in MAY_LIST.get(canned, "") else "AccessDenied")
-        assert outcome(lambda c=client: c.delete_object(Bucket=bucket, Key="k")) == "AccessDenied"  # type: ignore[misc]
+        assert outcome(lambda c=client: c.delete_object(Bucket=bucket, Key="k")) == "AccessDenied"
 
 
 def test_everything_in_anothers_private_bucket_is_denied(
@@ -118,11 +118,11 @@ def test_acl_as_xml_is_taken_when_it_equals_a_canned_one(
         {"Grantee": {"Type": "Group", "URI": ALL_USERS}, "Permission": "READ"},
     ]
     policy = {"Owner": owner, "Grants": grants}
-    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)  # type: ignore[arg-type]
+    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)
     anonymous.list_objects_v2(Bucket=bucket)
     grants[1]["Permission"] = "WRITE_ACP"
     with refused("NotImplemented", 501):
-        s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)  # type: ignore[arg-type]
+        s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)
     anonymous.list_objects_v2(Bucket=bucket)
 
 

@@ -71,10 +71,10 @@ def test_sdk_computes_and_validates_each_algorithm(
     s3: S3Client, bucket: str, algorithm: str, size: int
 ) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
-    put = s3.put_object(Bucket=bucket, Key="k", Body=body, ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
+    put = s3.put_object(Bucket=bucket, Key="k", Body=body, ChecksumAlgorithm=algorithm)
     got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert got["Body"].read() == body
-    assert got[f"Checksum{algorithm}"] == put[f"Checksum{algorithm}"]  # type: ignore[literal-required]
+    assert got[f"Checksum{algorithm}"] == put[f"Checksum{algorithm}"]
 
 
 def test_without_a_checksum_crc64nvme_is_stored(raw: Raw, bucket: str) -> None:

@@ -21,7 +21,7 @@ def test_if_none_match_race_has_one_winner(s3: S3Client, bucket: str) -> None:
         key = f"k{round_number}"
         results = at_once(
             8,
-            lambda n, key=key: s3.put_object(  # type: ignore[misc]
+            lambda n, key=key: s3.put_object(
                 Bucket=bucket, Key=key, Body=str(n).encode(), IfNoneMatch="*"
             ),
         )

@@ -201,7 +201,8 @@ def test_url_encoding_covers_keys_prefixes_and_markers_but_not_tokens(
     prefix = urllib.parse.quote("ä ")
     body = raw(
         "GET",
-        f"/{bucket}?list-type=2&encoding-type=url&delimiter=%2F&prefix={prefix}&start-after={prefix}",
+        f"/{bucket}?list-type=2&encoding-type=url&delimiter=%2F"
+        f"&prefix={prefix}&start-after={prefix}",
     ).body
     assert b"<Prefix>%C3%A4%20b/</Prefix>" in body
     assert b"<StartAfter>%C3%A4%20</StartAfter>" in body

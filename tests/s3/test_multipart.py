@@ -16,7 +16,7 @@ MIB5 = 5 * 2**20
 
 
 def begin(s3: S3Client, bucket: str, key: str = "k", **arguments: object) -> str:
-    created = s3.create_multipart_upload(Bucket=bucket, Key=key, **arguments)  # type: ignore[arg-type]
+    created = s3.create_multipart_upload(Bucket=bucket, Key=key, **arguments)
     return created["UploadId"]
 
 
@@ -30,7 +30,7 @@ def finish(s3: S3Client, bucket: str, upload: str, parts: list[dict[str, object]
         Bucket=bucket,
         Key="k",
         UploadId=upload,
-        MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": parts},
     )
     return answer["ETag"]
 
@@ -143,7 +143,7 @@ def test_list_uploads_pages_and_groups(s3: S3Client, bucket: str) -> None:
     seen: list[tuple[str, str]] = []
     markers: dict[str, str] = {}
     while True:
-        page = s3.list_multipart_uploads(Bucket=bucket, MaxUploads=2, **markers)  # type: ignore[arg-type]
+        page = s3.list_multipart_uploads(Bucket=bucket, MaxUploads=2, **markers)
         seen += [(upload["Key"], upload["UploadId"]) for upload in page.get("Uploads", [])]
         if not page["IsTruncated"]:
             break
@@ -166,7 +166,7 @@ def test_completion_honours_if_none_match(s3: S3Client, bucket: str) -> None:
             Bucket=bucket,
             Key="k",
             UploadId=upload,
-            MultipartUpload={"Parts": [part]},  # type: ignore[typeddict-item]
+            MultipartUpload={"Parts": [part]},
             IfNoneMatch="*",
         )
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"there"
@@ -229,7 +229,7 @@ def test_composite_checksum_is_the_digest_of_the_parts_digests(s3: S3Client, buc
         Bucket=bucket,
         Key="k",
         UploadId=upload,
-        MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": parts},
     )
     digests = b"".join(hashlib.sha256(body).digest() for body in bodies)
     expected = base64.b64encode(hashlib.sha256(digests).digest()).decode() + "-2"
@@ -249,7 +249,7 @@ def test_composite_checksum_is_the_digest_of_the_parts_digests(s3: S3Client, buc
         Bucket=bucket,
         Key="k",
         UploadId=upload,
-        MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": parts},
     )
     assert again["ChecksumSHA256"] == expected
 
@@ -265,14 +265,14 @@ def test_full_object_crc_is_combined_from_the_parts(s3: S3Client, bucket: str) -
             Bucket=bucket,
             Key="k",
             UploadId=upload,
-            MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+            MultipartUpload={"Parts": parts},
             ChecksumCRC32="AAAAAA==",
         )
     done = s3.complete_multipart_upload(
         Bucket=bucket,
         Key="k",
         UploadId=upload,
-        MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": parts},
         ChecksumCRC32=expected,
     )
     assert (done["ChecksumCRC32"], done["ChecksumType"]) == (expected, "FULL_OBJECT")
@@ -286,7 +286,7 @@ def test_wrong_object_size_at_completion_is_refused(s3: S3Client, bucket: str) -
             Bucket=bucket,
             Key="k",
             UploadId=upload,
-            MultipartUpload={"Parts": [part]},  # type: ignore[typeddict-item]
+            MultipartUpload={"Parts": [part]},
             MpuObjectSize=6,
         )
 
@@ -303,7 +303,7 @@ def test_multipart_in_a_versioned_bucket_makes_one_version(s3: S3Client, version
         Bucket=versioned,
         Key="k",
         UploadId=upload,
-        MultipartUpload={"Parts": [part]},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": [part]},
     )
     page = s3.list_object_versions(Bucket=versioned)
     assert [entry["VersionId"] for entry in page["Versions"]] == [done["VersionId"]]

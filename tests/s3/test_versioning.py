@@ -10,7 +10,7 @@ from .raw import Raw
 
 
 def versions_of(s3: S3Client, bucket: str, **arguments: object) -> list[tuple[str, str, bool]]:
-    page = s3.list_object_versions(Bucket=bucket, **arguments)  # type: ignore[arg-type]
+    page = s3.list_object_versions(Bucket=bucket, **arguments)
     return [(v["Key"], v["VersionId"], v["IsLatest"]) for v in page.get("Versions", [])]
 
 
@@ -145,7 +145,7 @@ def test_version_pages_cover_everything_once(s3: S3Client, versioned: str, size:
     seen: list[tuple[str, str]] = []
     markers: dict[str, str] = {}
     while True:
-        page = s3.list_object_versions(Bucket=versioned, MaxKeys=size, **markers)  # type: ignore[arg-type]
+        page = s3.list_object_versions(Bucket=versioned, MaxKeys=size, **markers)
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         assert len(found) <= size
         seen += [(entry["Key"], entry["VersionId"]) for entry in found]
