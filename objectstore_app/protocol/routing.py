@@ -35,7 +35,10 @@ def locate(target: bytes, host: bytes, domains: tuple[str, ...]) -> Location:
     Raises: S3Error InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument.
     """
     parts = split_target(target)
-    bucket = bucket_of_host(parts.authority or host, domains)
+    if parts.authority and parts.authority.lower() != host.lower():
+        # The signature covers the Host header only: another name here would be another bucket.
+        raise S3Error("InvalidURI", "The request target and the Host header name different hosts.")
+    bucket = bucket_of_host(host, domains)
     virtual_hosted = bool(bucket)
     rest = parts.path[1:]
     if not virtual_hosted:

@@ -127,12 +127,14 @@ async def read_small_body(
     payload, promise = open_payload(call, sized=False, checksum_of_body=checksum_of_body)
     digests = Digests(promise)
     pieces: list[bytes] = []
-    left = bytes_max - payload.length
-    while left >= 0 and (piece := await payload.read()):
-        digests.update(piece)
-        pieces.append(piece)
-        left = bytes_max - sum(map(len, pieces))
-    if left < 0:
+    size = payload.length
+    if size <= bytes_max:
+        size = 0
+        while size <= bytes_max and (piece := await payload.read()):
+            digests.update(piece)
+            pieces.append(piece)
+            size += len(piece)
+    if size > bytes_max:
         raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=bytes_max)
     digests.verify(payload.trailers)
     return b"".join(pieces)

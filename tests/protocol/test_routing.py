@@ -51,14 +51,20 @@ def code_of(call: Callable[..., object], *arguments: object) -> str:
         (b"/bkt/k", b"other.example.com", "bkt", b"k"),
         (b"/bkt/k", b"evils3.example.com", "bkt", b"k"),
         (b"/bkt/k", b"[::1]:7200", "bkt", b"k"),
-        (b"http://bkt.store.local/k", b"ignored", "bkt", b"k"),
-        (b"https://store.local", b"ignored", "", b""),
+        (b"http://bkt.store.local/k", b"BKT.store.local", "bkt", b"k"),
+        (b"https://store.local", b"store.local", "", b""),
     ],
 )
 def test_bucket_and_key(target: bytes, host: bytes, bucket: str, key: bytes) -> None:
     location = locate(target, host, DOMAINS)
     assert (location.bucket, location.key) == (bucket, key)
     assert location.virtual_hosted is (bool(bucket) and not target.startswith(b"/bkt"))
+
+
+@pytest.mark.parametrize("host", [b"bkt.store.local", b"127.0.0.1:7200", b"", b"other.store.local."])
+def test_a_target_never_names_another_host_than_the_signed_header(host: bytes) -> None:
+    target = b"http://other.store.local/k?X-Amz-Signature=0"
+    assert code_of(locate, target, host, DOMAINS) == "InvalidURI"
 
 
 @pytest.mark.parametrize(
