@@ -79,6 +79,7 @@ class GatewayConnection(asyncio.Protocol):
         self._unsent: dict[int, _Waiting] = {}
         self._sent: dict[int, _Waiting] = {}
         self._scheduled = False
+        self._answered = True
         self._closed = False
 
     async def call(self, method: str, *arguments: object) -> object:
@@ -116,6 +117,7 @@ class GatewayConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._frames = FrameReader(CLUSTER_FRAME_BYTES_MAX)
+        self._answered = False
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,6 +163,7 @@ class GatewayConnection(asyncio.Protocol):
             transport.write(content)
 
     def _resolve(self, number: int, kind: int, raw: msgspec.Raw) -> None:
+        self._answered = True
         waiting = self._sent.pop(number, None)
         if waiting is None or waiting.future.done():
             return
@@ -187,6 +190,11 @@ class GatewayConnection(asyncio.Protocol):
 
     async def _keep_connecting(self) -> None:
         """Try until connected or until nothing waits any more."""
+        if not self._answered:
+            # A gateway that takes connections and drops them (it refuses our certificate, say) is
+            # as good as none: wait between attempts, and not for ever.
+            self._expire("it drops the connection")
+            await asyncio.sleep(RETRY_DELAY_S)
         while self._transport is None and self._unsent:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
