@@ -7,7 +7,7 @@ access keys) and *data* shards (what lies in buckets). What decides access lives
 what decides writes (versioning state, conditions) lives in the data shard.
 
 Structs travel over RPC and lie in records and rows as msgpack. Fields are added at the end or with
-defaults and never change meaning: old bytes stay readable (docs/formats/record.md).
+defaults and never change meaning: old bytes stay readable (docs/formats/log.md).
 """
 
 from __future__ import annotations
