@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .errors import EngineError, StoppedError
 from .events import Control, Reporter
-from .plugins import Host, Provider
-from .state import Journal, Resource
+from .journal import Journal
+from .plugins import Host, Live, Provider
+from .state import Resource
 
 
 class Deleter:
@@ -80,9 +82,9 @@ class Deleter:
             EngineError: the provider failed, or the operation is stopping.
         """
         record = then or self._journal.remove
-        kept = self._reason_to_keep(row)
+        kept = row.has_world and row.retain_on_delete
         with self._control.step():
-            note = kept or ("replaced" if row.delete or then else "")
+            note = "replaced" if row.delete or then else ""
             self._report.begin("retain" if kept else "delete", row, note=note)
             if row.has_world and not kept and not self._preview:
                 provider = self.provider_of(row)
@@ -95,19 +97,6 @@ class Deleter:
                     raise
             record(row)
             self._report.end("retain" if kept else "delete", row)
-
-    def _reason_to_keep(self, row: Resource) -> str:
-        # Creates adopt what is already there, so a renamed resource may be another row's by now.
-        if not row.has_world:
-            return ""
-        if row.retain_on_delete:
-            return "retain_on_delete"
-        for other in self._journal.rows():
-            same = (other.type, other.id) == (row.type, row.id)
-            is_row = (other.urn, other.delete) == (row.urn, row.delete)
-            if same and not is_row and other.has_world and not other.delete:
-                return f"it is {other.name} now"
-        return ""
 
     def clean_interrupted(self) -> None:
         """Delete what interrupted creates left behind.
@@ -126,10 +115,7 @@ class Deleter:
         Raises:
             EngineError: the provider failed.
         """
-        provider = self.provider_of(row)
-        if not provider.configured:
-            return
-        found = provider.read(row)
+        found = self.look_for(row)
         known = {other.id for other in self._journal.rows() if other.type == row.type}
         if not found.id or found.id in known:
             return
@@ -143,8 +129,17 @@ class Deleter:
         )
         self._report.begin("clean", left_over, note="left by an interrupted create")
         if not self._preview:
-            provider.delete(left_over)
+            self.provider_of(row).delete(left_over)
         self._report.end("clean", left_over)
+
+    def look_for(self, row: Resource) -> Live:
+        """What an interrupted create of `row` left behind; an empty id if nothing is known of it.
+
+        Raises:
+            EngineError: the provider failed.
+        """
+        provider = self.provider_of(row)
+        return provider.read(replace(row, id="")) if provider.configured else Live("", {})
 
     def provider_of(self, row: Resource) -> Provider:
         """The provider that `row` was created with.

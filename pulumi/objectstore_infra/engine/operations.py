@@ -20,12 +20,14 @@ from .deletion import Deleter
 from .display import Display, redact
 from .errors import EngineError, StateError, StoppedError
 from .events import Control
+from .journal import Journal
 from .monitor import EngineService, ResourceMonitor
 from .passphrase import Crypter, find_passphrase
 from .plugins import PluginHost
 from .project import Project, StackConfig, load_config, stack_salt, write_setting
 from .refresh import Refresher
-from .state import STACK_TYPE, Journal, Snapshot, StateFile, decode, encode
+from .state import STACK_TYPE, Snapshot, decode, encode
+from .statefile import StateFile
 from .steps import Deployment
 from .values import Json, Properties, is_secret, plain_properties
 

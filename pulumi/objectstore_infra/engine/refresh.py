@@ -9,8 +9,9 @@ from dataclasses import replace
 from .deletion import Deleter
 from .errors import EngineError, StoppedError
 from .events import Control, Reporter
+from .journal import Journal
 from .plugins import Change
-from .state import Journal, Resource, now
+from .state import Resource, now
 from .values import Properties, plain_properties, secret_texts
 
 
@@ -38,21 +39,25 @@ class Refresher:
         self._journal.write()
 
     def recover(self, parallel: int) -> None:
-        """Look at what an interrupted run was updating or deleting.
+        """Look at what an interrupted run was creating, updating or deleting.
 
-        The operations stay pending until their rows are dealt with.
+        A create may have adopted, and so changed, what is another row's. The operations stay
+        pending until their rows are dealt with.
 
         Raises:
             EngineError: a provider failed.
         """
-        unsure = {
-            (op.resource.urn, op.resource.id)
-            for op in self._journal.pending()
-            if op.type in ("updating", "deleting")
-        }
-        rows = [row for row in self._journal.old() if (row.urn, row.id) in unsure]
-        if rows:
-            self._refresh([row for row in rows if _readable(row)], parallel)
+        unsure = set()
+        for operation in self._journal.pending():
+            row = operation.resource
+            if operation.type == "creating":
+                with self._control.step():
+                    unsure.add((row.type, self._deleter.look_for(row).id))
+            else:
+                unsure.add((row.type, row.id))
+        rows = [row for row in self._journal.old() if (row.type, row.id) in unsure]
+        if rows := [row for row in rows if _readable(row)]:
+            self._refresh(rows, parallel)
             self._journal.write()
 
     def _refresh(self, rows: Sequence[Resource], parallel: int) -> None:

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from .deletion import Deleter
 from .errors import EngineError, StoppedError, UnsupportedError
 from .events import Control, Op, Reporter
+from .journal import Journal
 from .plugins import Change, Diff, Host, Provider
 from .project import StackConfig
 from .state import (
     PROVIDER_PREFIX,
-    Journal,
     Pending,
     Resource,
     make_urn,

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from objectstore_infra.engine.deletion import Deleter
 from objectstore_infra.engine.errors import EngineError, ProviderError
 from objectstore_infra.engine.events import Control, Op
+from objectstore_infra.engine.journal import Journal
 from objectstore_infra.engine.passphrase import Crypter
 from objectstore_infra.engine.plugins import Change, Diff, Live
 from objectstore_infra.engine.project import StackConfig
 from objectstore_infra.engine.refresh import Refresher
 from objectstore_infra.engine.state import (
     STACK_TYPE,
-    Journal,
     Pending,
     Resource,
     Snapshot,

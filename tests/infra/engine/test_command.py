@@ -118,9 +118,8 @@ def test_a_passphrase_is_made_once_and_said_once(sandbox: Sandbox) -> None:
 
 
 def test_a_failure_stops_what_follows_and_the_next_up_goes_on(sandbox: Sandbox) -> None:
-    sandbox.program(
-        {"key": "a"}, {"key": "b", "fail": "create", "after": ["a"]}, {"key": "c", "after": ["b"]}
-    )
+    following = [{"key": "c", "after": ["b"]}]
+    sandbox.program({"key": "a"}, {"key": "b", "fail": "create", "after": ["a"]}, *following)
     failed = sandbox.run("up", code=1)
     assert failed.count("error:") == 1, failed
     assert "error: tiny:index:Thing b: no room for b" in failed
@@ -299,7 +298,7 @@ def test_cli_engine_becomes_the_command_with_our_backend(sandbox: Sandbox, tmp_p
     fake.write_text('#!/bin/sh\necho "$@"\necho "$PULUMI_BACKEND_URL"\n')
     fake.chmod(0o755)
     path = f"{fake.parent}:{os.environ['PATH']}"
-    said = sandbox.run("up", "--engine", "auto", PATH=path)
+    said, _ = sandbox.start("up", "--engine", "auto", PATH=path).communicate(timeout=60)
     assert f"up --yes --skip-preview --stack dev --cwd {sandbox.project}" in said
     assert f"file://{sandbox.state_dir}/pulumi-cli" in said
 

@@ -93,10 +93,9 @@ class Tiny(p.Provider):
         if values.get("fail") == "create":
             raise RuntimeError(f"no room for {values['name']}")
         self._point()
-        file, hold = _file(values), os.environ.get("TINY_HOLD")
+        file, hold = _file(values), Path(os.environ.get("TINY_HOLD", "/nonexistent"))
         file.write_text(json.dumps({**values, "half": True}))
-        while hold and Path(hold).exists():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(_wait_while_exists, hold)
         self._point()
         file.write_text(json.dumps(values))
         self._point()
@@ -122,7 +121,7 @@ class Tiny(p.Provider):
             file = _file(bag(request.inputs))
         if not file.exists():
             return p.ReadResponse(resource_id="")
-        values = {key: PropertyValue(value) for key, value in json.loads(file.read_text()).items()}
+        values = {key: _value(part) for key, part in json.loads(file.read_text()).items()}
         return p.ReadResponse(file.stem, _outputs(file.stem, values), values)
 
     async def delete(self, request: p.DeleteRequest) -> None:
@@ -144,6 +143,11 @@ class Tiny(p.Provider):
             guard = Path(f"/proc/{os.getppid()}/stat").read_text()
             os.kill(int(guard.rpartition(")")[2].split()[1]), signal.SIGKILL)
             time.sleep(60)
+
+
+def _wait_while_exists(hold: Path) -> None:
+    while hold.exists():
+        time.sleep(0.02)
 
 
 def _file(values: dict[str, object]) -> Path:
