@@ -301,7 +301,7 @@ def test_remote_requests_wait_for_a_gateway_that_restarts(store: Store, tls: Pat
         far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
         async with gateway:
             bucket = await new_bucket(far.client, "b")
-        while far.connection.connected:
+        while far.connection.connected:  # noqa: ASYNC110 - losing it wakes nobody
             await asyncio.sleep(0.001)
         waiting = asyncio.gather(
             far.client.mutate(bucket, replace_bucket(put(b"k", b"v"), bucket)),

@@ -1,0 +1,101 @@
+"""Listing: plans, seeks, and work that follows the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from objectstore_app.metadata_service import listing, reads
+from objectstore_app.metadata_service.api import DeleteKey, SetVersioning
+from objectstore_app.metadata_service.shard import Shard
+from tests.engine.support import BUCKET, OWNER, do, opened_bucket, put
+
+
+def steps(shard: Shard, sql: str, bindings: tuple[object, ...]) -> str:
+    rows = shard.view.execute(f"EXPLAIN QUERY PLAN {sql}", bindings).fetchall()
+    return " ".join(row[3] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("sql", "bindings"),
+    [
+        (listing.FROM_KEY, (1, b"k")),
+        (listing.FROM_ORDER, (1, b"k", -3)),
+        (listing.FROM_UPLOAD, (1, b"k", "u")),
+        (reads._CURRENT, (1, b"k")),
+        (reads._BY_ORDER, (1, b"k", -3)),
+    ],
+)
+def test_every_walk_seeks_in_the_primary_key_and_never_sorts(
+    sql: str, bindings: tuple[object, ...]
+) -> None:
+    plan = steps(opened_bucket(), sql, bindings)
+    assert "USING PRIMARY KEY (bucket=? AND" in plan
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def rows_read(shard: Shard, delimiter: bytes, limit: int = 1000) -> int:
+    """How many rows SQLite steps over for one page of objects."""
+    count = 0
+
+    def trace(*_: object) -> bool:
+        nonlocal count
+        count += 1
+        return True
+
+    def trace_row(cursor: object, row: tuple[object, ...]) -> tuple[object, ...]:
+        trace()
+        return row
+
+    shard.view.row_trace = trace_row
+    try:
+        listing.list_objects(shard.view, BUCKET, b"", b"", delimiter, limit)
+    finally:
+        shard.view.row_trace = None
+    return count
+
+
+def test_a_common_prefix_costs_one_seek_whatever_lies_in_it() -> None:
+    shard = opened_bucket()
+    keys = [b"%d/%04d" % (folder, number) for folder in range(5) for number in range(300)]
+    shard.commit([put(key) for key in keys])
+    assert rows_read(shard, b"/") <= 6
+    assert rows_read(shard, b"", limit=100) <= 101
+
+
+def test_a_long_run_of_versions_is_skipped() -> None:
+    shard = opened_bucket()
+    do(shard, SetVersioning(bucket=BUCKET, state="Enabled"))
+    shard.commit([put(b"busy") for _ in range(500)])
+    shard.commit([put(b"zz")])
+    assert rows_read(shard, b"") <= 20
+
+
+def test_page_ends_with_its_last_entry_and_a_limit_of_zero_is_empty() -> None:
+    shard = opened_bucket()
+    shard.commit([put(key) for key in (b"a/1", b"a/2", b"b")])
+    first = listing.list_objects(shard.view, BUCKET, b"", b"", b"/", 1)
+    assert (first.entries, first.truncated, first.next_after) == ((b"a/",), True, b"a/")
+    second = listing.list_objects(shard.view, BUCKET, b"", b"a/", b"/", 1)
+    assert [one.key for one in second.entries] == [b"b"]
+    assert not second.truncated
+    inside = listing.list_objects(shard.view, BUCKET, b"", b"a/1", b"/", 5)
+    assert [one.key for one in inside.entries] == [b"b"]
+    assert not listing.list_objects(shard.view, BUCKET, b"", b"", b"", 0).truncated
+
+
+def test_a_prefix_with_only_deleted_objects_is_not_shown() -> None:
+    shard = opened_bucket()
+    do(shard, SetVersioning(bucket=BUCKET, state="Enabled"))
+    shard.commit([put(b"gone/1"), put(b"kept/1")])
+    do(shard, DeleteKey(bucket=BUCKET, key=b"gone/1", owner=OWNER))
+    page = listing.list_objects(shard.view, BUCKET, b"", b"", b"/", 10)
+    assert page.entries == (b"kept/",)
+
+
+@pytest.mark.parametrize(
+    ("group", "following"),
+    [(b"a/", b"a0"), (b"a\xff", b"b"), (b"\xff\xff", None), (b"\x00", b"\x01")],
+)
+def test_successor_is_the_first_key_behind_a_group(group: bytes, following: bytes | None) -> None:
+    assert listing.successor(group) == following
