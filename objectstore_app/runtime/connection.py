@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
 
-from ..core.errors import invariant
+from ..core.errors import InvariantError, invariant
 from ..core.limits import DISCARD_BYTES_MAX, PIPELINED_BYTES_MAX
 from ..protocol.errors import S3Error
 from ..protocol.http1 import (
@@ -241,7 +241,11 @@ class Connection(Duplex):
         response = await self._answer(request)
         keep = False
         try:
-            keep = await self._respond(head, request, response)
+            try:
+                keep = await self._respond(head, request, response)
+            except InvariantError:  # its headers cannot be sent, and nothing was
+                response = self._fault(request)
+                keep = await self._respond(head, request, response)
         finally:
             server.finished(
                 request,
@@ -260,9 +264,13 @@ class Connection(Duplex):
         except S3Error as error:
             return self._server.error_response(request, error)
         except Exception:  # noqa: BLE001 - one request must not end the others
-            self._server.counters.application_faults += 1
-            fault("request_failed", id=request.request_id, method=request.method, **request.note)
-            return self._server.error_response(request, S3Error("InternalError"))
+            return self._fault(request)
+
+    def _fault(self, request: Request) -> Response:
+        """Count and log the exception being handled; the client is told InternalError."""
+        self._server.counters.application_faults += 1
+        fault("request_failed", id=request.request_id, method=request.method, **request.note)
+        return self._server.error_response(request, S3Error("InternalError"))
 
     async def _refuse_broken(self) -> None:
         """Answer what is not a request, and close."""

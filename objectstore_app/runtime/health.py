@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from ..core.errors import ObjectStoreError
-from .http import Application, Request, Response
+from .http import SYSTEM_OPERATION, Application, Request, Response
 from .metrics import Counters, MetricsBoard, render
 
 Check = Callable[[], Awaitable[None]]
@@ -57,7 +57,7 @@ class SystemRoutes:
         path = request.target.partition(b"?")[0]
         if path not in (b"/_health/live", b"/_health/ready", b"/_metrics"):
             return None
-        request.note["operation"] = "System"
+        request.note["operation"] = SYSTEM_OPERATION
         if request.method not in ("GET", "HEAD"):
             return Response(405, [("Allow", "GET, HEAD")])
         if path == b"/_metrics":

@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+SYSTEM_OPERATION = "System"
+"""The operation noted for health and metrics requests."""
+
 
 class BodyReader(Protocol):
     """The request's body behind Content-Length or chunked framing (aws-chunked is the application's

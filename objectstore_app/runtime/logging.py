@@ -47,16 +47,17 @@ def set_up(form: str, role: str) -> None:
 class AccessLog:
     """Writes one line a request to a file descriptor, in batches.
 
-    Lines are cut at whole lines of at most PIPE_BUF bytes a write where the descriptor is a pipe,
-    so that those of several processes never mix. When the reader of the log does not keep up, lines
-    are dropped and counted rather than letting requests wait.
+    A write to a pipe or a socket has whole lines and at most PIPE_BUF bytes, so that the lines of
+    several processes never mix. When the reader of the log does not keep up, lines are dropped and
+    counted rather than letting requests wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, form: str) -> None:
         self._loop = loop
         self._descriptor = descriptor
         self._json = form == "json"
-        self._piped = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        mode = os.fstat(descriptor).st_mode
+        self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
@@ -119,11 +120,13 @@ class AccessLog:
             dropped, self.dropped = self.dropped, 0
             lines.append(f"access_lines_dropped count={dropped}\n")
         data = "".join(lines).encode("utf-8", "backslashreplace")
-        for piece in _whole_lines(data, select.PIPE_BUF) if self._piped else (data,):
+        for piece in _whole_lines(data, select.PIPE_BUF) if self._may_block else (data,):
+            # The descriptor is shared with other processes, so it cannot be made non-blocking.
+            if self._may_block and not select.select([], [self._descriptor], [], 0)[1]:
+                self.dropped += piece.count(b"\n")
+                continue
             try:
                 os.write(self._descriptor, piece)
-            except BlockingIOError:
-                self.dropped += piece.count(b"\n")
             except OSError:
                 return  # the log's reader is gone; the store lives on without it
 

@@ -27,7 +27,7 @@ from ..protocol.errors import S3Error
 from ..protocol.http1 import HttpError, ResponseHeads
 from .connection import Connection
 from .errors import StartError
-from .http import Application, Request, Response
+from .http import SYSTEM_OPERATION, Application, Request, Response
 from .logging import AccessLog, event
 from .metrics import Counters
 
@@ -177,9 +177,10 @@ class HttpServer:
     def finished(
         self, request: Request, status: int, *, bytes_in: int, bytes_out: int, seconds: float
     ) -> None:
-        """Count and log one request."""
-        self.counters.count(request.note.get("operation", "Other"), status, seconds)
-        if self._access_log is not None:
+        """Count and log one request; the log is spared probes that went well."""
+        operation = request.note.get("operation", "Other")
+        self.counters.count(operation, status, seconds)
+        if self._access_log is not None and (operation != SYSTEM_OPERATION or status >= 400):
             self._access_log.request(
                 request_id=request.request_id,
                 peer=request.peer,

@@ -77,3 +77,30 @@ def test_event_carries_values_and_traceback() -> None:
     assert " child_failed level=error role=supervisor" in text
     assert text.endswith('child=writer-0 reason="no room"')
     assert json.loads(_Formatter("json", "supervisor").format(record))["reason"] == "no room"
+
+
+def test_full_pipe_drops_lines_and_never_waits() -> None:
+    read_end, write_end = os.pipe()
+
+    async def main() -> int:
+        access = AccessLog(asyncio.get_running_loop(), write_end, "text")
+        for _ in range(5000):
+            access.request(
+                request_id="0A",
+                peer="127.0.0.1",
+                method="GET",
+                target=b"/b/k",
+                status=200,
+                bytes_in=0,
+                bytes_out=0,
+                seconds=0.0,
+                note={},
+            )
+        access.flush()
+        return access.dropped
+
+    try:
+        assert asyncio.run(main()) > 0
+    finally:
+        os.close(read_end)
+        os.close(write_end)

@@ -22,7 +22,7 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 @pytest.fixture(scope="module")
 def toy():
-    with serving() as running:
+    with serving(QUICK) as running:
         yield running
 
 
@@ -53,7 +53,7 @@ def test_head_that_trickles_does_not_extend_its_time(toy: Toy) -> None:
                 continue
             except ConnectionError:
                 break
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_idle_keep_alive_connection_is_closed_quietly(toy: Toy) -> None:
@@ -89,7 +89,7 @@ def test_reader_that_stops_reading_is_cut(toy: Toy) -> None:
 def test_long_request_is_not_timed_out(toy: Toy) -> None:
     with Client(toy.port) as client:
         client.send(request("GET", "/wait"))
-        time.sleep(1.0)
+        time.sleep(1.5)
         assert toy.gate is not None
         toy.call(toy.gate.set)
         assert client.answer().body == b"waited"
@@ -135,7 +135,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_plain_and_tls_share_a_port(certificate: tuple[Path, Path]) -> None:
     context = ServerTls(*certificate).context
     trusting = ssl.create_default_context(cafile=str(certificate[0]))
-    with serving(tls=context) as own:
+    with serving(QUICK, tls=context) as own:
         with Client(own.port) as plain, Client(own.port, trusting) as secure:
             for _ in range(2):
                 assert plain.get("/echo").headers["x-secure"] == "False"
