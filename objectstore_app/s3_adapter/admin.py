@@ -94,7 +94,6 @@ async def _answer(services: Services, request: Request) -> Response:
         return _error(request, 401, "MissingAuthenticationToken", "sign the request (SigV4)")
     if not call.user.administrator:
         return _error(request, 403, "AccessDenied", "only administrators may do this")
-    request.note["user"] = call.user.email
     if len(parts) == 2:
         if request.method != "DELETE":
             return _not_allowed(request, "DELETE")
