@@ -59,7 +59,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- values of a data shard ---
 
 
-class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a version carries besides its bytes.
 
     `headers` are the system headers stored as given, lower-cased names (content-type,
@@ -77,14 +77,14 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     part_checksums: tuple[str, ...] = ()
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The bytes of a version: `inline` when tiny, else `extents` in order."""
 
     inline: bytes = b""
     extents: tuple[Extent, ...] = ()
 
 
-class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text; listing
     pages leave out `body`.
     """

@@ -77,10 +77,6 @@ class MutationPipe(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         return await future
 
-    @property
-    def connected(self) -> bool:
-        return self._transport is not None
-
     async def close(self) -> None:
         self._closed = True
         if self._connecting is not None:

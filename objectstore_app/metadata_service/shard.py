@@ -78,11 +78,10 @@ class Shard:
             outcomes.extend(group.run())
         return outcomes
 
-    def checkpoint(self) -> None:
-        checkpoint(self.view)
-
     def close(self) -> None:
-        """Leave a view without a write-ahead log behind; the shard is not usable any more."""
+        """Checkpoint the view and let go; the shard is not usable any more."""
+        if not self._broken:
+            checkpoint(self.view)
         self._broken = True
         self.view.close()
         self._medium.close()
@@ -131,11 +130,14 @@ class _Group:
                 shard._epoch,
             )  # fmt: skip
             placed = shard._medium.append(self._buffers)
-        except MediaFullError as error:
-            view.execute("ROLLBACK")
+        except (MediaFullError, apsw.FullError) as error:
+            # Nothing was appended: neither medium nor view had room.
+            if view.in_transaction:
+                view.execute("ROLLBACK")
             shard._machine.forget()
             shard._sequence = LogSequence(self._first - 1)
-            return [error] * len(self._outcomes)
+            refusal = MediaFullError("commit", f"shard {shard.shard}", str(error))
+            return [refusal] * max(1, len(self._outcomes))
         except BaseException:
             # Whatever it was, the log may hold what the view does not: recover from the log.
             shard._broken = True

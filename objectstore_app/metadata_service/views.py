@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import apsw
 
-from ..core.ids import BucketId, ShardId, UserId
+from ..core.ids import ShardId, UserId
 from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
 from . import directory, listing, reads
 from .api import (
@@ -109,8 +109,3 @@ class ViewReads:
 def close_views(views: Sequence[apsw.Connection]) -> None:
     for view in views:
         view.close(True)
-
-
-def shard_of(bucket: BucketId, data_shards: int) -> ShardId:
-    """The data shard of a bucket's contents."""
-    return ShardId(bucket % data_shards)

@@ -95,10 +95,17 @@ class HostedShard:
         queue, self._queue = self._queue, []
         if not queue:
             return
+        outcomes: list[Outcome] | None = None
+        reason = f"a commit of {self.shard.shard} failed"
         try:
             outcomes = self.shard.commit([mutation for _, _, mutation in queue])
         except (ObjectStoreError, OSError) as error:
-            self._fail(str(error))
+            reason = str(error)
+        finally:
+            # Whatever it was, even what nobody expects: the process must not live on.
+            if outcomes is None:
+                self._fail(reason)
+        if outcomes is None:
             return
         if self._generation is not None:
             self._generation.advance()

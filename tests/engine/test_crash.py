@@ -32,7 +32,7 @@ from tests.engine.support import OWNER
 ROUNDS = int(os.environ.get("OBJECTSTORE_CRASH_ROUNDS", "200"))
 SEED = int(os.environ.get("OBJECTSTORE_TEST_SEED", str(time.time_ns() % 1_000_000)))
 WORKERS = 6
-LOAD_S_MAX = 0.12
+LOAD_S_MAX = 0.08
 FSCK_EVERY = 50
 VERSIONS_SAMPLED = 20
 

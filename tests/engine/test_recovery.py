@@ -13,7 +13,7 @@ from objectstore_app.media.errors import CorruptDataError, MediaFailedError, Med
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.memory import Faults, MemoryStore, PowerLossError
 from objectstore_app.media.segments import SEGMENT_HEADER_BYTES
-from objectstore_app.metadata_service.api import DeleteKey, OpenBucket, SetVersioning
+from objectstore_app.metadata_service.api import DeleteKey, OpenBucket, SetVersioning, Written
 from objectstore_app.metadata_service.record import MAGIC, LogScan
 from objectstore_app.metadata_service.shard import Shard
 from tests.engine.support import (
@@ -167,6 +167,22 @@ def test_no_room_refuses_the_group_and_the_shard_goes_on() -> None:
     assert isinstance(second, MediaFullError)
     assert dump(shard) == before
     do(shard, put(b"a", b"12"))
+    assert dump(memory_shard(store)) == dump(shard)
+
+
+def test_view_without_room_refuses_the_group_and_the_shard_goes_on(tmp_path: Path) -> None:
+    store = MemoryStore()
+    shard = memory_shard(store, view=tmp_path / "view.sqlite")
+    do(shard, OpenBucket(bucket=BUCKET))
+    ((pages,),) = shard.view.execute("PRAGMA page_count").fetchall()
+    shard.view.execute(f"PRAGMA max_page_count={pages}").fetchall()
+    outcomes = shard.commit([put(b"k%d" % n, bytes(500)) for n in range(40)])
+    assert any(isinstance(outcome, MediaFullError) for outcome in outcomes)
+    accepted = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Written)]
+    held = shard.view.execute("SELECT key FROM versions ORDER BY ord DESC").fetchall()
+    assert [key for (key,) in held] == [b"k%d" % n for n in accepted]
+    shard.view.execute("PRAGMA max_page_count=100000").fetchall()
+    do(shard, put(b"k", bytes(500)))
     assert dump(memory_shard(store)) == dump(shard)
 
 
