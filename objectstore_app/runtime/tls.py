@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from typing import cast
 
 from .errors import StartError
 
-LIFETIME_DAYS = 825
 RENEW_DAYS_BEFORE = 30
 
 
@@ -73,7 +67,10 @@ def ensure_self_signed(
     if not _still_good(certificate, key, hosts, addresses, now):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_pair(certificate, key, hosts, addresses, now)
+            # Loaded here only: it takes a good part of a start, which mostly has its certificate.
+            from .certificates import write_pair
+
+            write_pair(certificate, key, hosts, addresses, now)
         except OSError as error:
             raise StartError("write TLS certificate", str(folder), str(error)) from error
     return certificate, key
@@ -118,66 +115,22 @@ def _still_good(
 ) -> bool:
     if not (certificate.exists() and key.exists()):
         return False
+    reader = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
-        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+        reader.load_verify_locations(certificate)
+        [parsed] = reader.get_ca_certs()
+    except (ssl.SSLError, ValueError):
         return False
-    if now + datetime.timedelta(days=RENEW_DAYS_BEFORE) > parsed.not_valid_after_utc:
+    ends = ssl.cert_time_to_seconds(str(parsed["notAfter"]))
+    if now.timestamp() + RENEW_DAYS_BEFORE * 86_400 > ends:
         return False
-    has_hosts = set(names.get_values_for_type(x509.DNSName))
-    has_addresses = {str(value) for value in names.get_values_for_type(x509.IPAddress)}
+    pairs = cast("tuple[tuple[str, str], ...]", parsed["subjectAltName"])
+    named = {(kind, value.strip()) for kind, value in pairs}
+    has_hosts = {value for kind, value in named if kind == "DNS"}
+    has_addresses = {
+        str(ipaddress.ip_address(value)) for kind, value in named if kind == "IP Address"
+    }
     return set(hosts) <= has_hosts and set(addresses) <= has_addresses
-
-
-def _write_pair(
-    certificate: Path, key: Path, hosts: list[str], addresses: list[str], now: datetime.datetime
-) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    # The common name may have 64 characters at most; clients look at the alternative names only.
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, hosts[-1].removeprefix("*.")[:64])]
-    )
-    names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
-    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=LIFETIME_DAYS))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        # Marked as its own authority so that a client can be told to trust exactly this file.
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
-        )
-        .add_extension(
-            x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
-        .sign(private, hashes.SHA256())
-    )
-    private_pem = private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    _write_file(key, private_pem, 0o600)
-    _write_file(certificate, built.public_bytes(serialization.Encoding.PEM), 0o644)
-
-
-def _write_file(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file in one step, durably."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

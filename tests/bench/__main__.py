@@ -86,10 +86,13 @@ def measure_system(system: System, seconds: float) -> list[Row]:
     written = min(int(rows[0].ops_per_s * seconds), SIGNED_REQUESTS) * 9 // 10
     picked = random.Random(2).sample(keys[: max(written, 1)], min(written, SIGNED_REQUESTS))
     gets = [make("GET", key) for key in picked]
+    _say(rows[-1])
     rows.append(_timed(system, f"GET {OBJECT_BYTES // 1024} KiB", gets, CONNECTIONS, seconds))
+    _say(rows[-1])
     pages = list(_list_pages(make))
     for connections in (1, CONNECTIONS):
         rows.append(_timed(system, "LIST 1000", pages, connections, seconds))
+        _say(rows[-1])
     return rows
 
 
@@ -149,6 +152,11 @@ def _timed(
 def _check(outcome: Outcome, what: str) -> None:
     if outcome.failures or not outcome.operations:
         raise SystemExit(f"{what}: answers other than success: {outcome.failures}")
+
+
+def _say(row: Row) -> None:
+    """Progress, for a run takes a minute or more."""
+    print(f"  {row.case} c{row.connections}: {row.ops_per_s:.0f}/s", flush=True)
 
 
 def _print(rows: list[Row]) -> None:
