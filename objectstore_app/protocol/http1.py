@@ -410,8 +410,8 @@ def _target_too_long(limit: int) -> HttpError:
 class ResponseHeads:
     """Serialises response heads; the Date line is made once a second.
 
-    `clock` returns seconds since the epoch. Header values with CR, LF or NUL are a programmer's
-    fault and crash the request rather than split the response.
+    `clock` returns seconds since the epoch. Header values with CR, LF, NUL or what is not latin-1
+    are a programmer's fault and crash the request rather than split the response.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, server: str = "objectstore") -> None:
@@ -443,7 +443,7 @@ class ResponseHeads:
         for name, value in headers:
             line = f"{name}: {value}"
             if _CONTROL.search(line) is not None:
-                invariant(False, f"response header {name} holds a control character")
+                invariant(False, f"response header {name} holds a character that none may hold")
             lines.append(line + "\r\n")
         if length is None:
             if version == (1, 1):
@@ -464,7 +464,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_CONTROL = re.compile("[\r\n\x00]")
+_CONTROL = re.compile("[\r\n\x00]|[^\x00-\xff]")
 
 
 def chunk_head(size: int) -> bytes:

@@ -19,6 +19,7 @@ from .errors import S3Error
 
 XML_DEPTH_MAX = 12
 XML_ELEMENTS_MAX = 120_000
+GRANTS_MAX = 100
 
 _XSI_TYPE = "http://www.w3.org/2001/XMLSchema-instance}type"
 
@@ -253,7 +254,7 @@ def parse_access_control_policy(body: bytes) -> AccessControlPolicy:
         root = parse_document(body, "AccessControlPolicy")
         owner = root.find("Owner")
         grants = root.find("AccessControlList")
-        if owner is None or grants is None:
+        if owner is None or grants is None or len(grants.children) > GRANTS_MAX:
             raise S3Error("MalformedACLError")
         return AccessControlPolicy(
             (owner.get("ID") or "").strip(), tuple(_grant(child) for child in grants.children)

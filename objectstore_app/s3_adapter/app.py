@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from ..core.errors import ObjectStoreError
 from ..protocol.errors import S3Error
-from ..protocol.routing import Location, locate, operation_of
+from ..protocol.routing import Location, bucket_of_host, locate, operation_of
 from ..runtime.http import Application, Request, Response
 from . import admin, buckets, copying, listing, multipart, objects, service
 from .authentication import authenticate
@@ -59,11 +59,12 @@ def application(services: Services) -> Application:
     """The application that the server calls for every request it does not answer itself."""
 
     async def handle(request: Request) -> Response:
-        if request.target.startswith(admin.PREFIX):
+        host = request.header(b"host") or b""
+        if request.target.startswith(admin.PREFIX) and not bucket_of_host(host, services.domains):
             return await admin.handle_admin(services, request)
         location: Location | None = None
         try:
-            location = locate(request.target, request.header(b"host") or b"", services.domains)
+            location = locate(request.target, host, services.domains)
             call = await authenticate(services, request, location)
             name = operation_of(
                 request.method, location, copy_source=b"x-amz-copy-source" in call.headers

@@ -103,8 +103,13 @@ def _overridden(call: Call, stored: dict[str, str]) -> dict[str, str]:
                 "Request specific response headers cannot be used for anonymous GET requests.",
             )
         value = query.text(name) or ""
-        if not value.isprintable():
-            raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=value)
+        if not value.isprintable() or max(value, default="") > "\xff":
+            raise S3Error(
+                "InvalidArgument",
+                "Header value cannot be represented using ISO-8859-1.",
+                ArgumentName=name,
+                ArgumentValue=value,
+            )
         changed[override[0]] = value
     return changed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ..core.ids import UserId
 from ..metadata_service.api import (
     Bucket,
@@ -41,8 +43,18 @@ async def create(call: Call) -> Response:
         raise S3Error("InvalidLocationConstraint", LocationConstraint=asked)
     bucket = await _create(call, CreateBucket(name=name, owner=user.id, acl=canned, region=region))
     # The data shard's half; repeated for a bucket that exists, in case its making was cut short.
-    await call.services.metadata.mutate(bucket, OpenBucket(bucket=bucket.id))
+    try:
+        await call.services.metadata.mutate(bucket, OpenBucket(bucket=bucket.id))
+    except BucketMissingError as error:
+        await _finish_deletion(call, bucket)
+        raise S3Error("OperationAborted") from error
     return empty(200, [("Location", f"/{name}")])
+
+
+async def _finish_deletion(call: Call, bucket: Bucket) -> None:
+    """The directory's half of a deletion that is under way, or was cut short."""
+    with contextlib.suppress(BucketMissingError):
+        await call.services.metadata.mutate_directory(RemoveBucket(id=bucket.id))
 
 
 async def _create(call: Call, mutation: CreateBucket) -> Bucket:

@@ -44,7 +44,11 @@ class Call:
         return self.location.key
 
     def version_id(self) -> str:
-        """The `versionId` asked for, "" for the current one. Raises: InvalidArgument when empty."""
+        """The `versionId` asked for, "" for the current one.
+
+        Raises: S3Error InvalidArgument for an empty one, and for what none of ours can look like
+        (answers name it in a header).
+        """
         if not self.location.query:
             return ""
         version_id = self.location.query.text("versionId")
@@ -56,6 +60,13 @@ class Call:
                 "Version id cannot be the empty string",
                 ArgumentName="versionId",
                 ArgumentValue="",
+            )
+        if not (version_id.isascii() and version_id.isprintable()):
+            raise S3Error(
+                "InvalidArgument",
+                "Invalid version id specified",
+                ArgumentName="versionId",
+                ArgumentValue=version_id,
             )
         return version_id
 

@@ -35,6 +35,11 @@ from .unsupported import refuse_unsupported
 
 async def create(call: Call) -> Response:
     bucket = await bucket_for(call, Permission.WRITE)
+    if call.user is None:
+        raise S3Error(
+            "AccessDenied",
+            "Anonymous users cannot initiate multipart uploads.  Please authenticate.",
+        )
     refuse_unsupported(call)
     algorithm, kind = checksums.parse_multipart(
         call.text(b"x-amz-checksum-algorithm"), call.text(b"x-amz-checksum-type")
@@ -97,9 +102,7 @@ def _upload_id(call: Call) -> str:
 
 def _check_owner(call: Call, bucket: Bucket, upload: Upload) -> None:
     user = call.user
-    if user is not None and user.id == bucket.owner:
-        return
-    if upload.owner != call.writer_id(bucket):
+    if user is None or user.id not in (upload.owner, bucket.owner):
         raise S3Error("AccessDenied")
 
 

@@ -324,7 +324,7 @@ def test_response_head_framing() -> None:
     assert heads.head(599, [], length=0, keep_alive=True).startswith(b"HTTP/1.1 599 \r\n")
 
 
-@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: x", "a\nb", "a\0"])
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: x", "a\nb", "a\0", "日本"])
 def test_response_headers_cannot_be_split(value: str) -> None:
     with pytest.raises(InvariantError):
         ResponseHeads(lambda: 0.0).head(200, [("X", value)], length=0, keep_alive=True)

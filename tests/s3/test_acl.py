@@ -163,14 +163,17 @@ def test_bucket_owner_reads_what_others_put_there(
 
 
 def test_another_writer_cannot_touch_an_upload_that_is_not_theirs(
-    s3: S3Client, alt: S3Client, make_bucket: MakeBucket
+    s3: S3Client, alt: S3Client, anonymous: S3Client, make_bucket: MakeBucket
 ) -> None:
     bucket = make_bucket(ACL="public-read-write")
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    for other in (alt, anonymous):
+        with refused("AccessDenied", 403):
+            other.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x")
+        with refused("AccessDenied", 403):
+            other.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
     with refused("AccessDenied", 403):
-        alt.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x")
-    with refused("AccessDenied", 403):
-        alt.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+        anonymous.create_multipart_upload(Bucket=bucket, Key="k")
 
 
 @pytest.mark.parametrize(

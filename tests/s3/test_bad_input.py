@@ -7,11 +7,13 @@ import contextlib
 import hashlib
 import http.client
 import socket
+import time
 
 import pytest
 from mypy_boto3_s3 import S3Client
 
 from .check import refused
+from .conftest import MakeBucket
 from .raw import Raw
 from .server import Server
 
@@ -181,3 +183,73 @@ def test_conflicting_or_wrong_queries_are_400(raw: Raw, bucket: str, query: str)
     target = f"/{bucket}/k" if "partNumber" in query else f"/{bucket}"
     answer = raw("PUT" if "partNumber" in query else "GET", f"{target}?{query}")
     assert (answer.status, answer.code) == (400, "InvalidArgument")
+
+
+@pytest.mark.parametrize("value", ["a%0D%0ASet-Cookie%3Ab", "%E6%97%A5", "%00"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_version_ids_that_no_header_can_hold_are_400(
+    raw: Raw, bucket: str, method: str, value: str
+) -> None:
+    answer = raw(method, f"/{bucket}/k?versionId={value}")
+    assert answer.status == 400
+    assert "set-cookie" not in answer.headers
+
+
+def test_response_overrides_that_no_header_can_hold_are_400(
+    raw: Raw, s3: S3Client, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for value in ("%E6%97%A5.txt", "a%0D%0Ab"):
+        answer = raw("GET", f"/{bucket}/k?response-content-disposition={value}")
+        assert (answer.status, answer.code) == (400, "InvalidArgument")
+    answer = raw("GET", f"/{bucket}/k?response-content-disposition=caf%C3%A9.txt")
+    assert (answer.status, answer.headers["content-disposition"]) == (200, "café.txt")
+
+
+def test_a_document_in_tiny_chunks_costs_linear_time(server: Server, raw: Raw, bucket: str) -> None:
+    body = b"<Delete>" + b" " * 60_000
+    headers = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD", "transfer-encoding": "chunked"}
+    head = head_of(raw, "PUT", f"/{bucket}?versioning", headers, b"")
+    with connect(server) as connection:
+        started = time.monotonic()
+        connection.sendall(head + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        status, answer = read_answer(connection)
+    assert (status, b"MalformedXML" in answer) == (400, True)
+    assert time.monotonic() - started < 20
+
+
+def test_an_acl_of_more_than_100_grants_is_refused(raw: Raw, bucket: str) -> None:
+    grant = (
+        b'<Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+        b'xsi:type="CanonicalUser"><ID>%b</ID></Grantee><Permission>READ</Permission></Grant>'
+    ) % (b"a" * 64)
+    body = (
+        b"<AccessControlPolicy><Owner/><AccessControlList>%b</AccessControlList>"
+        b"</AccessControlPolicy>" % (grant * 101)
+    )
+    assert raw("PUT", f"/{bucket}?acl", body).code == "MalformedACLError"
+
+
+def test_a_target_cannot_name_another_bucket_than_the_signed_host(
+    server: Server, raw: Raw, s3: S3Client, make_bucket: MakeBucket
+) -> None:
+    shared, private = make_bucket(), make_bucket()
+    for name in (shared, private):
+        s3.put_object(Bucket=name, Key="k", Body=name.encode())
+    host = f"{shared}.{server.domain}"
+    sent = raw.signed_headers("GET", "/k", b"", {}, host)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    for authority, wanted in ((host, 200), (f"{private}.{server.domain}", 400)):
+        with connect(server) as connection:
+            connection.sendall(f"GET http://{authority}/k HTTP/1.1\r\n{lines}\r\n".encode())
+            status, body = read_answer(connection)
+        assert (status, body == shared.encode()) == (wanted, wanted == 200)
+
+
+def test_keys_that_look_like_our_own_paths_are_keys_on_a_bucket_s_host(
+    server: Server, raw: Raw, bucket: str
+) -> None:
+    host = f"{bucket}.{server.domain}"
+    for key in ("/_admin/v1/users", "/_health/live", "/_metrics"):
+        assert raw("PUT", key, b"mine", host=host).status == 200
+        assert raw("GET", key, host=host).body == b"mine"

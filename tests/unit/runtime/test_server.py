@@ -48,6 +48,14 @@ def test_connection_goes_on_after_any_answer(toy: Toy, path: str) -> None:
         assert client.put("/echo", b"still here").body == b"still here"
 
 
+def test_headers_that_cannot_be_sent_are_a_500_and_the_connection_goes_on(toy: Toy) -> None:
+    faults = toy.counters.application_faults
+    with Client(toy.port) as client:
+        assert client.get("/bad-header").status == 500
+        assert client.put("/echo", b"on").body == b"on"
+    assert toy.counters.application_faults == faults + 1
+
+
 def test_unread_body_in_slow_pieces_is_thrown_away(toy: Toy) -> None:
     with Client(toy.port) as client:
         client.send(request("PUT", "/refuse", "Content-Length: 100000"))

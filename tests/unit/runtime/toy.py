@@ -65,6 +65,8 @@ class Toy:
             return Response(200, [], b"not read")
         if path == b"/crash":
             raise ValueError("a bug")
+        if path == b"/bad-header":
+            return Response(200, [("X-Bad", "a\nb")], b"x")
         if path == b"/wait":
             assert self.gate is not None
             self.waiting += 1
