@@ -2,8 +2,10 @@
 
 Theory of operation. Mutations submitted in one turn of the loop leave in one frame. When the
 connection is lost, what was sent and not answered fails with UnavailableError, for its outcome is
-unknown; what was not sent yet waits for the next connection, up to RPC_RECONNECT_S_MAX. An answer
-resolves a future and runs no code of the caller, so no caller can break the connection.
+unknown; what was not sent yet waits for the next connection, up to RPC_RECONNECT_S_MAX. A writer
+greets with an empty frame, and nothing is sent before: a socket takes connections even while its
+process dies. An answer resolves a future and runs no code of the caller, so no caller can break
+the connection.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class MutationPipe(asyncio.Protocol):
         self._unsent: dict[int, _Waiting] = {}
         self._sent: dict[int, _Waiting] = {}
         self._scheduled = False
+        self._greeted = True
         self._closed = False
 
     async def submit(self, mutation: Mutation) -> MutationResult:
@@ -91,7 +94,7 @@ class MutationPipe(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._frames = FrameReader()
-        self._flush()
+        self._greeted = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -102,6 +105,9 @@ class MutationPipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for content in self._frames.feed(data):
+                if not self._greeted:
+                    self._greeted = True
+                    self._flush()
                 for number, kind, raw in decode_answers(content):
                     self._resolve(number, kind, raw)
         except (FrameError, msgspec.MsgspecError):
@@ -115,6 +121,8 @@ class MutationPipe(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             self._connect()
+            return
+        if not self._greeted:
             return
         messages = []
         for number, waiting in self._unsent.items():
@@ -153,6 +161,10 @@ class MutationPipe(asyncio.Protocol):
 
     async def _keep_connecting(self) -> None:
         """Try until connected or until nothing waits any more."""
+        if not self._greeted:
+            # A dying writer's socket took the connection and never answered.
+            self._expire("it does not answer")
+            await asyncio.sleep(RETRY_DELAY_S)
         while self._transport is None and self._unsent:
             try:
                 sock = sockets.connect(self._folder, self._name)

@@ -42,6 +42,7 @@ from .wire import (
     decode_requests,
     encode_failure,
     encoder,
+    frame,
     frames,
 )
 
@@ -134,6 +135,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
+        # The greeting: a peer sends nothing before it knows that a living writer took it.
+        self._transport.write(frame([]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -51,6 +51,7 @@ from objectstore_app.metadata_service.errors import (
 )
 from objectstore_app.metadata_service.gateway import GatewayService, serve_gateway
 from objectstore_app.metadata_service.remote import RemoteStore
+from objectstore_app.metadata_service.wire import frame
 from objectstore_app.metadata_service.writer import now_ms, serve_writer
 from tests.engine.processes import WriterProcess
 from tests.engine.support import OWNER, put
@@ -336,13 +337,14 @@ def test_writes_in_flight_fail_and_later_ones_wait_when_the_writer_dies(store: S
         os.kill(first.pid, signal.SIGKILL)
         with pytest.raises(UnavailableError, match="unknown"):
             await sent
+        # As a supervisor does: the next writer starts when the last one is gone altogether.
+        await asyncio.to_thread(os.waitpid, first.pid, 0)
         os.write(write_end, b"1")
         await client.mutate(bucket, replace_bucket(put(b"later", b"1"), bucket))
         assert await client.lookup(bucket, b"later") is not None
         await client.close()
 
     asyncio.run(run())
-    os.waitpid(first.pid, 0)
     os.write(write_end, b"1")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -378,6 +380,8 @@ def test_garbage_on_the_writers_socket_ends_that_connection_only(store: Store) -
         sock.setblocking(True)
         sock.sendall(garbage)
         sock.settimeout(5)
+        greeting = frame([])
+        assert sock.recv(len(greeting), socket.MSG_WAITALL) == greeting
         assert sock.recv(10) == b""
         sock.close()
 
