@@ -116,8 +116,8 @@ class Deleter:
             EngineError: the provider failed.
         """
         found = self.look_for(row)
-        known = {other.id for other in self._journal.rows() if other.type == row.type}
-        if not found.id or found.id in known:
+        rows = [other for other in self._journal.rows() if other.has_world]
+        if not found.id or (row.type, found.id) in {(other.type, other.id) for other in rows}:
             return
         left_over = Resource(
             urn=row.urn,

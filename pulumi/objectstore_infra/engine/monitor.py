@@ -66,22 +66,20 @@ class EngineService(engine_pb2_grpc.EngineServicer):
         """Serve no longer."""
         self._server.stop(grace=1).wait()
 
-    def Log(  # noqa: N802 the protocol's name
-        self, request: engine_pb2.LogRequest, context: grpc.ServicerContext
-    ) -> empty_pb2.Empty:
+    def Log(self, request: engine_pb2.LogRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
         """Show one message."""
         del context
         self._sink.log(SEVERITIES.get(request.severity, "info"), request.urn, request.message)
         return empty_pb2.Empty()
 
-    def GetRootResource(  # noqa: N802 the protocol's name
+    def GetRootResource(
         self, request: engine_pb2.GetRootResourceRequest, context: grpc.ServicerContext
     ) -> engine_pb2.GetRootResourceResponse:
         """Give the URN of the root resource."""
         del request, context
         return engine_pb2.GetRootResourceResponse(urn=self._root_urn)
 
-    def SetRootResource(  # noqa: N802 the protocol's name
+    def SetRootResource(
         self, request: engine_pb2.SetRootResourceRequest, context: grpc.ServicerContext
     ) -> engine_pb2.SetRootResourceResponse:
         """Note the URN of the root resource."""
@@ -126,21 +124,21 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
         """Serve no longer; steps under way are cut off from the program."""
         self._server.stop(grace=None).wait()
 
-    def GetDeploymentInfo(  # noqa: N802 the protocol's name
+    def GetDeploymentInfo(
         self, request: empty_pb2.Empty, context: grpc.ServicerContext
     ) -> resource_pb2.DeploymentInfo:
         """Tell the program which stack this is and what the engine can do."""
         del request, context
         return self._info
 
-    def SupportsFeature(  # noqa: N802 the protocol's name
+    def SupportsFeature(
         self, request: resource_pb2.SupportsFeatureRequest, context: grpc.ServicerContext
     ) -> resource_pb2.SupportsFeatureResponse:
         """Answer whether a feature, by its older name, is implemented."""
         del context
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in FEATURE_NAMES)
 
-    def RegisterResource(  # noqa: N802 the protocol's name
+    def RegisterResource(
         self, request: resource_pb2.RegisterResourceRequest, context: grpc.ServicerContext
     ) -> resource_pb2.RegisterResourceResponse:
         """Bring one resource to what the program asks for."""
@@ -159,7 +157,7 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             object=to_struct(row.outputs if row.custom else {}),
         )
 
-    def RegisterResourceOutputs(  # noqa: N802 the protocol's name
+    def RegisterResourceOutputs(
         self,
         request: resource_pb2.RegisterResourceOutputsRequest,
         context: grpc.ServicerContext,
@@ -171,14 +169,14 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             self._refuse(context, f"{error.feature} (outputs of {request.urn})")
         return empty_pb2.Empty()
 
-    def SignalAndWaitForShutdown(  # noqa: N802 the protocol's name
+    def SignalAndWaitForShutdown(
         self, request: empty_pb2.Empty, context: grpc.ServicerContext
     ) -> empty_pb2.Empty:
         """Let the program end: nothing calls back into it."""
         del request, context
         return empty_pb2.Empty()
 
-    def Invoke(  # noqa: N802 the protocol's name
+    def Invoke(
         self, request: resource_pb2.ResourceInvokeRequest, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse provider functions."""
@@ -186,50 +184,44 @@ class ResourceMonitor(resource_pb2_grpc.ResourceMonitorServicer):
             self._refuse(context, "resources rehydrated by URN")
         self._refuse(context, f"provider functions ({request.tok})")
 
-    def Call(  # noqa: N802 the protocol's name
+    def Call(
         self, request: resource_pb2.ResourceCallRequest, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse methods on resources."""
         self._refuse(context, f"method calls on resources ({request.tok})")
 
-    def ReadResource(  # noqa: N802 the protocol's name
+    def ReadResource(
         self, request: resource_pb2.ReadResourceRequest, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse reading what another stack owns."""
         kind = "stack references" if "StackReference" in request.type else "`get` of a resource"
         self._refuse(context, f"{kind} ({request.type} {request.name})")
 
-    def ExistsResource(  # noqa: N802 the protocol's name
+    def ExistsResource(
         self, request: resource_pb2.ExistsResourceRequest, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse asking for existence."""
         self._refuse(context, f"`exists` of a resource ({request.type})")
 
-    def RegisterStackTransform(  # noqa: N802 the protocol's name
-        self, request: object, context: grpc.ServicerContext
-    ) -> NoReturn:
+    def RegisterStackTransform(self, request: object, context: grpc.ServicerContext) -> NoReturn:
         """Refuse stack transforms."""
         self._refuse(context, "stack transforms")
 
-    def RegisterStackInvokeTransform(  # noqa: N802 the protocol's name
+    def RegisterStackInvokeTransform(
         self, request: object, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse invoke transforms."""
         self._refuse(context, "invoke transforms")
 
-    def RegisterResourceHook(  # noqa: N802 the protocol's name
-        self, request: object, context: grpc.ServicerContext
-    ) -> NoReturn:
+    def RegisterResourceHook(self, request: object, context: grpc.ServicerContext) -> NoReturn:
         """Refuse resource hooks."""
         self._refuse(context, "resource hooks")
 
-    def RegisterErrorHook(  # noqa: N802 the protocol's name
-        self, request: object, context: grpc.ServicerContext
-    ) -> NoReturn:
+    def RegisterErrorHook(self, request: object, context: grpc.ServicerContext) -> NoReturn:
         """Refuse error hooks."""
         self._refuse(context, "error hooks")
 
-    def RegisterPackage(  # noqa: N802 the protocol's name
+    def RegisterPackage(
         self, request: resource_pb2.RegisterPackageRequest, context: grpc.ServicerContext
     ) -> NoReturn:
         """Refuse parameterized providers."""

@@ -245,7 +245,7 @@ def _decode_resource(data: dict[str, Json], crypter: Crypter | None) -> Resource
         if crypter is not None and bag in known:
             known[bag] = crypter.open(cast("Properties", known[bag]))
     extra = {key: value for key, value in data.items() if key not in _FIELDS}
-    row = Resource(**{"custom": False, **known}, extra=extra)  # type: ignore[arg-type]
+    row = Resource(**{"custom": False, **known}, extra=extra)  # type: ignore[arg-type] # the format
     if row.urn.count("::") < 3:
         raise StateError(f"not a URN in the state: {row.urn!r}")
     return row
