@@ -22,7 +22,7 @@ LOG = "ansible.log"
 def state_folder() -> Path:
     """Return the operator's state folder."""
     given = os.environ.get("OBJECTSTORE_STATE_DIR")
-    return Path(given) if given else Path.home() / ".local" / "state" / "objectstore"
+    return Path(given).absolute() if given else Path.home() / ".local" / "state" / "objectstore"
 
 
 def store_folder(store: str) -> Path:

@@ -51,6 +51,7 @@ OPTIONS = (
 FILES = Path(__file__).parent / "files"
 FINGERPRINT_LENGTH = 12
 FORMAT_VERSION = "1"
+CACHED_IMAGES_MAX = 3
 
 
 def cache_folder() -> Path:
@@ -106,7 +107,15 @@ def ensure_built(say: Callable[[str], None]) -> tuple[Path, Path]:
             scratch.mkdir()
             _build(scratch)
             scratch.replace(folder)
+            _drop_old(folder)
     return files
+
+
+def _drop_old(newest: Path) -> None:
+    """Keep the last few images: other clones of this repository may still use them."""
+    built = [path for path in newest.parent.iterdir() if path.is_dir() and not path.suffix]
+    for path in sorted(built, key=lambda path: path.stat().st_mtime)[:-CACHED_IMAGES_MAX]:
+        shutil.rmtree(path)
 
 
 @contextmanager

@@ -340,6 +340,8 @@ class IncusSubstrate:
                 "boot.autostart": "true",
                 "limits.cpu": str(spec.vcpu),
                 "limits.memory": f"{spec.memory_mib}MiB",
+                # Where AppArmor confines containers, systemd may sandbox services only with it.
+                "security.nesting": "true",
                 KEY_OWNER: spec.owner,
                 KEY_CORES: str(spec.cores_per_socket),
                 KEY_BOOT_DIGEST: digest,

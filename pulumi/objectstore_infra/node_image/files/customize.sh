@@ -1,9 +1,10 @@
 #!/bin/sh
-# Runs at the end of the image build; $1 is the root of the new file system, $2 the folder of these files.
+# Runs at the end of the image build; $1 is the root of the new file system, $2 this folder.
 set -eu
 root=$1
 files=$2
-install -m 644 "$files/objectstore-boot.service" "$files/ssh-hostkeys.service" "$root/etc/systemd/system/"
+install -m 644 "$files/objectstore-boot.service" "$files/ssh-hostkeys.service" \
+  "$root/etc/systemd/system/"
 install -m 644 "$files/sshd.conf" "$root/etc/ssh/sshd_config.d/10-objectstore.conf"
 chroot "$root" systemctl -q enable objectstore-boot.service ssh-hostkeys.service ssh.service
 # The address comes from the boot unit: networkd would wait for a udev that containers lack.
