@@ -82,7 +82,7 @@ class Gateway:
         tls = cluster_context(self.tls.ca, self.tls.certificate, self.tls.key, server=True)
         client = EmbeddedClient(self.store)
         reader = LocalReader(self.store.path)
-        chunks = LocalChunks(self.store.path, now_ms)
+        chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
         service = GatewayService(client, reader, chunks)
         address = (self.listen.host, self.listen.port)
         try:
@@ -122,7 +122,7 @@ class FrontEnd:
 
     async def _serve(self, context: ChildContext, stop: asyncio.Event) -> None:
         async with contextlib.AsyncExitStack() as held:
-            services = await self._services(held)
+            services = await self._services(held, stop)
             if self.root_keys is not None and self.store is not None:
                 await _first_administrator(services, self.root_keys)
             server = self._server(context.slot, services, ServerTls(self.certificate, self.key))
@@ -134,14 +134,14 @@ class FrontEnd:
             finished = await server.drain(self.settings.drain_grace_s, DRAIN_TIMEOUT_S)
             event("drained", all_answered=finished)
 
-    async def _services(self, held: contextlib.AsyncExitStack) -> Services:
+    async def _services(self, held: contextlib.AsyncExitStack, stop: asyncio.Event) -> Services:
         settings = self.settings
         if self.store is not None:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
             reader = LocalReader(self.store.path)
             held.callback(reader.close)
-            chunks = LocalChunks(self.store.path, now_ms)
+            chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
             held.push_async_callback(chunks.close)
             keyring = Keyring(self.store.master_key())
             return Services(client, reader, chunks, keyring, settings.region, settings.domains)

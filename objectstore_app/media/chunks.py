@@ -2,7 +2,9 @@
 
 `LocalChunks` owns its segment files, made with O_EXCL at the first write, so processes need no
 agreement. Places are handed out on the loop, bytes are written in threads; a place whose write
-failed stays a hole that nothing names. `LocalReader` verifies what it returns: a record's body
+failed stays a hole that nothing names. A thread goes on when its caller is cancelled: a segment is
+closed once no thread writes or flushes it any more, for its descriptor's number may be another
+file's a moment later. `LocalReader` verifies what it returns: a record's body
 whole, of a chunk only the blocks that the range touches.
 """
 
@@ -14,10 +16,12 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..core.errors import invariant
 from ..core.limits import CHECKSUM_BLOCK_BYTES, CHUNK_BYTES_MAX, KIB, SEGMENT_BYTES_MAX
+from ..runtime.logging import event
 from .api import Extent
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .local import NO_ROOM
@@ -40,9 +44,13 @@ OPEN_FILES_MAX = 256
 
 @dataclass(slots=True, eq=False)
 class _Segment:
+    """`size` is where the next chunk goes, `written` the end of what was written whole."""
+
     number: int
+    path: Path
     fd: int
     size: int = SEGMENT_HEADER_BYTES
+    written: int = SEGMENT_HEADER_BYTES
     writing: int = 0
     sealed: bool = False
 
@@ -56,12 +64,18 @@ class LocalChunks:
         now_ms: Callable[[], int],
         *,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        on_failed_flush: Callable[[], None] = lambda: None,
     ) -> None:
+        """After a failed flush nothing can be written any more: `on_failed_flush` has to see to it
+        that the process ends.
+        """
         self._data_dir = data_dir
         self._now_ms = now_ms
         self._segment_bytes_max = segment_bytes_max
+        self._on_failed_flush = on_failed_flush
         self._segment: _Segment | None = None
         self._dirty: set[_Segment] = set()
+        self._in_flush: set[_Segment] = set()
         self._written = 0
         self._flushed = 0
         self._flushing: asyncio.Future[None] | None = None
@@ -79,16 +93,13 @@ class LocalChunks:
         segment.size += total
         segment.writing += 1
         loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(None, _write_chunk, segment.fd, offset, view)
+        writing.add_done_callback(partial(self._chunk_done, segment, offset + total))
         try:
-            crc = await loop.run_in_executor(None, _write_chunk, segment.fd, offset, view)
+            crc = await asyncio.shield(writing)
         except OSError as error:
-            segment.sealed = True
             kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
             raise kind("write chunk", f"segment {segment.number:#x}", str(error)) from error
-        finally:
-            segment.writing -= 1
-        self._dirty.add(segment)
-        self._written += 1
         return Extent(segment.number, offset, len(view), crc, blocks=True)
 
     async def flush(self) -> None:
@@ -104,8 +115,9 @@ class LocalChunks:
     async def close(self) -> None:
         if not self._failed:
             await self.flush()
-        if self._segment is not None and self._segment.writing == 0:
-            os.close(self._segment.fd)
+        if self._segment is not None:
+            self._segment.sealed = True
+            self._close_if_done(self._segment)
         self._segment = None
         self._failed = True
 
@@ -113,22 +125,51 @@ class LocalChunks:
         if self._failed:
             raise MediaFailedError("write chunk", str(self._data_dir), "closed or flush failed")
 
+    def _chunk_done(self, segment: _Segment, end: int, writing: asyncio.Future[int]) -> None:
+        segment.writing -= 1
+        if writing.cancelled() or writing.exception() is not None:
+            segment.sealed = True
+        else:
+            segment.written = max(segment.written, end)
+            self._dirty.add(segment)
+            self._written += 1
+        self._close_if_done(segment)
+
+    def _close_if_done(self, segment: _Segment) -> None:
+        """Close a sealed segment that no thread uses and no flush waits for."""
+        if not segment.sealed or segment.writing or segment.fd < 0:
+            return
+        if segment in self._dirty or segment in self._in_flush:
+            return
+        try:
+            if segment.written == SEGMENT_HEADER_BYTES:
+                segment.path.unlink()
+            elif segment.written < segment.size:
+                os.ftruncate(segment.fd, segment.written)  # what a failed write left takes room
+        except OSError as error:
+            event("chunk_segment_not_trimmed", file=segment.path.name, reason=str(error))
+        os.close(segment.fd)
+        segment.fd = -1
+
     def _start_flush(self) -> None:
         """Flush what is written now; who writes later waits for the next flush."""
         covered, dirty = self._written, tuple(self._dirty)
         self._dirty.clear()
+        self._in_flush.update(dirty)
         loop = asyncio.get_running_loop()
         flushing = loop.run_in_executor(None, _sync_all, [segment.fd for segment in dirty])
 
         def done(future: asyncio.Future[None]) -> None:
             self._flushing = None
+            self._in_flush.clear()
             if future.cancelled() or future.exception() is not None:
                 self._failed = True
+                event("chunk_flush_failed", reason=str(future.exception()))
+                self._on_failed_flush()
                 return
             self._flushed = covered
             for segment in dirty:
-                if segment.sealed and segment.writing == 0 and segment not in self._dirty:
-                    os.close(segment.fd)
+                self._close_if_done(segment)
 
         flushing.add_done_callback(done)
         self._flushing = flushing
@@ -136,8 +177,7 @@ class LocalChunks:
     def _roll(self) -> _Segment:
         if self._segment is not None:
             self._segment.sealed = True
-            if self._segment not in self._dirty and self._segment.writing == 0:
-                self._dirty.add(self._segment)
+            self._close_if_done(self._segment)
         try:
             self._segment = self._create()
         except OSError as error:
@@ -160,7 +200,7 @@ class LocalChunks:
             except OSError:
                 os.close(fd)
                 raise
-            return _Segment(number, fd)
+            return _Segment(number, path, fd)
 
 
 def _write_chunk(fd: int, offset: int, data: memoryview) -> int:
@@ -202,11 +242,12 @@ class LocalReader:
             return data if length == extent.length else memoryview(data)[start : start + length]
         if length <= INLINE_READ_BYTES_MAX:
             return _read_blocks(fd, extent, start, length)
-        # The thread gets a descriptor of its own: the cache may close ours meanwhile.
+        # The thread gets a descriptor of its own: the cache may close ours meanwhile. It must run,
+        # whatever becomes of its caller, to close it.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            None, _read_blocks_and_close, os.dup(fd), extent, start, length
-        )
+        own = _duplicate(fd, extent)
+        reading = loop.run_in_executor(None, _read_blocks_and_close, own, extent, start, length)
+        return await asyncio.shield(reading)
 
     def close(self) -> None:
         while self._fds:
@@ -255,6 +296,13 @@ def _read_blocks(fd: int, extent: Extent, start: int, length: int) -> memoryview
     data = memoryview(_pread(fd, extent.segment, offset, end - begin))
     check_blocks(data, table, first, extent.segment, offset)
     return data[start - begin : start - begin + length]
+
+
+def _duplicate(fd: int, extent: Extent) -> int:
+    try:
+        return os.dup(fd)
+    except OSError as error:
+        raise MediaFailedError("read", f"segment {extent.segment:#x}", str(error)) from error
 
 
 def _read_blocks_and_close(fd: int, extent: Extent, start: int, length: int) -> memoryview:

@@ -193,11 +193,12 @@ def _create(path: Path, data_shards: int, region: str) -> None:
     folders = ["keys", "tls", "directory", "chunks", "run"]
     folders += [shard_folder(ShardId(number)) for number in range(data_shards)]
     for name in folders:
-        (path / name).mkdir(exist_ok=True, mode=0o700 if name == "keys" else 0o755)
+        (path / name).mkdir(exist_ok=True, mode=0o755 if name == "tls" else 0o700)
     with FolderLock(path / "run" / "create.lock"):
         if (path / "store.json").exists():
             return
-        _write_durably(path / "keys" / "master.key", secrets.token_bytes(MASTER_KEY_BYTES))
+        if not (path / "keys" / "master.key").exists():
+            _write_durably(path / "keys" / "master.key", secrets.token_bytes(MASTER_KEY_BYTES))
         info = StoreInfo(
             format=STORE_FORMAT,
             store_id=secrets.token_hex(16),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,134 @@ def test_chunk_that_finds_no_room_leaves_earlier_ones_and_starts_a_new_segment(
         assert await reader.read(third, 0, 5) == b"third"
         await chunks.close()
         reader.close()
+
+    asyncio.run(run())
+
+
+def test_a_segment_is_closed_once_though_a_flush_and_a_roll_follow_its_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        path = in_store(tmp_path)
+        chunks = LocalChunks(path, Clock())
+        await chunks.write(b"first")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwritev", raising(errno.ENOSPC))
+            with pytest.raises(MediaFullError):
+                await chunks.write(b"second")
+        await chunks.flush()
+        # Whatever is opened next may get the number of the segment's descriptor.
+        others = [os.open(path, os.O_RDONLY) for _ in range(8)]
+        await chunks.write(b"third")
+        await chunks.flush()
+        await chunks.close()
+        for other in others:
+            os.close(other)
+
+    asyncio.run(run())
+
+
+def test_chunks_refused_for_want_of_room_leave_no_descriptors_and_no_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        path = in_store(tmp_path)
+        chunks = LocalChunks(path, Clock())
+        await chunks.write(b"first")
+        before = open_descriptors()
+
+        def half(fd: int, buffers: Sequence[bytes], offset: int) -> int:
+            os.pwrite(fd, bytes(1000), offset)
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(os, "pwritev", half)
+        for _ in range(5):
+            with pytest.raises(MediaFullError):
+                await chunks.write(b"second")
+        await chunks.flush()
+        assert open_descriptors() <= before
+        (left,) = (path / "chunks").iterdir()
+        assert left.stat().st_size == 32 + len(b"first") + 4
+        await chunks.close()
+
+    asyncio.run(run())
+
+
+def test_a_segment_stays_open_while_the_thread_of_a_cancelled_write_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on, outcome = threading.Event(), threading.Event(), []
+    real = chunks_module._write_chunk
+
+    def slow(fd: int, offset: int, data: memoryview) -> int:
+        if bytes(data) == b"slow":
+            entered.set()
+            go_on.wait(10)
+            outcome.append(os.fstat(fd).st_ino)
+        return real(fd, offset, data)
+
+    async def run() -> None:
+        path = in_store(tmp_path)
+        monkeypatch.setattr(chunks_module, "_write_chunk", slow)
+        chunks = LocalChunks(path, Clock(), segment_bytes_max=100)
+        first = await chunks.write(b"first")
+        writing = asyncio.create_task(chunks.write(b"slow"))
+        await asyncio.to_thread(entered.wait, 10)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await chunks.write(bytes(60))
+        await chunks.flush()
+        go_on.set()
+        await chunks.close()
+        while not outcome:
+            await asyncio.to_thread(go_on.wait, 0.01)
+        assert outcome == [segment_path(path, first.segment).stat().st_ino]
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_read_leaves_no_descriptor(tmp_path: Path) -> None:
+    async def run() -> None:
+        path = in_store(tmp_path)
+        chunks, reader = LocalChunks(path, Clock()), LocalReader(path)
+        extent = await chunks.write(bytes(MIB))
+        await chunks.close()
+        await reader.read(extent, 0, 1)
+        release = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        before = open_descriptors()
+        blocker = loop.run_in_executor(None, release.wait, 10)
+        reads = [asyncio.create_task(reader.read(extent, 0, MIB)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for read in reads:
+            read.cancel()
+        await asyncio.wait(reads)
+        release.set()
+        await blocker
+        await asyncio.to_thread(release.wait)  # behind the reads in the only thread
+        assert open_descriptors() == before
+        reader.close()
+
+    asyncio.run(run())
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_failed_flush_is_told_to_who_has_to_end_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        told = asyncio.Event()
+        chunks = LocalChunks(in_store(tmp_path), Clock(), on_failed_flush=told.set)
+        await chunks.write(b"data")
+        monkeypatch.setattr(os, "fdatasync", raising(errno.EIO))
+        with pytest.raises(MediaFailedError):
+            await chunks.flush()
+        assert told.is_set()
 
     asyncio.run(run())
 
