@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -25,10 +26,7 @@ def _bundles() -> ModuleType:
         )
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    from objectstore_infra import bundle  # type: ignore[import-not-found, unused-ignore]
-
-    module: ModuleType = bundle
-    return module
+    return importlib.import_module("objectstore_infra.bundle")
 
 
 @click.group()

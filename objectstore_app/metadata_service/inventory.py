@@ -41,7 +41,7 @@ def rows_of(view: apsw.Connection, schema: str, table: str) -> Iterator[Row]:
     """The rows of a table as (primary key, all columns), in the order of the key."""
     key = TABLES[schema][table]
     width = key.count(",") + 1
-    sql = f"SELECT {key}, * FROM {table} ORDER BY {key}"  # noqa: S608 - names of this module
+    sql = f"SELECT {key}, * FROM {table} ORDER BY {key}"
     for row in view.execute(sql):
         yield row[:width], row[width:]
 

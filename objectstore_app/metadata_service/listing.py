@@ -22,10 +22,9 @@ from .rows import EMPTY, decode_attributes
 # Older versions read and dropped before a seek is cheaper.
 _RUN_MAX = 8
 _COLUMNS = "key, ord, version_id, size, etag, modified_ms, owner, marker, attributes"
-FROM_KEY = f"SELECT {_COLUMNS} FROM versions WHERE bucket=? AND key>=? ORDER BY key, ord"  # noqa: S608
+FROM_KEY = f"SELECT {_COLUMNS} FROM versions WHERE bucket=? AND key>=? ORDER BY key, ord"
 FROM_ORDER = (
-    f"SELECT {_COLUMNS} FROM versions"  # noqa: S608
-    " WHERE bucket=? AND (key, ord) > (?, ?) ORDER BY key, ord"
+    f"SELECT {_COLUMNS} FROM versions WHERE bucket=? AND (key, ord) > (?, ?) ORDER BY key, ord"
 )
 FROM_UPLOAD = (
     "SELECT key, upload, record FROM uploads"
@@ -193,7 +192,7 @@ def _page(
                 break
             entries.append(make(raw))
             end = (key, name)
-        rows.close()  # type: ignore[attr-defined]
+        rows.close()  # type: ignore[attr-defined] # the walks are generators
     return tuple(entries), None
 
 
@@ -251,7 +250,7 @@ def _version(row: _Cells, *, latest: bool) -> ObjectVersion:
         size=size,
         etag=etag,
         modified_ms=modified_ms,
-        owner=owner,  # type: ignore[arg-type]
+        owner=owner,  # type: ignore[arg-type] # as is the owner
         delete_marker=bool(marker),
         latest=latest,
         attributes=NO_ATTRIBUTES if attributes == EMPTY else decode_attributes(attributes),
