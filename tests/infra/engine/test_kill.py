@@ -14,6 +14,7 @@ import pytest
 from tests.infra.engine.conftest import Sandbox
 
 SECRET = "s3cret-s3cret"
+pytestmark = pytest.mark.timeout(300)
 
 
 def _program(rng: random.Random) -> list[dict[str, object]]:
@@ -43,7 +44,7 @@ def test_after_kill_up_makes_state_and_world_agree_and_destroy_leaves_nothing(
         last = _program(rng)
         sandbox.program(*last)
         process = sandbox.start(operation, TINY_KILL=str(rng.randint(1, 8)))
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode in (0, -signal.SIGKILL), output
         shown += output
         if operation == "up":
