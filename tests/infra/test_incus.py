@@ -96,7 +96,7 @@ def machine(context: Context, network: None) -> Iterator[Record]:
         yield inputs | outputs
     finally:
         handler.delete(context, MACHINE, inputs)
-        NodeImage().delete(context, str(image["alias"]), image)
+        NodeImage().delete(context, OWNER, image)
     assert handler.read(context, MACHINE, inputs) is None
     handler.delete(context, MACHINE, inputs)  # what is gone is deleted already
 
@@ -234,7 +234,7 @@ def test_a_network_changed_by_hand_is_seen_and_put_right(context: Context, netwo
 def test_the_image_stays_while_another_store_holds_it(context: Context, machine: Record) -> None:
     other: Record = {"alias": node_image.alias(), "owner": "objectstore/tests/other"}
     NodeImage().create(context, other)
-    NodeImage().delete(context, str(other["alias"]), other)
+    NodeImage().delete(context, "objectstore/tests/other", other)
     assert NodeImage().read(context, "", other) is not None
     listed = json.loads(
         subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from pulumi.provider.experimental import provider as sdk
 
-from objectstore_infra import state_folder
+from objectstore_infra import node_image, state_folder
 from objectstore_infra.errors import ConflictError, SubstrateError
 from objectstore_infra.provider import instance as instance_module
 from objectstore_infra.provider.server import ObjectStoreProvider
@@ -250,6 +250,18 @@ def test_a_machine_that_never_answers_is_cleaned_up(
     with pytest.raises(SubstrateError, match="does not answer"):
         bench.create("Instance", INSTANCE)
     assert bench.world.instances == {}
+
+
+def test_a_new_image_recipe_is_taken_up_in_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_image, "ensure_built", lambda _say: ())
+    old: Record = {"alias": "image-1", "owner": OWNER}
+    new: Record = {"alias": "image-2", "owner": OWNER}
+    state = bench.made("NodeImage", old)
+    assert bench.diff("NodeImage", state, new).replaces == []
+    bench.update("NodeImage", OWNER, state, new)
+    assert bench.world.images == {"image-2": {OWNER}}
 
 
 def test_an_edited_ledger_is_seen_and_put_right(bench: Bench) -> None:
