@@ -1,8 +1,7 @@
 """The one deployment that the tests share: stack `test`, made and destroyed with `make`.
 
-`python -m tests.deployment host|up|up-again|down` are stages of tests/run.py. `up` first notes what
-this machine's Incus and network hold, `down` holds the world against that note: nothing may be
-left. The other functions tell the stages in between where the deployment is.
+`python -m tests.deployment host|up|up-again|down` are stages of tests/run.py; each fails if what it
+promises is not so. The other functions tell the stages in between where the deployment is.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from objectstore_infra.errors import HostError, InfraError
+from objectstore_infra.errors import HostError, SubstrateUnreachableError
 from objectstore_infra.host import check_platform
-from objectstore_infra.state_folder import INVENTORY, state_folder, store_folder
+from objectstore_infra.state_folder import INVENTORY, store_folder
 from objectstore_infra.substrates.incus_client import IncusClient
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTES = ROOT / "build" / "test"
 BIN = Path(sys.executable).parent
 STACK = "test"
 SECOND_UP_S_MAX = 60
@@ -87,25 +86,25 @@ def environment() -> dict[str, str]:
     }
 
 
-def world() -> dict[str, list[str]]:
-    """What a deployment adds to this machine, by kind."""
+def left_of(name: str) -> list[str]:
+    """What this machine still has of the store of that name."""
     links = json.loads(run("ip", "-json", "link", "show", "type", "bridge", show=False))
-    found = {"bridge": sorted(link["ifname"] for link in links)}
+    found = [("bridge", link["ifname"]) for link in links]
     client = IncusClient()
-    if Path(client.socket_path).exists():
+    for kind in ("instances", "networks"):
         try:
-            for kind in ("instances", "networks"):
-                paths = client.get(f"/{kind}").metadata
-                found[kind] = sorted(path.rsplit("/", 1)[1] for path in paths)
-        except InfraError:
-            pass  # the daemon is stopped: it holds nothing
-    stores = state_folder() / "stores"
-    found["store folder"] = sorted(p.name for p in stores.iterdir()) if stores.is_dir() else []
-    return found
-
-
-def note() -> Path:
-    return NOTES / "world-before.json"
+            paths = client.get(f"/{kind}").metadata
+        except SubstrateUnreachableError:
+            break  # the daemon is stopped: it runs nothing
+        found += [(kind.removesuffix("s"), path.rpartition("/")[2]) for path in paths]
+    folders = store_folder(name).parent
+    if folders.is_dir():
+        found += [("folder", folder.name) for folder in folders.iterdir()]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # ended meanwhile
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found.append((f"process {process.parent.name}", command))
+    return [f"{kind}: {what}" for kind, what in found if name in what]
 
 
 def set_up_host() -> None:
@@ -114,7 +113,6 @@ def set_up_host() -> None:
 
 def up() -> None:
     """Deploy; fails unless the endpoint answers at the end."""
-    note().write_text(json.dumps(world()), encoding="utf-8")
     run("make", "up", f"STACK={STACK}")
     outputs()
 
@@ -153,22 +151,13 @@ def without_secrets(value: Any) -> Any:
 
 
 def down() -> None:
-    """Destroy; fails if anything is left that was not there before."""
+    """Destroy; fails if anything is left."""
+    name = store_name(outputs())
     destroy()
-    if not note().exists():
-        return
-    before = json.loads(note().read_text(encoding="utf-8"))
-    after = world()
-    left = [
-        f"{kind} {name}"
-        for kind, names in after.items()
-        for name in names
-        if name not in before.get(kind, [])
-    ]
-    note().unlink()
+    left = left_of(name)
     if left:
-        raise DeploymentError("`make down` left behind: " + ", ".join(left))
-    print("nothing is left", flush=True)
+        raise DeploymentError("`make down` left behind: " + "; ".join(left))
+    print(f"nothing is left of {name}", flush=True)
 
 
 def destroy() -> None:

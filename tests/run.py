@@ -201,7 +201,7 @@ def run_all(stages: list[Stage], *, keep_going: bool) -> int:
             environment = deployment.environment() if needs_endpoint else {}
             started = time.monotonic()
             counts = run_stage(stage, environment)
-            deployed = deployed and stage.name != "down"
+            deployed = deployed and (stage.name != "down" or bool(counts["failed"]))
             total.update(counts)
             rows.append(row(stage, time.monotonic() - started, summary(counts)))
             if counts["failed"]:
