@@ -60,6 +60,8 @@ COMMIT_BYTES_MAX = 8 * MIB
 RPC_FRAME_BYTES_MAX = 16 * MIB
 RPC_RECONNECT_S_MAX = 10.0
 COMPLETED_UPLOADS_KEPT = 1000
+LOG_FREE_BYTES_MIN = 128 * MIB
+CHUNKS_FREE_BYTES_MIN = 256 * MIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
@@ -77,4 +79,5 @@ invariant(
     RECORD_BODY_BYTES_MAX < UPLOAD_CHUNK_BYTES <= CHUNK_BYTES_MAX,
     "a body under way holds two chunks of memory, not two of the largest",
 )
+invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -20,7 +20,13 @@ from functools import partial
 from pathlib import Path
 
 from ..core.errors import invariant
-from ..core.limits import CHECKSUM_BLOCK_BYTES, CHUNK_BYTES_MAX, KIB, SEGMENT_BYTES_MAX
+from ..core.limits import (
+    CHECKSUM_BLOCK_BYTES,
+    CHUNK_BYTES_MAX,
+    CHUNKS_FREE_BYTES_MIN,
+    KIB,
+    SEGMENT_BYTES_MAX,
+)
 from ..runtime.logging import event
 from .api import Extent
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
@@ -36,7 +42,7 @@ from .segments import (
     segment_path,
     table_bytes,
 )
-from .store import sync_folder
+from .store import check_room, sync_folder
 
 INLINE_READ_BYTES_MAX = 256 * KIB
 OPEN_FILES_MAX = 256
@@ -84,6 +90,7 @@ class LocalChunks:
     async def write(self, data: bytes | memoryview) -> Extent:
         self._check()
         invariant(0 < len(data) <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
+        self._check_room()
         view = memoryview(data)
         total = len(view) + table_bytes(len(view))
         segment = self._segment
@@ -150,6 +157,12 @@ class LocalChunks:
             event("chunk_segment_not_trimmed", file=segment.path.name, reason=str(error))
         os.close(segment.fd)
         segment.fd = -1
+
+    def _check_room(self) -> None:
+        try:
+            check_room(self._data_dir, CHUNKS_FREE_BYTES_MIN)
+        except OSError as error:
+            raise MediaFailedError("write chunk", str(self._data_dir), str(error)) from error
 
     def _start_flush(self) -> None:
         """Flush what is written now; who writes later waits for the next flush."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..core.ids import ShardId
-from ..core.limits import COMMIT_BYTES_MAX, SEGMENT_BYTES_MAX
+from ..core.limits import COMMIT_BYTES_MAX, LOG_FREE_BYTES_MIN, SEGMENT_BYTES_MAX
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .segments import (
     SEGMENT_HEADER_BYTES,
@@ -27,7 +27,7 @@ from .segments import (
     log_name,
     log_segment,
 )
-from .store import sync_folder
+from .store import check_room, sync_folder
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024
@@ -58,6 +58,7 @@ class LocalLog:
             raise MediaFailedError("append", self._name(), "an earlier write failed")
         total = sum(map(len, buffers))
         try:
+            check_room(self._folder, LOG_FREE_BYTES_MIN)
             self._write(buffers, offset)
         except OSError as error:
             self._cut_back(offset)

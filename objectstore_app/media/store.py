@@ -18,6 +18,7 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
+from .errors import MediaFullError
 from .segments import DIRECTORY_SHARD, SHARDS_MAX, shard_folder
 
 STORE_FORMAT = 1
@@ -220,6 +221,20 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.close(fd)
     os.rename(draft, path)
     sync_folder(path.parent)
+
+
+def check_room(folder: Path, free_bytes_min: int) -> None:
+    """Raise MediaFullError when the folder's file system has less room left than that.
+
+    The views need room, too: one that cannot commit what its log holds ends the whole store, and
+    keeps it from starting. So writes are refused while there is some left. Raises OSError.
+    """
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < free_bytes_min:
+        raise MediaFullError(
+            "write", str(folder), f"{free} bytes are free, {free_bytes_min} are kept for the views"
+        )
 
 
 def sync_folder(path: Path) -> None:

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import CHECKSUM_BLOCK_BYTES, COMMIT_BYTES_MAX, MIB
+from objectstore_app.core.limits import (
+    CHECKSUM_BLOCK_BYTES,
+    CHUNKS_FREE_BYTES_MIN,
+    COMMIT_BYTES_MAX,
+    LOG_FREE_BYTES_MIN,
+    MIB,
+)
 from objectstore_app.media import chunks as chunks_module
 from objectstore_app.media.api import Extent
 from objectstore_app.media.chunks import LocalChunks, LocalReader
@@ -75,6 +81,35 @@ def test_no_room_cuts_the_log_back_and_it_goes_on(
             log.append([b"second"])
     assert (tmp_path / "log-00000001.seg").stat().st_size == 37
     assert log.append([b"third"]) == (1, 37)
+
+
+def test_writes_are_refused_while_there_is_room_left_for_the_views(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        path = in_store(tmp_path)
+        log, chunks = LocalLog(path / "shard-000", SHARD), LocalChunks(path, Clock())
+        real = os.statvfs(path)
+        free = CHUNKS_FREE_BYTES_MIN - 1
+
+        def statvfs(_: object) -> os.statvfs_result:
+            values = list(real)
+            values[1], values[4] = 1, free
+            return os.statvfs_result(values)
+
+        monkeypatch.setattr(os, "statvfs", statvfs)
+        with pytest.raises(MediaFullError):
+            await chunks.write(b"large")
+        log.append([b"small"])
+        free = LOG_FREE_BYTES_MIN - 1
+        with pytest.raises(MediaFullError):
+            log.append([b"refused"])
+        free = CHUNKS_FREE_BYTES_MIN
+        assert log.append([b"again"]) == (1, 32 + len(b"small"))
+        await chunks.write(b"large")
+        await chunks.close()
+
+    asyncio.run(run())
 
 
 def test_failed_flush_ends_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
