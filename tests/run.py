@@ -102,6 +102,14 @@ STAGES = (
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
     suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
+    suite(
+        "drift",
+        "changes made by hand are put right",
+        "tests/infra",
+        *DEPLOYED,
+        limit_s=600,
+        deployed=True,
+    ),
     suite("lab-vms", "real clients through the envoy", "tests/e2e", limit_s=600, deployed=True),
     suite(
         "upgrade",
