@@ -27,6 +27,11 @@ def listed(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def plain(value: object) -> object:
+    """Ansible marks what comes from outside, so that it is never read as a template."""
+    return value["__ansible_unsafe"] if isinstance(value, dict) else value
+
+
 def put(tmp_path: Path, *stores: str) -> None:
     for store in stores:
         folder = tmp_path / "stores" / store
@@ -42,9 +47,9 @@ def test_the_only_store_of_this_machine_is_taken(tmp_path: Path):
     assert found["default"]["hosts"] == [f"abc-oss-default-{n}" for n in range(3)]
     assert found["envoy"]["hosts"] == ["abc-oss-envoy-1"]
     data = found["_meta"]["hostvars"]["abc-oss-default-0"]
-    assert data["ansible_host"] == "192.0.2.10"
+    assert plain(data["ansible_host"]) == "192.0.2.10"
     assert data["objectstore_vm"]["memory_mib"] == 8192
-    assert data["objectstore_name"] == "abc-oss"
+    assert plain(data["objectstore_name"]) == "abc-oss"
 
 
 def test_several_stores_must_be_told_apart(tmp_path: Path):
