@@ -129,10 +129,17 @@ def find_passphrase(state_dir: Path) -> tuple[str, Path | None]:
         raise StateError(f"cannot read the passphrase file {file}: {error.strerror}") from error
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = secrets.token_urlsafe(24)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
         handle.write(made + "\n")
         handle.flush()
         os.fsync(handle.fileno())
+    try:
+        os.link(partial, file)  # whole or not at all, and never over another's
+    except FileExistsError:
+        return file.read_text().strip(), None
+    finally:
+        partial.unlink()
     return made, file
 
 

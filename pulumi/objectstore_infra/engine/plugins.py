@@ -146,6 +146,8 @@ class Plugin:
             text=True,
             start_new_session=True,
             pass_fds=() if lock is None else (lock,),
+            # Our own plugin is a script that starts this Python where it is told which.
+            env={"OBJECTSTORE_PYTHON": sys.executable, **os.environ},
         )
         assert self._process.stdout is not None  # noqa: S101 for the type checker
         assert self._process.stderr is not None  # noqa: S101 for the type checker

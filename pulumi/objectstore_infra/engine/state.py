@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from .errors import StateError
+from .errors import StateError, UnsupportedError
 from .passphrase import Crypter, reveal
 from .values import Json, Properties
 
@@ -240,6 +240,8 @@ def _encode_resource(row: Resource, seal: Callable[[Properties], Properties]) ->
 
 
 def _decode_resource(data: dict[str, Json], crypter: Crypter | None) -> Resource:
+    if data.get("external"):
+        raise UnsupportedError(f"resources that another stack owns ({data.get('urn')})")
     known = {attribute: data[key] for key, attribute in _FIELDS.items() if data.get(key)}
     for bag in ("inputs", "outputs"):
         if crypter is not None and bag in known:

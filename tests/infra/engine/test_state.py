@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from objectstore_infra.engine.errors import StateError
+from objectstore_infra.engine.errors import StateError, UnsupportedError
 from objectstore_infra.engine.passphrase import Crypter, find_passphrase
 from objectstore_infra.engine.state import Pending, Resource, decode, encode, verify
 from objectstore_infra.engine.statefile import StateFile
@@ -68,6 +68,13 @@ def test_ciphertexts_are_those_of_pulumis_passphrase_provider() -> None:
 def test_rows_out_of_order_are_refused(rows: list[Resource], wrong: str) -> None:
     with pytest.raises(StateError, match=wrong):
         verify(rows)
+
+
+def test_resources_of_another_stack_are_refused() -> None:
+    row = _row("a")
+    row.extra = {"external": True}
+    with pytest.raises(UnsupportedError, match="another stack owns"):
+        decode(encode([row], [], crypter()), crypter)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +151,13 @@ def test_a_named_passphrase_file_has_to_exist(
         find_passphrase(tmp_path)
     (tmp_path / "none").write_text("word\n")
     assert find_passphrase(tmp_path) == ("word", None)
+
+
+def test_a_made_passphrase_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE", raising=False)
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
+    made, file = find_passphrase(tmp_path)
+    assert file == tmp_path / "passphrase"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert find_passphrase(tmp_path) == (made, None)
+    assert list(tmp_path.iterdir()) == [file]
