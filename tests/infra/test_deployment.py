@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from objectstore_infra.spec import bridge_name
-from objectstore_infra.substrates.incus import KEY_ADDRESS
 from objectstore_infra.substrates.incus_client import IncusClient
+from objectstore_infra.substrates.incus_network import KEY_ADDRESS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 240
