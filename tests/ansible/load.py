@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 SIZES = (0, 100, 4096, 65_536, 300_000, 2_000_000)
 WEIGHTS = (1, 6, 10, 4, 2, 1)
-PAUSE_S = 0.02
+PAUSE_S = 0.15
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Load:
     access_key: str
     secret_key: str
     bucket: str
-    threads: int = 4
+    threads: int = 3
     seed: int = 0
     failures: list[str] = field(default_factory=list)
     ledger: dict[str, str] = field(default_factory=dict)
