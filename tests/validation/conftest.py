@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 import testinfra
 from testinfra.host import Host
@@ -23,6 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.deployment)
+
+
+CONNECT_TIMEOUT_S = 15
 
 
 @dataclass(frozen=True)
@@ -73,19 +77,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def shells(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]:
-    """One SSH connection per VM, over paramiko, to the host keys that the store's stack knows."""
-    settings = tmp_path_factory.mktemp("ssh") / "config"
-    settings.write_text(f"Host *\n  UserKnownHostsFile {store.folder / 'known_hosts'}\n")
+def shells(store: Store) -> Iterator[dict[str, Host]]:
+    """One SSH connection per VM, over paramiko, only to the host keys that the stack recorded."""
     found = {}
     for group in ("default", "envoy"):
         for host in store.hosts(group):
             variables = store.variables(host)
-            found[host] = testinfra.get_host(
-                f"paramiko://{variables['ansible_user']}@{variables['ansible_host']}",
-                ssh_identity_file=variables["ansible_ssh_private_key_file"],
-                ssh_config=str(settings),
+            address, user = variables["ansible_host"], variables["ansible_user"]
+            client = paramiko.SSHClient()
+            client.load_host_keys(str(store.folder / "known_hosts"))
+            client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            client.connect(
+                address,
+                username=user,
+                key_filename=variables["ansible_ssh_private_key_file"],
+                timeout=CONNECT_TIMEOUT_S,
+                look_for_keys=False,
+                allow_agent=False,
             )
+            found[host] = testinfra.get_host(f"paramiko://{user}@{address}")
+            # testinfra's own connection would accept any host key.
+            found[host].backend.client = client
     yield found
     for shell in found.values():
         shell.backend.client.close()
