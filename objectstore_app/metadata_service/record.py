@@ -153,17 +153,33 @@ class LogScan:
         """Raise unless all that follows belongs to the append that the damaged record is part of:
         a later append proves that this one was acknowledged.
         """
-        rest = bytes(data[start + 1 :])
-        found = rest.find(MAGIC)
+        content = bytes(data[start:])
+        rest = memoryview(content)
+        found = content.find(MAGIC, _end_of_damaged(rest, 0))
         while found >= 0:
             try:
-                later = decode(memoryview(rest), found, segment, at + 1 + found)
+                later = decode(rest, found, segment, at + found)
             except DamagedRecordError:
-                found = rest.find(MAGIC, found + 1)
+                found = content.find(MAGIC, _end_of_damaged(rest, found))
                 continue
             if later.batch > self._expected:
                 raise _corruption(segment, at, f"{damage}, and good records follow") from damage
-            found = rest.find(MAGIC, later.end - (at + 1))
+            found = content.find(MAGIC, later.end - at)
+
+
+def _end_of_damaged(buffer: memoryview, start: int) -> int:
+    """From where on what follows the damaged record may be another one: behind its body if header
+    and payload are good, for the bytes in there are a client's choice and prove nothing.
+    """
+    if len(buffer) - start < HEADER_BYTES:
+        return start + 1
+    magic, crc, _, _, payload_bytes, body_bytes, *_ = _HEADER.unpack_from(buffer, start)
+    body_at = start + HEADER_BYTES + payload_bytes
+    if magic != MAGIC or body_at > len(buffer):
+        return start + 1
+    if checksum(buffer[start + _CHECKED_FROM : body_at]) != crc:
+        return start + 1
+    return int(body_at + body_bytes)
 
 
 def _corruption(segment: int, offset: int, what: str) -> CorruptDataError:

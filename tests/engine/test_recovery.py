@@ -14,7 +14,7 @@ from objectstore_app.media.local import LocalLog
 from objectstore_app.media.memory import Faults, MemoryStore, PowerLossError
 from objectstore_app.media.segments import SEGMENT_HEADER_BYTES
 from objectstore_app.metadata_service.api import DeleteKey, OpenBucket, SetVersioning, Written
-from objectstore_app.metadata_service.record import MAGIC, LogScan
+from objectstore_app.metadata_service.record import MAGIC, LogScan, encode
 from objectstore_app.metadata_service.shard import Shard
 from tests.engine.support import (
     BUCKET,
@@ -102,6 +102,23 @@ def test_magic_inside_a_body_is_no_record() -> None:
     del store.segments[SEGMENT][size - 1 :]
     memory_shard(store)
     assert len(store.segments[SEGMENT]) < size - 1200
+
+
+def test_a_record_forged_in_a_body_does_not_make_a_torn_tail_corruption() -> None:
+    """Whoever may put an object could else keep the store from starting after a crash."""
+    store = MemoryStore()
+    shard = memory_shard(store)
+    shard.commit([OpenBucket(bucket=BUCKET)])
+    wanted = dump(shard)
+    forged = encode(1000, 1000, 1, b"payload", b"", 0)
+    whole = len(store.segments[SEGMENT])
+    shard.commit([put(b"a", forged + b"a" * 600), put(b"b", forged * 3 + b"b" * 600)])
+    end = len(store.segments[SEGMENT])
+    for cut in range(end - 1, end - 600, -100):
+        assert dump(memory_shard(copy(store, cut))).keys() == wanted.keys()
+    holed = copy(store)
+    holed.segments[SEGMENT][whole + 200 + len(forged)] ^= 1  # in the first body, behind the forgery
+    assert dump(memory_shard(holed)) == wanted
 
 
 @pytest.mark.parametrize("seed", range(60))
