@@ -104,7 +104,9 @@ async def readable_version(
             ("Last-Modified", http_date(version.modified_ms // 1000)),
         ]
         error = missing_key(call, bucket, key)
-        if version_id and error.code == "NoSuchKey":
+        if error.code != "NoSuchKey":
+            raise error  # who may not list learns nothing of what was there
+        if version_id:
             raise S3Error(
                 "MethodNotAllowed",
                 headers=[*headers, ("Allow", "DELETE")],

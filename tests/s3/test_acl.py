@@ -86,6 +86,18 @@ def test_missing_keys_are_not_told_to_who_may_not_list(
         alt.get_object(Bucket=bucket, Key="missing")
 
 
+def test_deleted_keys_are_not_told_to_who_may_not_list(
+    s3: S3Client, raw: Raw, raw_anonymous: Raw, versioned: str
+) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Body=b"x", ACL="public-read")
+    marker = s3.delete_object(Bucket=versioned, Key="k")["VersionId"]
+    for query in ("", f"?versionId={marker}"):
+        answer = raw_anonymous("HEAD", f"/{versioned}/k{query}")
+        assert answer.status == 403
+        assert not {"x-amz-delete-marker", "x-amz-version-id"} & set(answer.headers)
+    assert raw("HEAD", f"/{versioned}/k").headers["x-amz-delete-marker"] == "true"
+
+
 def test_canned_acls_show_as_grants(s3: S3Client, bucket: str) -> None:
     me = s3.list_buckets()["Owner"]["ID"]
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="public-read")
