@@ -269,7 +269,7 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
         say(f"host: Incus keeps running, it has instances: {names}")
         return
     pid = int(DAEMON_PID.read_text(encoding="ascii"))
-    if Path(f"/proc/{pid}/exe").resolve() != DAEMON:
+    if not _runs(pid, DAEMON):
         DAEMON_PID.unlink()  # the daemon that answers is not the one we started
         return
     os.kill(pid, signal.SIGTERM)
@@ -280,6 +280,13 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
         time.sleep(0.1)
     DAEMON_PID.unlink()
     say("host: the Incus daemon that `make up` had started is stopped")
+
+
+def _runs(pid: int, program: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/exe").resolve(strict=True) == program
+    except FileNotFoundError:
+        return False
 
 
 def main() -> int:

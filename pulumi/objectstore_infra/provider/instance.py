@@ -24,7 +24,9 @@ from objectstore_infra.provider.values import Record
 from objectstore_infra.substrates.base import InstanceSpec, Substrate
 
 SSH_TIMEOUT_S = 120.0
-SSH_ATTEMPT_TIMEOUT_S = 5.0
+# Short: what is sent to a machine before it has its address is lost, and TCP repeats it too late.
+CONNECT_TIMEOUT_S = 1.0
+SSH_ATTEMPT_TIMEOUT_S = 10.0
 SSH_RETRY_S = 0.25
 READY_COMMAND = "systemctl is-system-running --wait"
 # A unit that failed leaves the machine usable; configuration and validation judge it later.
@@ -164,7 +166,7 @@ def _boot_state(address: str, key: paramiko.PKey, deadline: float) -> str:
             address,
             username="root",
             pkey=key,
-            timeout=SSH_ATTEMPT_TIMEOUT_S,
+            timeout=CONNECT_TIMEOUT_S,
             banner_timeout=SSH_ATTEMPT_TIMEOUT_S,
             auth_timeout=SSH_ATTEMPT_TIMEOUT_S,
             allow_agent=False,
