@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from objectstore_infra import apt_sources, host, node_image
 from objectstore_infra.apt_sources import Source
 from objectstore_infra.errors import HostError
-from objectstore_infra.substrates.incus_client import IncusClient
+from objectstore_infra.substrates.incus_client import Answer, IncusClient
 
 DEB822 = """\
 # the mirror of the house
@@ -128,6 +134,53 @@ def test_the_plan_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "start the Incus daemon",
         "see that Incus has a storage pool",
     ]
+
+
+class Daemon:
+    """Stands for the client of a daemon that answers."""
+
+    socket_path = "nowhere"
+
+    def __init__(self, instances: list[str]) -> None:
+        self.instances = instances
+
+    def get(self, path: str) -> Answer:
+        return Answer(self.instances if path == "/instances" else {}, "")
+
+
+@pytest.fixture
+def orphan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
+    """A process that stands for the daemon which the set-up started, noted as such."""
+    command = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    (tmp_path / "pid").write_text(f"{pid}\n")
+    monkeypatch.setattr(host, "DAEMON_PID", tmp_path / "pid")
+    monkeypatch.setattr(host, "DAEMON", Path(f"/proc/{pid}/exe").resolve())
+    yield pid
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_the_daemon_is_stopped_when_nobody_has_instances(orphan: int) -> None:
+    host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
+    assert not Path(f"/proc/{orphan}").exists()
+    assert not host.DAEMON_PID.exists()
+
+
+def test_the_daemon_keeps_running_for_somebodys_instances(orphan: int) -> None:
+    said: list[str] = []
+    host.stop(cast("IncusClient", Daemon(["/1.0/instances/other-0"])), said.append)
+    assert said == ["host: Incus keeps running, it has instances: other-0"]
+    assert Path(f"/proc/{orphan}").exists()
+
+
+def test_a_daemon_that_we_did_not_start_is_left_alone(
+    orphan: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "DAEMON", Path("/usr/libexec/incus/incusd"))
+    host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
+    assert Path(f"/proc/{orphan}").exists()
+    assert not host.DAEMON_PID.exists()
 
 
 def test_subordinate_ids_are_added_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
