@@ -14,6 +14,9 @@ import pytest
 from tests.e2e.clients import Program, from_requirements
 from tests.e2e.conftest import Endpoint, Person
 
+# The cli takes seconds to start, and a test starts it several times.
+pytestmark = pytest.mark.timeout(300)
+
 MIB = 1024 * 1024
 LARGE_BYTES = 100 * MIB
 PICTURES = 12
