@@ -231,6 +231,16 @@ def test_a_network_changed_by_hand_is_seen_and_put_right(context: Context, netwo
     assert Network().changed(seen.state, NETWORK) == {}
 
 
+def test_an_existing_network_is_used_and_left_as_it_is(context: Context, network: None) -> None:
+    before = IncusClient().get(f"/networks/{BRIDGE}").metadata["config"]
+    shared = NETWORK | {"existing": True, "owner": "objectstore/x/y"}
+    Network().create(context, shared)
+    context.substrate.reserve(BRIDGE, "objectstore/x/y", {f"{SUBNET}.50": "client"})
+    context.substrate.release(BRIDGE, "objectstore/x/y")
+    Network().delete(context, BRIDGE, shared)
+    assert IncusClient().get(f"/networks/{BRIDGE}").metadata["config"] == before
+
+
 def test_the_image_stays_while_another_store_holds_it(context: Context, machine: Record) -> None:
     other: Record = {"alias": node_image.alias(), "owner": "objectstore/tests/other"}
     NodeImage().create(context, other)
