@@ -13,13 +13,14 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from ..core.limits import BUCKET_NAME_BYTES_MAX, BUCKET_NAME_BYTES_MIN, KEY_BYTES_MAX
 from .errors import S3Error
 from .target import Query, Target, percent_decode, split_target
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, gc=False):
     """`bucket` is empty for the service itself, `key` for a bucket."""
 
     bucket: str

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import NoReturn
+
+import msgspec
 
 from ..core.limits import CLOCK_SKEW_S_MAX, PRESIGN_EXPIRES_S_MAX
 from .dates import iso_basic, iso_extended, parse_http_date, parse_iso_basic
@@ -58,23 +59,20 @@ class PayloadMode(Enum):
         return self.value.endswith("-TRAILER")
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """`text` is the value as it stands in the canonical request; with SHA256 the hex digest."""
 
     mode: PayloadMode
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Anonymous:
+class Anonymous(msgspec.Struct, frozen=True, gc=False):
     """No credentials at all."""
 
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """Credentials as given, well-formed and in time, but not yet proven.
 
     The key to prove them with is `signing_key(secret, claim.date, claim.region)`; `signature` is
@@ -250,23 +248,22 @@ def _parse_presigned(
     region: str,
     now: float,
 ) -> Claim:
-    values = {name: query.raw(name) for name in _PRESIGNED_PARTS}
-    algorithm = values["X-Amz-Algorithm"] or b""
+    values = [query.raw(name) or b"" for name in _PRESIGNED_PARTS]
+    algorithm, credential, signature, date_time, signed, expires = values
     if algorithm.startswith(b"AWS4-ECDSA"):
         _refuse_scheme(algorithm)
-    missing = [name for name, value in values.items() if not value]
-    if missing:
+    if b"" in values:
         _query_malformed(
             "Query-string authentication version 4 requires the X-Amz-Algorithm, "
             "X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires "
-            f"parameters; {missing[0]} is missing."
+            f"parameters; {_PRESIGNED_PARTS[values.index(b'')]} is missing."
         )
     if algorithm != b"AWS4-HMAC-SHA256":
         _query_malformed('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
-    scope = _credential(values["X-Amz-Credential"] or b"", _query_malformed)
+    scope = _credential(credential, _query_malformed)
     _, date, claimed_region = scope
-    timestamp = (values["X-Amz-Date"] or b"").decode("latin-1")
-    second = parse_iso_basic(values["X-Amz-Date"] or b"")
+    timestamp = date_time.decode("latin-1")
+    second = _amz_second(date_time)
     if second is None:
         _query_malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
     if timestamp[:8] != date:
@@ -275,11 +272,10 @@ def _parse_presigned(
             f'"{timestamp[:8]}".'
         )
     _check_region(claimed_region, region, "AuthorizationQueryParametersError", "query")
-    _check_expiry(second, values["X-Amz-Expires"] or b"", now)
-    signature = values["X-Amz-Signature"] or b""
+    _check_expiry(second, expires, now)
     if _HEX64.fullmatch(signature) is None:
         _query_malformed("X-Amz-Signature is not well-formed.")
-    names = _signed_headers(values["X-Amz-SignedHeaders"] or b"", headers, _query_malformed)
+    names = _signed_headers(signed, headers, _query_malformed)
     _refuse_token(query.raw("X-Amz-Security-Token"))
     payload = _payload(query.raw("X-Amz-Content-Sha256") or fields.get(b"x-amz-content-sha256"))
     if payload.mode.streaming:
@@ -351,6 +347,7 @@ def _claim(
     )
 
 
+@lru_cache(maxsize=256)
 def _credential(raw: bytes, malformed: Callable[[str], NoReturn]) -> tuple[str, str, str]:
     """Access key, date and region of `KEY/yyyymmdd/region/s3/aws4_request`; a key may hold `/`."""
     parts = raw.decode("latin-1").rsplit("/", 4)

@@ -16,6 +16,7 @@ from .target import Target, percent_decode, uri_encode
 ALGORITHM = b"AWS4-HMAC-SHA256"
 SERVICE = "s3"
 TERMINATOR = "aws4_request"
+_SIGNATURE = b"X-Amz-Signature"
 EMPTY_SHA256 = sha256(b"").hexdigest()
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
@@ -23,6 +24,12 @@ Headers = Iterable[tuple[bytes, bytes]]
 """Lower-cased names, values without outer blanks."""
 
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
+_ENCODED = (
+    rb"(?:[A-Za-z0-9_.~-]++|%(?:[01][0-9A-F]|2[0-9ABCF]|3[A-F]|40|5[B-E]|60|7[BCDF]"
+    rb"|[89A-F][0-9A-F]))*+"
+)
+_ENCODED_QUERY = re.compile(rb"%b=%b(?:&%b=%b)*+" % ((_ENCODED,) * 4))
+"""A query whose names and values are encoded just as UriEncode would encode them."""
 
 
 def signing_key(secret: str, date: str, region: str, service: str = SERVICE) -> bytes:
@@ -72,7 +79,7 @@ def canonical_request(
     return b"%s\n%s\n%s\n%s\n%s\n%s" % (
         method.encode(),
         canonical_path(target.path),
-        canonical_query(target.query),
+        canonical_query(target.query) if target.query else b"",
         lines,
         b";".join(signed_headers),
         payload_hash.encode(),
@@ -87,13 +94,20 @@ def canonical_path(path: bytes) -> bytes:
 
 def canonical_query(query: bytes) -> bytes:
     """Parameters encoded and sorted by their encoded bytes, X-Amz-Signature left out."""
-    if not query:
-        return b""
+    if _ENCODED_QUERY.fullmatch(query) is None:
+        return encode_query(query)
+    # What SDKs send: decoding and encoding would change nothing, so only the order is left.
+    parts = sorted([part.partition(b"=") for part in query.split(b"&")])
+    return b"&".join([name + b"=" + value for name, _, value in parts if name != _SIGNATURE])
+
+
+def encode_query(query: bytes) -> bytes:
+    """The canonical query by the plain rule, whatever the encoding of the query."""
     pairs = []
     for part in query.replace(b"+", b" ").split(b"&"):
         name, _, value = part.partition(b"=")
         decoded = percent_decode(name)
-        if part and decoded != b"X-Amz-Signature":
+        if part and decoded != _SIGNATURE:
             pairs.append((uri_encode(decoded), uri_encode(percent_decode(value))))
     pairs.sort()
     return "&".join([f"{name}={value}" for name, value in pairs]).encode()

@@ -8,8 +8,9 @@ HTML forms have it and S3 reads it; in a path it is a plus. Source: RFC 3986; RF
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 from .errors import S3Error
 
@@ -19,8 +20,7 @@ _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """Raw parts of a target; `authority` is set only for the absolute form (`http://host/path`)."""
 
     path: bytes
@@ -66,7 +66,8 @@ class Query:
 
     def __init__(self, raw: bytes) -> None:
         """Raises: S3Error InvalidURI (bad percent-encoding, too many parameters)."""
-        self._first: dict[str, bytes] = {}
+        first: dict[str, bytes] = {}
+        self._first = first
         if not raw:
             return
         if raw.count(b"&") >= QUERY_PAIRS_MAX:
@@ -75,8 +76,9 @@ class Query:
             if not part:
                 continue
             name, _, value = part.partition(b"=")
-            decoded = percent_decode(name).decode("latin-1")
-            self._first.setdefault(decoded, percent_decode(value))
+            if b"%" in part:
+                name, value = percent_decode(name), percent_decode(value)
+            first.setdefault(name.decode("latin-1"), value)
 
     def __contains__(self, name: str) -> bool:
         return name in self._first

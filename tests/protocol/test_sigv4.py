@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from objectstore_app.protocol import sigv4
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.protocol.sigv4 import Anonymous, Claim, PayloadMode, signing_key, verify
-from objectstore_app.protocol.sigv4_core import EMPTY_SHA256
+from objectstore_app.protocol.sigv4_core import EMPTY_SHA256, canonical_query, encode_query
 from objectstore_app.protocol.sigv4_signer import presign, sign_request
 from objectstore_app.protocol.target import Query, split_target
 
@@ -372,3 +372,42 @@ def test_no_credentials_crash_the_parser(text: str) -> None:
     query = "/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=" + quote(text)
     assert 400 <= refused("GET", "/b/k", header).status <= 501
     assert 400 <= refused("GET", query, {}).status <= 501
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *b"&&=%+-._~*/aZ09",
+                b"%2F",
+                b"%2f",
+                b"%2D",
+                b"%41",
+                b"%7E",
+                b"%C3",
+                b"%20",
+                b"a=",
+                b"&",
+            ]
+            + [b"X-Amz-Signature=", b"&X-Amz-Signature=0", b"X%2DAmz%2DSignature", b"X-Amz-Date=1"]
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=1500)
+def test_an_encoded_query_is_canonical_by_the_plain_rule_too(pieces: list[int | bytes]) -> None:
+    query = b"".join(bytes([one]) if isinstance(one, int) else one for one in pieces)
+    try:
+        plain = encode_query(query)
+    except S3Error:
+        with pytest.raises(S3Error):
+            canonical_query(query)
+        return
+    assert canonical_query(query) == plain
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_every_octet_is_canonical_by_the_plain_rule_too(octet: int) -> None:
+    for form in (b"%%%02X" % octet, b"%%%02x" % octet):
+        query = b"b=" + form + b"&a-" + form + b"=1&a=2"
+        assert canonical_query(query) == encode_query(query)
