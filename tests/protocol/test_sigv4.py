@@ -378,25 +378,17 @@ def test_no_credentials_crash_the_parser(text: str) -> None:
     st.lists(
         st.sampled_from(
             [
-                *b"&&=%+-._~*/aZ09",
-                b"%2F",
-                b"%2f",
-                b"%2D",
-                b"%41",
-                b"%7E",
-                b"%C3",
-                b"%20",
-                b"a=",
-                b"&",
+                *(b"&", b"&", b"=", b"a=", b"%", b"+", b"-", b"_", b"*", b"/", b"a", b"Z", b"0"),
+                *(b"%2F", b"%2f", b"%2D", b"%41", b"%7E", b"%C3", b"%20", b"X-Amz-Date=1"),
+                *(b"X-Amz-Signature=", b"&X-Amz-Signature=0", b"X%2DAmz%2DSignature"),
             ]
-            + [b"X-Amz-Signature=", b"&X-Amz-Signature=0", b"X%2DAmz%2DSignature", b"X-Amz-Date=1"]
         ),
         max_size=12,
     )
 )
 @settings(max_examples=1500)
-def test_an_encoded_query_is_canonical_by_the_plain_rule_too(pieces: list[int | bytes]) -> None:
-    query = b"".join(bytes([one]) if isinstance(one, int) else one for one in pieces)
+def test_an_encoded_query_is_canonical_by_the_plain_rule_too(pieces: list[bytes]) -> None:
+    query = b"".join(pieces)
     try:
         plain = encode_query(query)
     except S3Error:
