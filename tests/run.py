@@ -20,8 +20,8 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from defusedxml import ElementTree
 
@@ -137,7 +137,7 @@ def run_stage(stage: Stage, environment: dict[str, str]) -> Counts:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    assert process.stdout is not None
+    assert isinstance(process.stdout, BufferedReader)
     copying = threading.Thread(target=copy_output, args=[process.stdout, stage.log], daemon=True)
     copying.start()
     try:
@@ -156,11 +156,13 @@ def run_stage(stage: Stage, environment: dict[str, str]) -> Counts:
     return counts
 
 
-def copy_output(pipe: IO[bytes], log: Path) -> None:
+def copy_output(pipe: BufferedReader, log: Path) -> None:
+    """Show and keep what a stage prints, as it comes."""
     with log.open("wb") as copy:
-        for line in pipe:
-            copy.write(line)
-            sys.stdout.buffer.write(line)
+        while piece := pipe.read1():
+            copy.write(piece)
+            copy.flush()
+            sys.stdout.buffer.write(piece)
             sys.stdout.flush()
 
 
