@@ -99,13 +99,26 @@ class Upload:
 
 
 @dataclass
+class OwnBucket:
+    """A bucket that a worker makes and removes again; `pending` is the wanted, unsure `exists`."""
+
+    name: str
+    exists: bool = False
+    pending: bool | None = None
+
+
+@dataclass
 class Ledger:
-    """One worker's keys, so that no lock is needed; it goes on from round to round."""
+    """One worker's keys, so that no lock is needed; it goes on from round to round. `completing` is
+    uploads whose completion is unsure.
+    """
 
     first: int
+    bucket: OwnBucket
     writes: dict[int, Write] = field(default_factory=dict)
     keys: dict[tuple[str, str], Key] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)
+    completing: list[Upload] = field(default_factory=list)
     acknowledged: int = 0
     lost: int = 0
 

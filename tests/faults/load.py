@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from objectstore_app.core.limits import PART_BYTES_MIN, RECORD_BODY_BYTES_MAX
 
 from .client import NAMESPACE, Answer, Client, LostError, path, text
-from .ledger import MARKER, Change, Key, Ledger, Upload, md5
+from .ledger import MARKER, Change, Key, Ledger, OwnBucket, Upload, md5
 
 PLAIN, VERSIONED = "plain", "versioned"
 KEYS = 8
@@ -31,9 +31,12 @@ class Worker:
         self._rng = random.Random(seed)
 
     def run(self, stop: threading.Event) -> None:
-        actions = (self._put, self._delete, self._delete_many, self._copy, self._begin_upload,
-                   self._complete_upload, self._remove_version, self._read)  # fmt: skip
-        weights = (45, 10, 5, 10, 6, 6, 8, 10)
+        weighted = {
+            self._put: 45, self._delete: 10, self._delete_many: 5, self._copy: 10,
+            self._begin_upload: 6, self._complete_upload: 6, self._remove_version: 8,
+            self._own_bucket: 3, self._read: 10,
+        }  # fmt: skip
+        actions, weights = tuple(weighted), tuple(weighted.values())
         try:
             while not stop.is_set():
                 action = self._rng.choices(actions, weights)[0]
@@ -148,18 +151,19 @@ class Worker:
             return
         upload = uploads.pop(0)
         key = self._key(upload.bucket, upload.key)
-        parts = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
-            for number, etag in enumerate(upload.part_etags, 1)
-        )
-        answer = self._change(
-            key, Change(upload.write.number), "POST",
-            f"{path(upload.bucket, upload.key)}?uploadId={upload.id}",
-            f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode(),
-        )  # fmt: skip
-        assert answer.status == 200, answer
-        assert text(answer.xml, "ETag").strip('"') == upload.write.etag(), answer
+        key.pending = Change(upload.write.number)
+        self._ledger.completing.append(upload)
+        answer = complete(self._client, upload)
+        self._ledger.completing.remove(upload)
         self._settle(upload.bucket, key, answer.headers.get("x-amz-version-id", ""))
+
+    def _own_bucket(self) -> None:
+        own = self._ledger.bucket
+        if own.pending is not None:
+            return
+        own.pending = not own.exists
+        change_bucket(self._client, own)
+        self._ledger.acknowledged += 1
 
     def _read(self) -> None:
         bucket, name, key = self._pick()
@@ -195,6 +199,31 @@ class Worker:
         assert bool(version_id) == (versioned and not key.pending.removes), "a version id"
         key.settle(key.pending, version_id, versioned=versioned)
         self._ledger.acknowledged += 1
+
+
+def complete(client: Client, upload: Upload) -> Answer:
+    """Complete an upload; doing so again must give the same answer."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+        for number, etag in enumerate(upload.part_etags, 1)
+    )
+    answer = client(
+        "POST",
+        f"{path(upload.bucket, upload.key)}?uploadId={upload.id}",
+        f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode(),
+    )
+    assert answer.status == 200, answer
+    assert text(answer.xml, "ETag").strip('"') == upload.write.etag(), answer
+    return answer
+
+
+def change_bucket(client: Client, own: OwnBucket, *, again: bool = False) -> None:
+    """Make or remove the bucket as `pending` wants; `again` when that may have happened before."""
+    assert own.pending is not None
+    answer = client("PUT" if own.pending else "DELETE", f"/{own.name}")
+    good = {200} if own.pending else {204, 404} if again else {204}
+    assert answer.status in good, answer
+    own.exists, own.pending = own.pending, None
 
 
 def check_read(what: str, answer: Answer, ledger: Ledger, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -126,7 +127,8 @@ class Store:
     def clean_up(self) -> None:
         """Leave no process behind, whatever happened."""
         if self._process is not None:
-            if self._process.poll() is None:
+            # The group outlives its leader as long as one of its members does.
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None

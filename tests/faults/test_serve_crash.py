@@ -4,7 +4,10 @@ One folder lives through all rounds. In each, several threads write, overwrite, 
 upload in parts until at a random moment the supervisor, the writer, a front end or all of them are
 killed. Then everything is read back and the listings are compared with it. Now and then the store
 is also killed while it starts, checked by `objectstore fsck` as the crash left it, or ended in good
-order. `OBJECTSTORE_TEST_SEED` repeats a run's choices (threads keep their own time),
+order. The kernel keeps what a killed process wrote, so the folder is at times made to look as after
+a power loss: without views, with half an append at the log's end.
+
+`OBJECTSTORE_TEST_SEED` repeats a run's choices (threads keep their own time),
 `OBJECTSTORE_CRASH_ROUNDS` sets its length.
 """
 
@@ -22,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from .client import Client, LostError, path
-from .ledger import Ledger
+from .ledger import Ledger, OwnBucket
 from .load import PLAIN, VERSIONED, Worker
 from .store import Store, until
 from .verify import verify
@@ -38,6 +41,7 @@ START_S_MAX = 1.2
 FSCK_EVERY = 8
 # The supervisor gives a store up whose child dies again and again; so soon it is ended first.
 PARTIAL_KILLS_MAX = 3
+TORN_BYTES_MAX = 100_000
 BARRIER_WRITES = 4
 BARRIER_TIMEOUT_S = 30.0
 
@@ -103,6 +107,23 @@ def pass_barrier(port: int) -> None:
     client.close()
 
 
+def lose_power(store: Store, rng: random.Random) -> str:
+    """Take from the folder what no flush had made durable; the store is down."""
+    logs = sorted((store.data / "shard-000").glob("log-*.seg"))
+    kind = rng.choice(("nothing", "views", "tail", "views and tail"))
+    if "views" in kind:
+        for view in store.data.glob("*/view.sqlite*"):
+            view.unlink()
+    if "tail" in kind:
+        with logs[-1].open("r+b") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(0, end - rng.randrange(1, TORN_BYTES_MAX)))
+            piece = log.read(rng.randrange(1, TORN_BYTES_MAX))  # looks like records, and is none
+            log.seek(0, os.SEEK_END)
+            log.write(piece)
+    return kind
+
+
 def start_again(store: Store, rng: random.Random) -> bool:
     """Start the store, sometimes killing it first while it starts; returns whether it was."""
     killed = rng.random() < START_KILLED_SHARE
@@ -122,8 +143,9 @@ def test_kill_of_any_process_loses_nothing_acknowledged(
     with capsys.disabled():
         print(f" crash test of a store: seed {SEED}, {ROUNDS} rounds", end="", flush=True)
     rng = random.Random(SEED)
-    ledgers = [Ledger(number * WRITES_MAX) for number in range(WORKERS)]
+    ledgers = [Ledger(number * WRITES_MAX, OwnBucket(f"own-{number}")) for number in range(WORKERS)]
     kills: Counter[str] = Counter()
+    losses: Counter[str] = Counter()
     store.start()
     make_buckets(store.port)
     client = Client(store.port)
@@ -138,6 +160,7 @@ def test_kill_of_any_process_loses_nothing_acknowledged(
             partial = 0
             if number % FSCK_EVERY == 0:
                 store.assert_sound()
+            losses[lose_power(store, rng)] += 1
             kills["while starting"] += start_again(store, rng)
         else:
             partial += 1
@@ -153,6 +176,10 @@ def test_kill_of_any_process_loses_nothing_acknowledged(
     acknowledged = sum(ledger.acknowledged for ledger in ledgers)
     lost = sum(ledger.lost for ledger in ledgers)
     with capsys.disabled():
-        print(f"; {dict(kills)}, {acknowledged} acknowledged, {lost} cut off", end=" ", flush=True)
+        print(
+            f"; {dict(kills)}, lost {dict(losses)}, {acknowledged} acknowledged, {lost} cut off",
+            end=" ",
+            flush=True,
+        )
     assert acknowledged > 10 * ROUNDS, "the load hardly wrote anything"
     assert lost > ROUNDS, "the kills hardly cut anything off"

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from .client import NAMESPACE, Client, path, text
-from .ledger import MARKER, Key, Ledger, Version
-from .load import PLAIN, VERSIONED, check_read
+from .ledger import MARKER, Change, Key, Ledger, OwnBucket, Version
+from .load import PLAIN, VERSIONED, change_bucket, check_read, complete
 
 READERS = 4
 PAGE_KEYS = 37
@@ -27,6 +27,9 @@ def verify(port: int, ledgers: list[Ledger], rng: random.Random | None = None) -
     """
     client = Client(port)
     try:
+        for ledger in ledgers:
+            repeat_unsure(client, ledger)
+        verify_buckets(client, [ledger.bucket for ledger in ledgers])
         objects = listed_objects(client)
         versions = listed_versions(client)
     finally:
@@ -42,6 +45,29 @@ def verify(port: int, ledgers: list[Ledger], rng: random.Random | None = None) -
     known = {place for ledger in ledgers for place in ledger.keys}
     strange = {(PLAIN, name) for name in objects} | {(VERSIONED, name) for name in versions}
     assert strange <= known, f"nobody wrote {sorted(strange - known)}"
+
+
+def repeat_unsure(client: Client, ledger: Ledger) -> None:
+    """As an SDK retries: what may be repeated is, and must come out as if it had been done once."""
+    for upload in ledger.completing:
+        key = ledger.keys[upload.bucket, upload.key]
+        assert key.pending == Change(upload.write.number)
+        version_id = complete(client, upload).headers.get("x-amz-version-id", "")
+        key.settle(key.pending, version_id, versioned=upload.bucket == VERSIONED)
+    ledger.completing.clear()
+    if ledger.bucket.pending is not None:
+        change_bucket(client, ledger.bucket, again=True)
+
+
+def verify_buckets(client: Client, own: list[OwnBucket]) -> None:
+    """A bucket that was made can be used, one that was removed is gone, ListBuckets says so too."""
+    listed = {text(each, "Name") for each in client("GET", "/").xml.iter(f"{NAMESPACE}Bucket")}
+    for bucket in own:
+        assert (bucket.name in listed) == bucket.exists, f"{bucket} in {listed}"
+        expected = (200, 200, 204) if bucket.exists else (404, 404, 404)
+        target = path(bucket.name, "key")
+        found = tuple(client(method, target).status for method in ("PUT", "HEAD", "DELETE"))
+        assert found == expected, f"{bucket}: {found}"
 
 
 def _verify_keys(
