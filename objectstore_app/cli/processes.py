@@ -38,7 +38,7 @@ from ..runtime.errors import StartError
 from ..runtime.health import SystemRoutes
 from ..runtime.logging import AccessLog, event
 from ..runtime.metrics import Counters, MetricsBoard
-from ..runtime.server import HttpServer
+from ..runtime.server import HttpServer, ServerLimits, connections_within_limit
 from ..runtime.supervisor import ChildContext
 from ..runtime.tls import ServerTls
 from ..s3_adapter.app import application
@@ -164,7 +164,11 @@ class FrontEnd:
         counters = self.board.load(slot, "front-end")
         access_log = AccessLog(loop, sys.stderr.fileno(), self.settings.log_format)
         server = HttpServer(
-            application(services), counters=counters, access_log=access_log, tls=tls.context
+            application(services),
+            counters=counters,
+            access_log=access_log,
+            tls=tls.context,
+            limits=ServerLimits(connections_max=connections_within_limit()),
         )
         routes = SystemRoutes(
             version=__version__,

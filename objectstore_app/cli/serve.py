@@ -27,7 +27,7 @@ from ..media.store import Store, open_store
 from ..runtime import logging
 from ..runtime.errors import StartError
 from ..runtime.metrics import MetricsBoard
-from ..runtime.server import bind_listeners
+from ..runtime.server import bind_listeners, raise_descriptor_limit
 from ..runtime.supervisor import ChildSpec, Supervisor
 from ..runtime.tls import ServerTls, ensure_self_signed
 from . import processes
@@ -124,6 +124,7 @@ def serve(**values: object) -> None:
 def run(settings: ServeSettings) -> None:
     """Serve until a signal ends it. Raises: ObjectStoreError when it cannot start or live."""
     root_keys = first_administrator_keys(os.environ)
+    raise_descriptor_limit()
     with contextlib.ExitStack() as held:
         store: Store | None = None
         if settings.data is not None:

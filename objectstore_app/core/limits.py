@@ -35,6 +35,8 @@ KEEP_ALIVE_TIMEOUT_S = 75.0
 BODY_STALL_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 30.0
 CONNECTIONS_MAX = 10_000
+DESCRIPTORS_KEPT = 512
+OPEN_SEGMENTS_MAX = 256
 BODY_BUFFER_BYTES_MAX = 1 * MIB
 DISCARD_BYTES_MAX = 256 * KIB
 PIPELINED_BYTES_MAX = 64 * KIB
@@ -80,4 +82,5 @@ invariant(
     "a body under way holds two chunks of memory, not two of the largest",
 )
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
+invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -25,6 +25,7 @@ from ..core.limits import (
     CHUNK_BYTES_MAX,
     CHUNKS_FREE_BYTES_MIN,
     KIB,
+    OPEN_SEGMENTS_MAX,
     SEGMENT_BYTES_MAX,
 )
 from ..runtime.logging import event
@@ -45,7 +46,6 @@ from .segments import (
 from .store import check_room, sync_folder
 
 INLINE_READ_BYTES_MAX = 256 * KIB
-OPEN_FILES_MAX = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -239,7 +239,7 @@ class LocalReader:
     and a hop to a thread costs more than they do.
     """
 
-    def __init__(self, data_dir: Path, *, open_files_max: int = OPEN_FILES_MAX) -> None:
+    def __init__(self, data_dir: Path, *, open_files_max: int = OPEN_SEGMENTS_MAX) -> None:
         self._data_dir = data_dir
         self._open_files_max = open_files_max
         self._fds: OrderedDict[int, int] = OrderedDict()

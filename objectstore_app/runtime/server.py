@@ -17,6 +17,7 @@ import base64
 import contextlib
 import errno
 import os
+import resource
 import socket
 import ssl
 from dataclasses import dataclass
@@ -252,6 +253,23 @@ class HttpServer:
         del self._silent[client]
         self.loop.remove_reader(client)
         client.close()
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process and its children open as many files as it is allowed to allow itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connections_within_limit() -> int:
+    """How many connections to serve, such that idle ones never use up the descriptors that reading
+    and writing objects needs.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return bounds.CONNECTIONS_MAX
+    left = soft - REFUSE_RESERVE - bounds.DESCRIPTORS_KEPT
+    return max(1, min(left, bounds.CONNECTIONS_MAX))
 
 
 def bind_listeners(host: str, port: int, count: int) -> list[socket.socket]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import resource
 import socket
 import ssl
 import time
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from objectstore_app.core.limits import CONNECTIONS_MAX, DESCRIPTORS_KEPT
 from objectstore_app.runtime.errors import StartError
-from objectstore_app.runtime.server import bind_listeners
+from objectstore_app.runtime.server import (
+    REFUSE_RESERVE,
+    bind_listeners,
+    connections_within_limit,
+)
 from objectstore_app.runtime.tls import ServerTls, ensure_self_signed
 
 from .toy import QUICK, Client, Toy, request, serving, until
@@ -200,3 +206,19 @@ def test_port_in_use_is_refused_by_name() -> None:
 def test_address_of_another_machine_is_refused_by_name() -> None:
     with pytest.raises(StartError, match=r"192.0.2.1:7200.*does not have that address"):
         bind_listeners("192.0.2.1", 7200, 1)
+
+
+@pytest.mark.parametrize(
+    ("soft", "wanted"),
+    [
+        (1024, 1024 - REFUSE_RESERVE - DESCRIPTORS_KEPT),
+        (300, 1),
+        (1_000_000, CONNECTIONS_MAX),
+        (resource.RLIM_INFINITY, CONNECTIONS_MAX),
+    ],
+)
+def test_connections_leave_descriptors_for_objects(
+    monkeypatch: pytest.MonkeyPatch, soft: int, wanted: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert connections_within_limit() == wanted
