@@ -307,6 +307,7 @@ IMPLEMENTED = frozenset(
         "CopyObject",
         "GetObjectAcl",
         "GetObjectAttributes",
+        "GetObjectTagging",
         "PutObjectAcl",
         "CreateMultipartUpload",
         "UploadPart",

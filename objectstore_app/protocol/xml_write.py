@@ -331,6 +331,11 @@ def versioning_configuration(status: str) -> bytes:
     return _document("VersioningConfiguration", _optional("Status", status))
 
 
+def no_tags() -> bytes:
+    """The Tagging document of what has none."""
+    return _document("Tagging", "<TagSet></TagSet>")
+
+
 def access_control_policy(
     owner: Owner, grants: Sequence[Grant], name_of: Callable[[str], str] = lambda _id: ""
 ) -> bytes:

@@ -44,6 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "DeleteObject": objects.delete,
     "GetObjectAcl": objects.get_acl,
     "PutObjectAcl": objects.put_acl,
+    "GetObjectTagging": objects.get_tagging,
     "GetObjectAttributes": objects.get_attributes,
     "CopyObject": copying.copy_object,
     "UploadPartCopy": copying.upload_part_copy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..core.errors import ObjectStoreError
+from ..core.ids import NULL_VERSION
 from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
 from ..metadata_service.api import (
     Bucket,
@@ -323,3 +324,13 @@ def _number(call: Call, header: bytes, default: int) -> int:
     if not value.isdigit() or len(value) > 9:
         raise S3Error("InvalidArgument", ArgumentName=header.decode(), ArgumentValue=value)
     return int(value)
+
+
+async def get_tagging(call: Call) -> Response:
+    """GetObjectTagging: none, since none can be set. The aws cli asks before it copies large
+    objects.
+    """
+    bucket = await any_bucket(call)
+    version = await readable_version(call, bucket, call.location.key, call.version_id())
+    named = version.version_id != NULL_VERSION
+    return xml(xml_write.no_tags(), [("x-amz-version-id", version.version_id)] if named else [])

@@ -214,3 +214,18 @@ def test_get_object_attributes_tells_what_was_asked(s3: S3Client, bucket: str) -
     assert got["ETag"] == hashlib.md5(b"hello").hexdigest()
     assert got["Checksum"]["ChecksumSHA256"]
     assert got["StorageClass"] == "STANDARD"
+
+
+def test_objects_have_no_tags_and_that_can_be_asked(
+    s3: S3Client, alt: S3Client, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == []
+    with refused("NoSuchKey", 404):
+        s3.get_object_tagging(Bucket=bucket, Key="missing")
+    with refused("AccessDenied", 403):
+        alt.get_object_tagging(Bucket=bucket, Key="k")
+    with refused("NotImplemented", 501):
+        s3.put_object_tagging(
+            Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}
+        )
