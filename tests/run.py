@@ -98,7 +98,7 @@ STAGES = (
     suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=400),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
-    suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=900),
+    suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
     suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE),
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
