@@ -24,6 +24,8 @@ from pathlib import Path
 
 import pytest
 
+from objectstore_app.metadata_service.record import MAGIC
+
 from .client import Client, LostError, path
 from .ledger import Ledger, OwnBucket
 from .load import PLAIN, VERSIONED, Worker
@@ -120,7 +122,7 @@ def lose_power(store: Store, rng: random.Random) -> str:
             log.seek(max(0, end - rng.randrange(1, TORN_BYTES_MAX)))
             piece = log.read(rng.randrange(1, TORN_BYTES_MAX))  # looks like records, and is none
             log.seek(0, os.SEEK_END)
-            log.write(piece)
+            log.write(piece.removeprefix(MAGIC))
     return kind
 
 
