@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from pathlib import Path
 
 import pytest
 from mypy_boto3_s3 import S3Client
 
+from objectstore_app.media.store import open_store
+from objectstore_app.metadata_service.api import CloseBucket
+from objectstore_app.metadata_service.client import EmbeddedClient
+
 from .check import refused
-from .conftest import MakeBucket, remove_bucket
+from .conftest import MakeBucket, make_client, remove_bucket
 from .raw import Raw
+from .server import embedded_server
 
 
 def test_list_buckets_names_own_buckets_with_dates(s3: S3Client, bucket: str) -> None:
@@ -191,3 +198,23 @@ def test_expected_bucket_owner_must_be_the_owner(s3: S3Client, bucket: str) -> N
 def test_operations_not_built_yet_say_so(s3: S3Client, bucket: str) -> None:
     with refused("NotImplemented", 501):
         s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+
+
+def test_a_deletion_cut_short_does_not_block_the_name(tmp_path: Path) -> None:
+    """A front end that died between the halves left the name taken and the bucket closed."""
+
+    async def close_only(name: str) -> None:
+        client = EmbeddedClient(open_store(tmp_path / "data", create=False))
+        found = await client.bucket(name)
+        assert found is not None
+        await client.mutate(found, CloseBucket(bucket=found.id))
+        await client.close()
+
+    with embedded_server(tmp_path) as own:
+        s3 = make_client(own, own.root)
+        s3.create_bucket(Bucket="half-gone")
+        asyncio.run(close_only("half-gone"))
+        with refused("OperationAborted", 409):
+            s3.create_bucket(Bucket="half-gone")
+        s3.create_bucket(Bucket="half-gone")
+        s3.put_object(Bucket="half-gone", Key="k", Body=b"x")
