@@ -14,13 +14,16 @@ RUN := PYTHONPATH=$(CURDIR)/pulumi $(BIN)/python -m tests.run
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The first administrator of `make serve`: known to everybody, so for this machine only.
+# The first administrator of `make serve` is known to everybody, so only where nobody else can reach
+# it; on any other address the store makes keys at its first start and prints them once.
+ifneq ($(filter 127.% localhost:% [::1]:%,$(LISTEN)),)
 serve: export OBJECTSTORE_ROOT_ACCESS_KEY ?= developer
 serve: export OBJECTSTORE_ROOT_SECRET_KEY ?= only-for-this-machine
+endif
 serve: ## Run a store on this machine: http and https on LISTEN, data in DATA
 	@scripts/venv serve
-	@echo "administrator: access key $$OBJECTSTORE_ROOT_ACCESS_KEY," \
-	  "secret key $$OBJECTSTORE_ROOT_SECRET_KEY"
+	@[ "$$OBJECTSTORE_ROOT_ACCESS_KEY" != developer ] || \
+	  echo "administrator: access key developer, secret key $$OBJECTSTORE_ROOT_SECRET_KEY"
 	@exec $(BIN)/objectstore serve --data $(DATA) --listen $(LISTEN)
 
 up: ## Deploy STACK on VMs of its own, or bring it up to date (root, Debian 12 or 13)
