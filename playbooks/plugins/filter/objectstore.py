@@ -53,7 +53,6 @@ def precheck(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> 
     system = facts["os"]
     skew = facts["clock"] - wanted["now"]
     memory_mib = facts["memory_bytes"] // MIB
-    free_mib = min(facts["free_bytes"][path] for path in wanted["paths"]) // MIB
     guest = wanted["guest"]
     ours = facts["units"].get(wanted["unit"], "").startswith("active")
     taken = sorted({s["port"] for s in facts["listening"]} & set(wanted["ports"]))
@@ -87,13 +86,7 @@ def precheck(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> 
             f"{memory_mib} MiB of {wanted['memory_mib']}",
             "the substrate gives the node less than the stack says: run `make up`",
         ),
-        finding(
-            node,
-            "space",
-            free_mib >= SPACE_MIN_MIB,
-            f"{free_mib} MiB free",
-            f"free at least {SPACE_MIN_MIB} MiB; versions no longer needed lie in /opt/objectstore",
-        ),
+        space(facts, node, wanted["paths"]),
         finding(
             node,
             "ports",
@@ -102,6 +95,18 @@ def precheck(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> 
             "stop what listens there: `ss -lntp` on the node names it",
         ),
     ]
+
+
+def space(facts: Mapping[str, Any], node: str, paths: Sequence[str]) -> Finding:
+    """Whether another version fits where versions and data lie."""
+    free_mib = min(facts["free_bytes"][path] for path in paths) // MIB
+    return finding(
+        node,
+        "space",
+        free_mib >= SPACE_MIN_MIB,
+        f"{free_mib} MiB free",
+        f"free at least {SPACE_MIN_MIB} MiB; versions no longer needed lie in /opt/objectstore",
+    )
 
 
 def reached(facts: Mapping[str, Any], node: str) -> list[Finding]:
@@ -244,6 +249,7 @@ class FilterModule:
         return {
             "objectstore_nodes": nodes,
             "precheck_findings": precheck,
+            "space_finding": space,
             "store_health_findings": store_health,
             "entry_health_findings": entry_health,
             "probe_finding": probe_finding,
