@@ -99,7 +99,7 @@ STAGES = (
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
     suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
-    suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE),
+    suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE, limit_s=900),
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
     suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
