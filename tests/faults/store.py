@@ -130,8 +130,7 @@ class Store:
             # The group outlives its leader as long as one of its members does.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+            self._wait_for_end()
 
     def fsck(self) -> Checked:
         """Run `objectstore fsck` over the folder."""
