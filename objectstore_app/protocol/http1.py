@@ -23,7 +23,7 @@ from http import HTTPStatus
 
 import httptools
 
-from ..core.errors import invariant
+from ..core.errors import InvariantError, invariant
 from ..core.limits import HEADER_BYTES_MAX, HEADER_COUNT_MAX
 from .dates import http_date
 from .errors import S3Error
@@ -439,12 +439,14 @@ class ResponseHeads:
         if second != self._second:
             self._common = f"Date: {http_date(second)}\r\nServer: {self._server}\r\n"
             self._second = second
-        lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n", self._common]
-        for name, value in headers:
-            line = f"{name}: {value}"
-            if _CONTROL.search(line) is not None:
-                invariant(False, f"response header {name} holds a character that none may hold")
-            lines.append(line + "\r\n")
+        fields = [f"{name}: {value}\r\n" for name, value in headers]
+        given = "".join(fields)
+        breaks = len(fields)  # a field that holds CR or LF would make one too many
+        invariant(
+            given.count("\r") == breaks and given.count("\n") == breaks and "\0" not in given,
+            "a response header holds a character that none may hold",
+        )
+        lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n", self._common, given]
         if length is None:
             if version == (1, 1):
                 lines.append("Transfer-Encoding: chunked\r\n")
@@ -457,14 +459,16 @@ class ResponseHeads:
         elif version == (1, 0):
             lines.append("Connection: keep-alive\r\n")
         lines.append("\r\n")
-        return "".join(lines).encode("latin-1")
+        try:
+            return "".join(lines).encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise InvariantError("write head", hint="a header is not latin-1") from error
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
-_CONTROL = re.compile("[\r\n\x00]|[^\x00-\xff]")
 
 
 def chunk_head(size: int) -> bytes:

@@ -45,18 +45,11 @@ class PayloadMode(Enum):
     STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
     STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
-    @property
-    def streaming(self) -> bool:
+    def __init__(self, value: str) -> None:
+        self.streaming = value.startswith("STREAMING-")
         """The body is aws-chunked."""
-        return self.value.startswith("STREAMING-")
-
-    @property
-    def signed_chunks(self) -> bool:
-        return self.value.startswith("STREAMING-AWS4-")
-
-    @property
-    def trailer(self) -> bool:
-        return self.value.endswith("-TRAILER")
+        self.signed_chunks = value.startswith("STREAMING-AWS4-")
+        self.trailer = value.endswith("-TRAILER")
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ HTML forms have it and S3 reads it; in a path it is a plus. Source: RFC 3986; RF
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -54,6 +55,10 @@ def percent_decode(raw: bytes) -> bytes:
     return unquote_to_bytes(raw)
 
 
+# A credential comes with every presigned request of a client.
+_decoded_value = lru_cache(maxsize=256)(percent_decode)
+
+
 def uri_encode(value: bytes, safe: str = "") -> str:
     """AWS's UriEncode: every byte but the unreserved ones (and `safe`) as `%XX`."""
     return quote(value, safe="-_.~" + safe)
@@ -77,7 +82,7 @@ class Query:
                 continue
             name, _, value = part.partition(b"=")
             if b"%" in part:
-                name, value = percent_decode(name), percent_decode(value)
+                name, value = percent_decode(name), _decoded_value(value)
             first.setdefault(name.decode("latin-1"), value)
 
     def __contains__(self, name: str) -> bool:

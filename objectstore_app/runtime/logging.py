@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import select
 import stat
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 
 FLUSH_DELAY_S = 0.1
 PENDING_LINES_MAX = 20_000
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+%*,()[]")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+%*,()\[\]-]+")
 
 log = logging.getLogger("objectstore")
 
@@ -145,7 +146,7 @@ def _whole_lines(data: bytes, size: int) -> list[bytes]:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    if text and _PLAIN.issuperset(text):
+    if _PLAIN.fullmatch(text) is not None:
         return text
     return json.dumps(text, ensure_ascii=False)
 
