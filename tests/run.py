@@ -118,7 +118,7 @@ STAGES = (
         "tests/ansible",
         "-m",
         "deployment",
-        limit_s=900,
+        limit_s=1200,
         deployed=True,
     ),
     on_deployment("down", "nothing is left", limit_s=300),
