@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from ..protocol import checksums
 from ..protocol.checksums import Algorithm, Expected
@@ -19,8 +20,7 @@ from .receive import Piece
 DEFAULT_ALGORITHM = Algorithm.CRC64NVME
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True, gc=False):
     """What a request says about its body: `md5` raw, `sha256` in hex (the signed payload hash)."""
 
     md5: bytes | None = None

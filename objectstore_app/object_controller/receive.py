@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from ..core.limits import RECORD_BODY_BYTES_MAX, UPLOAD_CHUNK_BYTES
 from ..media.api import ChunkWriter, Extent
@@ -40,8 +41,7 @@ class Hashing(Protocol):
     def update(self, data: Piece) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A body taken in: `data` when small, else `extents` of chunks that are not flushed yet."""
 
     size: int

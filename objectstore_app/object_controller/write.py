@@ -6,8 +6,6 @@ bytes. Whatever fails before the mutation leaves nothing that a reader could see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from ..core.ids import UserId
@@ -29,16 +27,14 @@ from .receive import Payload, Received, receive
 from .results import expect
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(msgspec.Struct, frozen=True, gc=False):
     """Where this process reads and writes metadata and chunks."""
 
     metadata: MetadataClient
     chunks: ChunkWriter
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """What a write makes a version of, and under which condition."""
 
     bucket: Bucket
@@ -48,8 +44,7 @@ class Target:
     condition: WriteCondition
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A finished write, with the checksums it was stored under."""
 
     written: Written

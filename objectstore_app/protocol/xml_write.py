@@ -479,6 +479,7 @@ def _checksums(checksums: dict[str, str]) -> str:
     )
 
 
+@lru_cache(maxsize=64)
 def _checksum_kind(algorithm: str, kind: str) -> str:
     return f"{_optional('ChecksumAlgorithm', algorithm)}{_optional('ChecksumType', kind)}"
 
