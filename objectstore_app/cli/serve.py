@@ -70,7 +70,7 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     "--workers",
     type=int,
     metavar="N",
-    show_default="one for each processor but one",
+    show_default="one for each processor, 8 at most",
     help="Front-end processes.",
 )
 @click.option("--region", default=REGION_DEFAULT, help="The region that clients sign for.")

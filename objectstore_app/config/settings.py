@@ -181,8 +181,8 @@ def address(text: str, setting: str) -> Address:
 
 
 def default_workers() -> int:
-    """One front end for each processor but one, which the writer and the kernel need."""
-    return max(1, min(len(os.sched_getaffinity(0)) - 1, 8))
+    """One front end for each processor: the writer needs a third of one, and reads scale."""
+    return max(1, min(len(os.sched_getaffinity(0)), 8))
 
 
 def _domain(value: str) -> str:

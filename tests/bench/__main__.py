@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from objectstore_app.config.settings import default_workers
 from objectstore_app.protocol.sigv4_signer import presign
 
 from .load import Outcome, measure
@@ -179,7 +180,9 @@ def _print(rows: list[Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="time of each case")
-    parser.add_argument("--workers", type=int, default=1, help="our front-end processes")
+    parser.add_argument(
+        "--workers", type=int, default=default_workers(), help="our front-end processes"
+    )
     parser.add_argument("--minio", default=shutil.which("minio"), help="its binary")
     parser.add_argument("--folder", help="where to put the data (default: the temporary folder)")
     parser.add_argument("--output", type=Path, default=OUTPUT)
