@@ -61,7 +61,9 @@ def test_bucket_and_key(target: bytes, host: bytes, bucket: str, key: bytes) -> 
     assert location.virtual_hosted is (bool(bucket) and not target.startswith(b"/bkt"))
 
 
-@pytest.mark.parametrize("host", [b"bkt.store.local", b"127.0.0.1:7200", b"", b"other.store.local."])
+@pytest.mark.parametrize(
+    "host", [b"bkt.store.local", b"127.0.0.1:7200", b"", b"other.store.local."]
+)
 def test_a_target_never_names_another_host_than_the_signed_header(host: bytes) -> None:
     target = b"http://other.store.local/k?X-Amz-Signature=0"
     assert code_of(locate, target, host, DOMAINS) == "InvalidURI"
