@@ -18,6 +18,7 @@ from ..runtime.http import Application, Request, Response
 from . import admin, buckets, copying, listing, multipart, objects, service
 from .authentication import authenticate
 from .call import Call
+from .configurations import ABSENT
 from .failures import as_s3_error
 from .services import Services
 
@@ -53,6 +54,7 @@ OPERATIONS: dict[str, Operation] = {
     "ListParts": multipart.list_parts,
     "CompleteMultipartUpload": multipart.complete,
     "AbortMultipartUpload": multipart.abort,
+    **ABSENT,
 }
 
 

@@ -200,6 +200,30 @@ def test_operations_not_built_yet_say_so(s3: S3Client, bucket: str) -> None:
         s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
 
 
+@pytest.mark.parametrize(
+    ("read", "code"),
+    [
+        ("get_bucket_cors", "NoSuchCORSConfiguration"),
+        ("get_bucket_encryption", "ServerSideEncryptionConfigurationNotFoundError"),
+        ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"),
+        ("get_bucket_ownership_controls", "OwnershipControlsNotFoundError"),
+        ("get_bucket_policy", "NoSuchBucketPolicy"),
+        ("get_bucket_replication", "ReplicationConfigurationNotFoundError"),
+        ("get_bucket_tagging", "NoSuchTagSet"),
+        ("get_bucket_website", "NoSuchWebsiteConfiguration"),
+        ("get_object_lock_configuration", "ObjectLockConfigurationNotFoundError"),
+        ("get_public_access_block", "NoSuchPublicAccessBlockConfiguration"),
+    ],
+)
+def test_a_configuration_that_was_never_set_is_not_found(
+    s3: S3Client, alt: S3Client, bucket: str, read: str, code: str
+) -> None:
+    with refused(code, 404):
+        getattr(s3, read)(Bucket=bucket)
+    with refused("AccessDenied", 403):
+        getattr(alt, read)(Bucket=bucket)
+
+
 def test_a_deletion_cut_short_does_not_block_the_name(tmp_path: Path) -> None:
     """A front end that died between the halves left the name taken and the bucket closed."""
 
