@@ -18,6 +18,7 @@ from objectstore_infra.errors import HostError, SubstrateUnreachableError
 from objectstore_infra.host import check_platform
 from objectstore_infra.state_folder import INVENTORY, store_folder
 from objectstore_infra.substrates.incus_client import IncusClient
+from objectstore_infra.validation import store_name
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -64,11 +65,6 @@ def outputs() -> dict[str, Any]:
     if "endpoint_http" not in found:
         raise DeploymentError(f"stack {STACK} is not deployed: make up STACK={STACK}")
     return found
-
-
-def store_name(found: dict[str, Any]) -> str:
-    """The store's name, from the name of its first VM."""
-    return str(found["vms"][0]["name"]).partition("-default-")[0]
 
 
 def environment() -> dict[str, str]:
