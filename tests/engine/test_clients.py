@@ -23,7 +23,7 @@ from objectstore_app.core.limits import CHUNK_BYTES_MAX
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, StoreInUseError, open_store
-from objectstore_app.metadata_service import pipe, remote, sockets
+from objectstore_app.metadata_service import link, sockets
 from objectstore_app.metadata_service.api import (
     AccessKey,
     AddUser,
@@ -279,7 +279,7 @@ def test_chunks_go_through_the_gateway_and_back(store: Store, tls: Path) -> None
 def test_nodes_of_another_authority_are_refused(
     store: Store, tls: Path, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "RPC_RECONNECT_S_MAX", 0.5)
+    monkeypatch.setattr(link, "RPC_RECONNECT_S_MAX", 0.5)
 
     async def run() -> None:
         async with Gateway(store, tls) as gateway:
@@ -353,7 +353,7 @@ def test_without_a_writer_a_write_is_refused_in_bounded_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert WriterProcess(store).stop() == 0
-    monkeypatch.setattr(pipe, "RPC_RECONNECT_S_MAX", 0.2)
+    monkeypatch.setattr(link, "RPC_RECONNECT_S_MAX", 0.2)
 
     async def run() -> None:
         client = EmbeddedClient(store)

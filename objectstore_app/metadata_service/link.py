@@ -1,0 +1,197 @@
+"""A client's end of a connection to another process of the store: calls in batches, many in flight.
+
+Theory of operation. Messages submitted in one turn of the loop leave in one frame. When the
+connection is lost it is made again as soon as something waits: what was not sent yet waits for the
+next one, up to RPC_RECONNECT_S_MAX; of what was sent and not answered a call that may be repeated
+is sent again, any other fails with UnavailableError, for its outcome is unknown. A peer that
+greets (an empty frame) is sent nothing before: a socket takes connections even while its process
+dies. An answer resolves a future and runs no code of the caller, so no caller can break the
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, cast
+
+import msgspec
+
+from ..core.limits import RPC_FRAME_BYTES_MAX, RPC_RECONNECT_S_MAX
+from .errors import RecordTooLargeError, UnavailableError
+from .wire import (
+    ERROR,
+    MESSAGE_BYTES_MAX,
+    FrameError,
+    FrameReader,
+    decode_answers,
+    decode_failure,
+    encoder,
+    frames,
+)
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    """A call on its way; `again` says that it may be sent twice."""
+
+    message: bytes
+    future: asyncio.Future[msgspec.Raw]
+    again: bool
+    deadline: float
+
+
+class Link(asyncio.Protocol):
+    """Belongs to one loop. A subclass says how to connect and what a peer is like."""
+
+    OPERATION: ClassVar[str]
+    RETRY_DELAY_S: ClassVar[float]
+    GREETS: ClassVar[bool]
+    ABSENT: ClassVar[str]
+    SILENT: ClassVar[str]
+
+    def __init__(self, name: str, frame_bytes_max: int = RPC_FRAME_BYTES_MAX) -> None:
+        self._name = name
+        self._frame_bytes_max = frame_bytes_max
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._frames = FrameReader(frame_bytes_max)
+        self._number = 0
+        self._unsent: dict[int, _Waiting] = {}
+        self._sent: dict[int, _Waiting] = {}
+        self._scheduled = False
+        self._heard = True
+        self._closed = False
+
+    async def _open(self) -> None:
+        """Connect with `self` as the protocol. Raises OSError."""
+        raise NotImplementedError
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
+    async def ask(self, *content: object, again: bool = False) -> msgspec.Raw:
+        """Send `content` behind a number and return what answers it. Raises what the peer raised,
+        RecordTooLargeError, UnavailableError.
+        """
+        if self._closed:
+            raise self._unavailable("this client is closed")
+        self._number += 1
+        message = encoder.encode((self._number, *content))
+        if len(message) > MESSAGE_BYTES_MAX:
+            raise RecordTooLargeError(self.OPERATION, self._name, f"{len(message)} bytes")
+        future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
+        deadline = self._loop.time() + RPC_RECONNECT_S_MAX
+        self._unsent[self._number] = _Waiting(message, future, again, deadline)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        return await future
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._fail(self._unsent, "this client is closed")
+        self._fail(self._sent, "this client is closed")
+
+    # --- the protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._frames = FrameReader(self._frame_bytes_max)
+        self._heard = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        unknown: dict[int, _Waiting] = {}
+        for number, waiting in self._sent.items():
+            (self._unsent if waiting.again else unknown)[number] = waiting
+        self._sent.clear()
+        self._fail(unknown, "the connection was lost, the outcome is unknown")
+        self._connect()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for content in self._frames.feed(data):
+                if not self._heard:
+                    self._heard = True
+                    self._flush()
+                for number, kind, raw in decode_answers(content):
+                    self._resolve(number, kind, raw)
+        except (FrameError, msgspec.MsgspecError):
+            if self._transport is not None:
+                self._transport.abort()
+
+    # --- helpers ---
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._connect()
+            return
+        if self.GREETS and not self._heard:
+            return
+        messages = []
+        for number, waiting in self._unsent.items():
+            if not waiting.future.done():
+                messages.append(waiting.message)
+                self._sent[number] = waiting
+                if not waiting.again:
+                    waiting.message = b""
+        self._unsent.clear()
+        for content in frames(messages):
+            transport.write(content)
+
+    def _resolve(self, number: int, kind: int, raw: msgspec.Raw) -> None:
+        waiting = self._sent.pop(number, None)
+        if waiting is None or waiting.future.done():
+            return
+        if kind == ERROR:
+            waiting.future.set_exception(decode_failure(raw))
+        else:
+            waiting.future.set_result(raw)
+
+    def _unavailable(self, why: str) -> UnavailableError:
+        return UnavailableError(self.OPERATION, self._name, why)
+
+    def _fail(self, waiting: dict[int, _Waiting], why: str) -> None:
+        for one in waiting.values():
+            if not one.future.done():
+                one.future.set_exception(self._unavailable(why))
+        waiting.clear()
+
+    def _connect(self) -> None:
+        if self._connecting is None and not self._closed and self._unsent:
+            self._connecting = self._loop.create_task(self._keep_connecting())
+            self._connecting.add_done_callback(self._connect_done)
+
+    def _connect_done(self, task: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.result()
+
+    async def _keep_connecting(self) -> None:
+        """Try until connected or until nothing waits any more."""
+        if not self._heard:
+            # What takes connections and never answers on them is as good as none: wait between
+            # attempts, and not for ever.
+            self._expire(self.SILENT)
+            await asyncio.sleep(self.RETRY_DELAY_S)
+        while self._transport is None and self._unsent:
+            try:
+                await self._open()
+            except OSError as error:
+                self._expire(str(error) or "timed out")
+                await asyncio.sleep(self.RETRY_DELAY_S)
+
+    def _expire(self, why: str) -> None:
+        now = self._loop.time()
+        late = {n: one for n, one in self._unsent.items() if one.deadline < now}
+        for number in late:
+            del self._unsent[number]
+        self._fail(late, f"{self.ABSENT}: {why}")
