@@ -61,6 +61,8 @@ COMMIT_REQUESTS_MAX = 512
 COMMIT_BYTES_MAX = 8 * MIB
 RPC_FRAME_BYTES_MAX = 16 * MIB
 RPC_RECONNECT_S_MAX = 10.0
+COMMIT_S_MAX = 20.0
+CALL_S_MAX = 30.0
 COMPLETED_UPLOADS_KEPT = 1000
 LOG_FREE_BYTES_MIN = 128 * MIB
 CHUNKS_FREE_BYTES_MIN = 256 * MIB
@@ -81,6 +83,7 @@ invariant(
     RECORD_BODY_BYTES_MAX < UPLOAD_CHUNK_BYTES <= CHUNK_BYTES_MAX,
     "a body under way holds two chunks of memory, not two of the largest",
 )
+invariant(COMMIT_S_MAX < CALL_S_MAX, "a gateway learns first that its writer hangs")
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -5,8 +5,9 @@ connection is lost it is made again as soon as something waits: what was not sen
 next one, up to RPC_RECONNECT_S_MAX; of what was sent and not answered a call that may be repeated
 is sent again, any other fails with UnavailableError, for its outcome is unknown. A peer that
 greets (an empty frame) is sent nothing before: a socket takes connections even while its process
-dies. An answer resolves a future and runs no code of the caller, so no caller can break the
-connection.
+dies. A peer that leaves a call unanswered for ANSWER_S_MAX hangs: the connection is given up
+with all that is in flight on it. An answer resolves a future and runs no code of the caller, so no
+caller can break the connection.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from .wire import (
     frames,
 )
 
+WATCH_S = 1.0
+
 
 class _Waiting(msgspec.Struct, gc=False):
     """A call on its way; `again` says that it may be sent twice."""
@@ -36,7 +39,8 @@ class _Waiting(msgspec.Struct, gc=False):
     message: bytes
     future: asyncio.Future[msgspec.Raw]
     again: bool
-    deadline: float
+    send_by: float
+    answer_by: float = 0.0
 
 
 class Link(asyncio.Protocol):
@@ -44,6 +48,7 @@ class Link(asyncio.Protocol):
 
     OPERATION: ClassVar[str]
     RETRY_DELAY_S: ClassVar[float]
+    ANSWER_S_MAX: ClassVar[float]
     GREETS: ClassVar[bool]
     ABSENT: ClassVar[str]
     SILENT: ClassVar[str]
@@ -59,6 +64,7 @@ class Link(asyncio.Protocol):
         self._unsent: dict[int, _Waiting] = {}
         self._sent: dict[int, _Waiting] = {}
         self._scheduled = False
+        self._watch: asyncio.TimerHandle | None = None
         self._heard = True
         self._closed = False
 
@@ -81,8 +87,10 @@ class Link(asyncio.Protocol):
         if len(message) > MESSAGE_BYTES_MAX:
             raise RecordTooLargeError(self.OPERATION, self._name, f"{len(message)} bytes")
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
-        deadline = self._loop.time() + RPC_RECONNECT_S_MAX
-        self._unsent[self._number] = _Waiting(message, future, again, deadline)
+        send_by = self._loop.time() + RPC_RECONNECT_S_MAX
+        self._unsent[self._number] = _Waiting(message, future, again, send_by)
+        if self._watch is None:
+            self._watch = self._loop.call_later(WATCH_S, self._look)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -94,6 +102,8 @@ class Link(asyncio.Protocol):
             self._connecting.cancel()
         if self._transport is not None:
             self._transport.abort()
+        if self._watch is not None:
+            self._watch.cancel()
         self._fail(self._unsent, "this client is closed")
         self._fail(self._sent, "this client is closed")
 
@@ -137,15 +147,29 @@ class Link(asyncio.Protocol):
         if self.GREETS and not self._heard:
             return
         messages = []
+        answer_by = self._loop.time() + self.ANSWER_S_MAX
         for number, waiting in self._unsent.items():
             if not waiting.future.done():
                 messages.append(waiting.message)
                 self._sent[number] = waiting
+                waiting.answer_by = answer_by
                 if not waiting.again:
                     waiting.message = b""
         self._unsent.clear()
         for content in frames(messages):
             transport.write(content)
+
+    def _look(self) -> None:
+        """Give up what waits for too long; the oldest call comes first."""
+        self._watch = None
+        oldest = next(iter(self._sent.values()), None)
+        if oldest is not None and oldest.answer_by < self._loop.time():
+            self._heard = False
+            if self._transport is not None:
+                self._transport.abort()
+        self._expire(self.SILENT)
+        if self._sent or self._unsent:
+            self._watch = self._loop.call_later(WATCH_S, self._look)
 
     def _resolve(self, number: int, kind: int, raw: msgspec.Raw) -> None:
         waiting = self._sent.pop(number, None)
@@ -191,7 +215,7 @@ class Link(asyncio.Protocol):
 
     def _expire(self, why: str) -> None:
         now = self._loop.time()
-        late = {n: one for n, one in self._unsent.items() if one.deadline < now}
+        late = {n: one for n, one in self._unsent.items() if one.send_by < now}
         for number in late:
             del self._unsent[number]
         self._fail(late, f"{self.ABSENT}: {why}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.limits import COMMIT_S_MAX
 from . import sockets
 from .api import MutationResult
 from .link import Link
@@ -16,6 +17,7 @@ class MutationPipe(Link):
 
     OPERATION = "write"
     RETRY_DELAY_S = 0.02
+    ANSWER_S_MAX = COMMIT_S_MAX
     GREETS = True
     ABSENT = "no writer"
     SILENT = "it does not answer"

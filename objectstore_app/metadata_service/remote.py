@@ -18,7 +18,7 @@ from typing import cast
 import msgspec
 
 from ..core.ids import UserId
-from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
+from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX
 from ..media.api import Extent
 from .api import (
     AccessKey,
@@ -48,6 +48,7 @@ class GatewayConnection(Link):
 
     OPERATION = "call"
     RETRY_DELAY_S = 0.1
+    ANSWER_S_MAX = CALL_S_MAX
     GREETS = False
     ABSENT = "cannot be reached"
     SILENT = "it drops the connection"  # it refuses our certificate, say

@@ -50,6 +50,7 @@ from objectstore_app.metadata_service.errors import (
     UserExistsError,
 )
 from objectstore_app.metadata_service.gateway import GatewayService, serve_gateway
+from objectstore_app.metadata_service.pipe import MutationPipe
 from objectstore_app.metadata_service.remote import RemoteStore
 from objectstore_app.metadata_service.wire import frame
 from objectstore_app.metadata_service.writer import now_ms, serve_writer
@@ -360,6 +361,31 @@ def test_without_a_writer_a_write_is_refused_in_bounded_time(
         with pytest.raises(UnavailableError, match="no writer"):
             await client.mutate_directory(CreateBucket(name="b", owner=OWNER))
         await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_writer_that_hangs_is_given_up_in_bounded_time_and_taken_back(
+    store: Store, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MutationPipe, "ANSWER_S_MAX", 0.3)
+    monkeypatch.setattr(link, "RPC_RECONNECT_S_MAX", 0.3)
+    monkeypatch.setattr(link, "WATCH_S", 0.05)
+
+    async def run() -> None:
+        client, late = EmbeddedClient(store), EmbeddedClient(store)
+        bucket = await new_bucket(client, "b")
+        os.kill(writer.pid, signal.SIGSTOP)
+        with pytest.raises(UnavailableError, match="outcome is unknown"):
+            await client.mutate(bucket, replace_bucket(put(b"sent"), bucket))
+        for one in (client, late):  # the socket takes the connection, nobody greets
+            with pytest.raises(UnavailableError, match="does not answer"):
+                await one.mutate(bucket, replace_bucket(put(b"refused"), bucket))
+        os.kill(writer.pid, signal.SIGCONT)
+        for one in (client, late):
+            await one.mutate(bucket, replace_bucket(put(b"k", b"1"), bucket))
+            assert await one.lookup(bucket, b"refused") is None
+            await one.close()
 
     asyncio.run(run())
 
