@@ -324,6 +324,51 @@ class AbortUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     upload_id: str
 
 
+class MoveVersionBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Moved. `data` is what the extent `old` holds, verified: it goes into the record, and the
+    version `order` names it there from now on, if it still names `old`.
+    """
+
+    bucket: BucketId
+    key: bytes
+    order: int
+    old: Extent
+    data: bytes
+
+
+class MovePartBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Moved. As MoveVersionBody, for a part of an upload."""
+
+    bucket: BucketId
+    upload_id: str
+    number: int
+    old: Extent
+    data: bytes
+
+
+class ForgetGarbage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. Nothing is left of the garbage that lies in `segment` from offset `start` to before
+    `end` and was freed at `freed_ms` or earlier: its rows go.
+    """
+
+    segment: int
+    start: int
+    end: int
+    freed_ms: int
+
+
+class ForgetBucket(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. The row of a bucket that is closed, and that the directory does not name, goes."""
+
+    bucket: BucketId
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """False: the row names other bytes by now, or is gone; nothing was written."""
+
+    moved: bool = True
+
+
 class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`version_id` is empty where the bucket never had versioning; `size` is that of the object."""
 
@@ -356,8 +401,12 @@ DataMutation = (
     | PutPart
     | CompleteUpload
     | AbortUpload
+    | MoveVersionBody
+    | MovePartBody
+    | ForgetGarbage
+    | ForgetBucket
 )
-MutationResult = Bucket | User | Upload | Part | Written | Deleted | None
+MutationResult = Bucket | User | Upload | Part | Written | Deleted | Moved | None
 
 
 # --- pages ---

@@ -26,6 +26,10 @@ from .api import (
     Deleted,
     DeleteKey,
     DeleteVersion,
+    ForgetBucket,
+    ForgetGarbage,
+    MovePartBody,
+    MoveVersionBody,
     OpenBucket,
     PutPart,
     PutVersion,
@@ -54,6 +58,7 @@ from .errors import (
 from .machine import Decision, Mutation
 from .ordering import make_version_id, order_of, version_order
 from .rows import BucketRow, DataRows
+from .upkeep import UpkeepRules
 from .uploads import UploadRules
 
 _CURRENT = (
@@ -86,6 +91,7 @@ class DataMachine:
         self._random_bits = random_bits
         self._rows = DataRows(connection)
         self._uploads = UploadRules(connection, random_bits)
+        self._upkeep = UpkeepRules(connection)
         self.flush = self._rows.flush
         self.forget = self._rows.forget
 
@@ -122,6 +128,8 @@ class DataMachine:
                 return self._uploads.abort(mutation, now_ms)
             case OpenBucket() | CloseBucket() | SetVersioning():
                 return self._bucket(mutation, now_ms)
+            case MoveVersionBody() | MovePartBody() | ForgetGarbage() | ForgetBucket():
+                return self._upkeep.decide(mutation, now_ms)
         raise InvariantError("decide", f"{type(mutation).__name__} is not a data shard's")
 
     # --- buckets ---

@@ -95,6 +95,41 @@ class UploadAborted(msgspec.Struct, frozen=True, array_like=True, tag=9):
     at_ms: int
 
 
+class VersionBodyMoved(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The version's extent at `offset` of `segment` is garbage; its bytes are the record's body."""
+
+    bucket: BucketId
+    key: bytes
+    order: int
+    segment: int
+    offset: int
+    at_ms: int
+
+
+class PartBodyMoved(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    bucket: BucketId
+    upload: str
+    number: int
+    segment: int
+    offset: int
+    at_ms: int
+
+
+class GarbageForgotten(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """The garbage in `segment` from offset `start` to before `end`, freed at `freed_ms` at the
+    latest, has no rows any more.
+    """
+
+    segment: int
+    start: int
+    end: int
+    freed_ms: int
+
+
+class BucketForgotten(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    bucket: BucketId
+
+
 class BucketCreated(msgspec.Struct, frozen=True, array_like=True, tag=20):
     bucket: Bucket
 
@@ -126,6 +161,10 @@ DataEffect = (
     | UploadCreated
     | PartWritten
     | UploadAborted
+    | VersionBodyMoved
+    | PartBodyMoved
+    | GarbageForgotten
+    | BucketForgotten
 )
 DirectoryEffect = BucketCreated | BucketRemoved | BucketAclSet | UserAdded | UserRemoved
 Effect = DataEffect | DirectoryEffect

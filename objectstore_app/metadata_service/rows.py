@@ -21,11 +21,15 @@ from .api import Attributes, Body, Written
 from .effects import (
     AclSet,
     BucketClosed,
+    BucketForgotten,
     BucketOpened,
     Effect,
+    GarbageForgotten,
+    PartBodyMoved,
     PartWritten,
     UploadAborted,
     UploadCreated,
+    VersionBodyMoved,
     VersioningSet,
     VersionRemoved,
     VersionWritten,
@@ -38,6 +42,8 @@ decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
 EMPTY = encode(Attributes())
 _EMPTY_ATTRIBUTES = Attributes()
 _BUCKETS_CACHED_MAX = 10_000
+_VERSION = " WHERE bucket=? AND key=? AND ord=?"
+_PART = " WHERE bucket=? AND upload=? AND number=?"
 
 
 @dataclass(slots=True)
@@ -100,6 +106,8 @@ class DataRows:
                 self._changed.add(bucket)
             case BucketClosed(bucket, at_ms):
                 self._close(bucket, at_ms)
+            case VersionBodyMoved() | PartBodyMoved() | GarbageForgotten() | BucketForgotten():
+                self._keep_up(effect, extent)
             case _:
                 raise InvariantError("apply", f"{type(effect).__name__} is not a data shard's")
 
@@ -274,3 +282,54 @@ class DataRows:
         for key, upload in uploads:
             self._end_upload(bucket, key, upload, at_ms)
         self._change(bucket).closed = 1
+
+    # --- upkeep ---
+
+    def _keep_up(
+        self,
+        effect: VersionBodyMoved | PartBodyMoved | GarbageForgotten | BucketForgotten,
+        extent: Extent | None,
+    ) -> None:
+        match effect:
+            case VersionBodyMoved():
+                version = (effect.bucket, effect.key, effect.order)
+                body = decode_body(self._only("SELECT body FROM versions", _VERSION, version))
+                extents = self._moved(effect, body.extents, extent)
+                raw = encode(msgspec.structs.replace(body, extents=extents))
+                self._cursor.execute(f"UPDATE versions SET body=?{_VERSION}", (raw, *version))
+            case PartBodyMoved():
+                part = (effect.bucket, effect.upload, effect.number)
+                held = decode_extents(self._only("SELECT extents FROM parts", _PART, part))
+                raw = encode(self._moved(effect, held, extent))
+                self._cursor.execute(f"UPDATE parts SET extents=?{_PART}", (raw, *part))
+            case GarbageForgotten(segment, start, end, freed_ms):
+                self._cursor.execute(
+                    "DELETE FROM garbage WHERE segment=? AND offset>=? AND offset<?"
+                    " AND freed_ms<=?",
+                    (segment, start, end, freed_ms),
+                )
+            case BucketForgotten(bucket):
+                self._cache.pop(bucket, None)
+                self._changed.discard(bucket)
+                self._cursor.execute("DELETE FROM buckets WHERE bucket=?", (bucket,))
+
+    def _only(self, select: str, where: str, values: tuple[object, ...]) -> bytes:
+        rows = self._cursor.execute(select + where, values).fetchall()
+        if not rows:
+            raise InvariantError("apply", f"no row {values!r} to change")
+        raw: bytes = rows[0][0]
+        return raw
+
+    def _moved(
+        self,
+        effect: VersionBodyMoved | PartBodyMoved,
+        extents: tuple[Extent, ...],
+        new: Extent | None,
+    ) -> tuple[Extent, ...]:
+        """The extents with `new` in the place of the one that the effect names."""
+        place = (effect.segment, effect.offset)
+        old = [one for one in extents if (one.segment, one.offset) == place]
+        if new is None or len(old) != 1:
+            raise InvariantError("apply", f"no body to move at {place}")
+        self._discard(old, effect.at_ms)
+        return tuple(new if one is old[0] else one for one in extents)

@@ -27,6 +27,11 @@ from .api import (
     Deleted,
     DeleteKey,
     DeleteVersion,
+    ForgetBucket,
+    ForgetGarbage,
+    Moved,
+    MovePartBody,
+    MoveVersionBody,
     MutationResult,
     OpenBucket,
     Part,
@@ -76,6 +81,10 @@ _RESULTS: dict[type[Mutation], msgspec.msgpack.Decoder[MutationResult]] = {
         (PutPart, Part),
         (CompleteUpload, Written),
         (AbortUpload, None),
+        (MoveVersionBody, Moved),
+        (MovePartBody, Moved),
+        (ForgetGarbage, None),
+        (ForgetBucket, None),
     )
 }
 _ERRORS = {
