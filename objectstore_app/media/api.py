@@ -30,8 +30,18 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     blocks: bool = False
 
 
-class LogMedium(Protocol):
-    """One shard's log: what its single writer appends to and what recovery reads."""
+class LogSource(Protocol):
+    """One shard's log as recovery and verification read it."""
+
+    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+        """Yield `(segment, offset, bytes)` in order from a position to the end of the log, one
+        piece for each segment (no append spans two). A segment before the first one means the
+        beginning. Raises CorruptDataError when a segment is missing in between.
+        """
+
+
+class LogMedium(LogSource, Protocol):
+    """One shard's log as its single writer has it: what it appends to."""
 
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
         """Append the buffers as one run of bytes and return `(segment, offset)` of its first;
@@ -40,12 +50,6 @@ class LogMedium(Protocol):
         Raises: MediaFullError when there is no room (nothing was appended, the log stays usable);
         MediaFailedError when the flush failed: the process must exit, acknowledge nothing more and
         recover.
-        """
-
-    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield `(segment, offset, bytes)` in order from a position to the end of the log, one
-        piece for each segment (no append spans two). A segment before the first one means the
-        beginning.
         """
 
     def truncate(self, segment: int, offset: int) -> None:

@@ -75,18 +75,7 @@ class LocalLog:
         return segment, offset
 
     def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-        for number in log_segments(self._folder, self._shard):
-            if number < segment:
-                continue
-            start = offset if number == segment else SEGMENT_HEADER_BYTES
-            with open(self._folder / log_name(number), "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                check_header(number, file.read(SEGMENT_HEADER_BYTES))
-                if start >= size:
-                    yield number, size, memoryview(b"")
-                    continue
-                content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            yield number, start, memoryview(content)[start:]
+        return LocalLogReader(self._folder, self._shard).scan(segment, offset)
 
     def truncate(self, segment: int, offset: int) -> None:
         try:
@@ -178,15 +167,36 @@ class LocalLog:
         return str(self._folder / log_name(self._segment))
 
 
-def log_segments(folder: Path, shard: ShardId) -> list[int]:
-    """The numbers of a shard's log segments in order.
+class LocalLogReader:
+    """LogSource over the segment files of one folder, beside their writer or without one."""
 
-    Raises CorruptDataError when one is missing in the middle.
+    def __init__(self, folder: Path, shard: ShardId) -> None:
+        self._folder = folder
+        self._shard = shard
+
+    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+        numbers = [one for one in log_segments(self._folder, self._shard) if one >= segment]
+        for before, after in itertools.pairwise(numbers):
+            if after != before + 1:
+                name = log_name(before + 1)
+                raise CorruptDataError(
+                    "read log", str(self._folder), f"{name} is missing: objectstore fsck"
+                )
+        for number in numbers:
+            start = offset if number == segment else SEGMENT_HEADER_BYTES
+            with open(self._folder / log_name(number), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                check_header(number, file.read(SEGMENT_HEADER_BYTES))
+                if start >= size:
+                    yield number, size, memoryview(b"")
+                    continue
+                content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            yield number, start, memoryview(content)[start:]
+
+
+def log_segments(folder: Path, shard: ShardId) -> list[int]:
+    """The numbers of a shard's log segments in order. Before a base of the view some may be gone:
+    what they held is elsewhere or dead (docs/formats/log.md).
     """
     counters = sorted(int(path.name[4:12]) for path in folder.glob("log-????????.seg"))
-    for before, after in itertools.pairwise(counters):
-        if after != before + 1:
-            raise CorruptDataError(
-                "open log", str(folder), f"log-{before + 1:08d}.seg is missing: objectstore fsck"
-            )
     return [log_segment(shard, counter) for counter in counters]

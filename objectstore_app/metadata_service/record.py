@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ..core.ids import Sequence
-from ..media.api import LogMedium
+from ..media.api import LogSource
 from ..media.errors import CorruptDataError
 from ..media.segments import checksum
 
@@ -105,7 +105,7 @@ class LogScan:
     Raises CorruptDataError where damage is not a torn tail.
     """
 
-    def __init__(self, medium: LogMedium, segment: int, offset: int, applied: int) -> None:
+    def __init__(self, medium: LogSource, segment: int, offset: int, applied: int) -> None:
         self._medium = medium
         self._expected = applied + 1
         self.position = (segment, offset)

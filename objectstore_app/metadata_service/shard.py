@@ -25,7 +25,7 @@ from ..core.errors import InvariantError, ObjectStoreError
 from ..core.ids import Sequence as LogSequence
 from ..core.ids import ShardId
 from ..core.limits import COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX
-from ..media.api import Extent, LogMedium
+from ..media.api import Extent, LogMedium, LogSource
 from ..media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from ..media.segments import DIRECTORY_SHARD, checksum
 from .api import MutationResult
@@ -217,7 +217,7 @@ def make_machine(
 
 
 def replay(
-    medium: LogMedium,
+    medium: LogSource,
     view: apsw.Connection,
     machine: Machine,
     progress: Callable[[Record], None] | None = None,
