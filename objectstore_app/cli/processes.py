@@ -35,11 +35,13 @@ from ..metadata_service.remote import RemoteStore
 from ..metadata_service.writer import now_ms, serve_writer
 from ..object_controller.people import ensure_first_administrator
 from ..runtime import logging
+from ..runtime.context import ServerLimits
+from ..runtime.driving import inside_task
 from ..runtime.errors import StartError
 from ..runtime.health import SystemRoutes
 from ..runtime.logging import AccessLog, event
 from ..runtime.metrics import Counters, MetricsBoard
-from ..runtime.server import HttpServer, ServerLimits, connections_within_limit
+from ..runtime.server import HttpServer, connections_within_limit
 from ..runtime.supervisor import ChildContext
 from ..runtime.tls import ServerTls
 from ..s3_adapter.app import application
@@ -165,13 +167,6 @@ class FrontEnd:
         loop = asyncio.get_running_loop()
         counters = self.board.load(slot, "front-end")
         access_log = AccessLog(loop, sys.stderr.fileno(), self.settings.log_format)
-        server = HttpServer(
-            application(services),
-            counters=counters,
-            access_log=access_log,
-            tls=tls.context,
-            limits=ServerLimits(connections_max=connections_within_limit()),
-        )
         routes = SystemRoutes(
             version=__version__,
             role="store" if self.store is not None else "front-end",
@@ -182,7 +177,13 @@ class FrontEnd:
             draining=lambda: server.draining,
             domains=self.settings.domains,
         )
-        server.application = routes.wrap(server.application)
+        server = HttpServer(
+            routes.wrap(application(services)),
+            counters=counters,
+            access_log=access_log,
+            tls=tls.context,
+            limits=ServerLimits(connections_max=connections_within_limit()),
+        )
 
         def publish() -> None:
             self.board.store(slot, counters)
@@ -217,6 +218,7 @@ async def _writer_answers(metadata: MetadataClient) -> None:
 
     Nobody has the empty id, so nothing changes and nothing is flushed.
     """
+    await inside_task()
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await metadata.mutate_directory(RemoveUser(id=UserId("")))

@@ -18,6 +18,7 @@ import msgspec
 
 from ..core.limits import RECORD_BODY_BYTES_MAX, UPLOAD_CHUNK_BYTES
 from ..media.api import ChunkWriter, Extent
+from ..runtime.driving import inside_task
 
 Piece = bytes | bytearray | memoryview
 
@@ -67,6 +68,7 @@ async def receive(payload: Payload, hashing: Hashing, chunks: ChunkWriter) -> Re
 async def _receive_chunks(cutter: _Cutter, hashing: Hashing, chunks: ChunkWriter) -> Received:
     extents: list[Extent] = []
     size = 0
+    await inside_task()
     try:
         async with asyncio.TaskGroup() as group:
             storing: asyncio.Task[Extent] | None = None

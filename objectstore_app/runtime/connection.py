@@ -1,9 +1,10 @@
 """One HTTP connection: bytes from the transport to the application and back.
 
-Theory of operation. The transport's callbacks only note what happened (a head, pieces of body, the
-end, an error, room to write) and wake the connection's single task; the task goes through requests
-one after the other: wait for a head, run the application, write the response, get rid of what is
-left of the body. There is one waiter at a time, since only that task waits.
+Theory of operation. The transport's callbacks note what happened (a head, pieces of body, the end,
+an error, room to write). A *turn* answers one request: run the application, write the response, get
+rid of what is left of the body. A turn is a coroutine that the callback which completes its head
+starts at once (`driving`); only when it has to wait does it become a task, which the callbacks then
+wake. There is one turn and so one waiter at a time; what is pipelined stays unparsed until then.
 
 Nothing here has a timer of its own. A connection states until when its present wait may last
 (`deadline`) and the server's sweep calls `expire` when that is past.
@@ -21,7 +22,7 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ..core.errors import InvariantError, invariant
 from ..core.limits import DISCARD_BYTES_MAX, PIPELINED_BYTES_MAX
@@ -37,12 +38,11 @@ from ..protocol.http1 import (
     RequestReader,
     chunk_head,
 )
+from .context import ServerContext
+from .driving import Started
 from .duplex import ConnectionCutError, Duplex
 from .http import Request, Response
 from .logging import event, fault
-
-if TYPE_CHECKING:
-    from .server import HttpServer
 
 JOIN_BYTES_MAX = 32 * 1024
 """A body up to this size is copied behind its head: one buffer is cheaper than two."""
@@ -63,17 +63,20 @@ _EMPTY_BODY = EmptyBody()
 class Connection(Duplex):
     """Serves the requests of one client connection with the server's application."""
 
-    def __init__(self, server: HttpServer, *, secure: bool, refused: bool) -> None:
-        super().__init__(server.loop, server.counters, server.limits.body_stall_timeout_s)
-        self._server = server
+    def __init__(self, context: ServerContext, *, secure: bool, refused: bool) -> None:
+        super().__init__(context.loop, context.counters, context.limits.body_stall_timeout_s)
+        self._context = context
         self._secure = secure
         self._refused = refused
         self._reader = RequestReader()
         self._peer = ""
-        self.task: asyncio.Task[None] | None = None
-        self.busy = False
+        self._turning = False
+        """A turn is under way."""
+        self._task: asyncio.Task[None] | None = None
+        self._busy = False
         """A request's head has arrived and its response is not finished."""
         self._head: Head | None = None
+        self._head_begun = False
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
         self._body_bytes = 0
@@ -81,38 +84,39 @@ class Connection(Duplex):
         self._discarding = False
         self._error: HttpError | None = None
         self._eof = False
+        self._over = False
         self._sent_bytes = 0
 
-    # --- transport callbacks: note and wake ---
+    # --- transport callbacks: note, then stir ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]) if name else ""
-        self.deadline = self._loop.time() + self._server.limits.header_timeout_s
-        self._server.opened(self)
-        self.task = self._loop.create_task(self._run())
+        self.deadline = self._loop.time() + self._context.limits.header_timeout_s
+        self._context.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        self._server.counters.bytes_in += len(data)
+        self._counters.bytes_in += len(data)
         if self._error is not None:
             return
-        reader = self._reader
-        if reader.ended and not self._reading_paused:
+        if self._head is not None and self._body_ended and not self._reading_paused:
             # Bytes of a pipelined request: kept unparsed by the reader, within bounds.
             self._buffered += len(data)
             if self._buffered > PIPELINED_BYTES_MAX:
                 self._pause_reading()
-        elif self._body_ended and reader.idle:
-            self.deadline = self._loop.time() + self._server.limits.header_timeout_s
         try:
-            events = reader.feed(data)
+            events = self._reader.feed(data)
         except HttpError as error:
             self._error = error
-            self._wake()
+            self._stir()
             return
         if events:
             self._take(events)
+            self._stir()
+        elif self._head is None and not self._head_begun:
+            self._head_begun = True
+            self.deadline = self._loop.time() + self._context.limits.header_timeout_s
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -120,14 +124,14 @@ class Connection(Duplex):
             self._reader.eof()
         except HttpError as error:
             self._error = self._error or error
-        self._wake()
+        self._stir()
         return not self._secure  # a plain connection stays half open until it is answered
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._error = self._error or HttpError("IncompleteBody")
-        self._server.closed(self)
-        self._wake()
+        self._context.closed(self)
+        self._stir()
 
     # --- what the server calls ---
 
@@ -141,13 +145,13 @@ class Connection(Duplex):
             self.close_idle()
         else:
             self._error = self._error or HttpError("RequestTimeout")
-            self._wake()
+            self._stir()
 
     def close_idle(self) -> None:
         """Close if no request has begun to arrive: at the end of keep-alive, and when draining."""
-        if not self.busy and self._reader.idle:
+        if not self._busy and self._reader.idle:
             self._eof = True
-            self._wake()
+            self._stir()
 
     # --- the body as the application sees it ---
 
@@ -157,14 +161,14 @@ class Connection(Duplex):
             if self._pieces:
                 piece = self._pieces.popleft()
                 self._buffered -= len(piece)
-                if self._reading_paused and self._buffered <= self._server.limits.body_buffer_low:
+                if self._reading_paused and self._buffered <= self._context.limits.body_buffer_low:
                     self._resume_reading()
                 return piece
             if self._error is not None:
                 raise self._error
             if self._body_ended:
                 return b""
-            self.deadline = self._loop.time() + self._server.limits.body_stall_timeout_s
+            self.deadline = self._loop.time() + self._context.limits.body_stall_timeout_s
             await self._wait()
             self.deadline = math.inf
 
@@ -173,49 +177,81 @@ class Connection(Duplex):
         if not (self._body_bytes or self._body_ended or self._lost):
             self._transport.write(CONTINUE)
 
-    # --- the task ---
+    # --- turns ---
 
-    async def _run(self) -> None:
+    def _stir(self) -> None:
+        """Something happened: wake the turn that waits for it, or begin one."""
+        if self._turning:
+            self._wake()
+        else:
+            self._proceed()
+
+    def _proceed(self) -> None:
+        """Answer what has arrived, by hand as long as nothing has to be waited for."""
+        while not (self._over or self._lost):
+            if self._head is None and self._error is None:
+                if self._eof or (self._context.draining and self._reader.idle):
+                    self._end()
+                return
+            self.deadline = math.inf
+            self._turning = True
+            turn = self._turn()
+            try:
+                waited = turn.send(None)
+            except StopIteration:
+                continue
+            self._task = self._loop.create_task(Started(turn, waited))
+            self._task.add_done_callback(self._turned)
+            return
+
+    def _turned(self, task: asyncio.Task[None]) -> None:
+        """A turn that had to wait is over."""
+        self._task = None
+        if not task.cancelled():
+            task.result()
+            self._proceed()
+
+    async def _turn(self) -> None:
+        """Answer a request, or an error in its place; leave the connection ready or closed."""
+        keep = False
         try:
-            while await self._next_head():
-                head = self._head
-                if head is None:
-                    await self._refuse_broken()
-                    break
-                self.busy = True
+            head = self._head
+            if head is None:
+                await self._refuse_broken()
+            else:
+                self._busy = True
                 keep = await self._exchange(head)
-                self.busy = False
-                if not keep:
-                    await self._linger()
-                    break
+                self._busy = False
+            if keep:
                 self._begin_next()
+            else:
+                await self._linger()
         except ConnectionCutError:
+            keep = False
             self._transport.abort()
         finally:
-            self.busy = False
-            self._transport.close()
+            self._busy = False
+            self._turning = False
+            if not keep:
+                self._end()
 
-    async def _next_head(self) -> bool:
-        """Wait for a head or an error; False when the connection ends here."""
-        while self._head is None and self._error is None:
-            if self._eof or (self._server.draining and self._reader.idle):
-                return False
-            await self._wait()
-        self.deadline = math.inf
-        return not self._lost
+    def _end(self) -> None:
+        self._over = True
+        self._transport.close()
 
     def _begin_next(self) -> None:
         self._head = None
+        self._pieces.clear()
         self._discarding = False
-        limits = self._server.limits
+        limits = self._context.limits
         events: list[Event] = []
         try:
             events = self._reader.next_request()
         except HttpError as error:
             self._error = error
-        idle = self._reader.idle
+        self._head_begun = not self._reader.idle
         self.deadline = self._loop.time() + (
-            limits.keep_alive_timeout_s if idle else limits.header_timeout_s
+            limits.header_timeout_s if self._head_begun else limits.keep_alive_timeout_s
         )
         self._buffered = 0
         if self._reading_paused:
@@ -226,19 +262,26 @@ class Connection(Duplex):
 
     async def _exchange(self, head: Head) -> bool:
         """Answer one request; True when the connection can take another."""
-        server = self._server
+        context = self._context
         started = time.perf_counter()
         request = Request(
             method=head.method,
             target=head.target,
             headers=head.headers,
             body=_EMPTY_BODY if head.content_length == 0 else _Body(self, head),
-            request_id=server.next_request_id(),
+            request_id=context.next_request_id(),
             secure=self._secure,
             peer=self._peer,
         )
         self._sent_bytes = 0
-        response = await self._answer(request)
+        try:
+            if self._refused:
+                raise S3Error("SlowDown")
+            response = await context.application(request)
+        except S3Error as error:
+            response = context.error_response(request, error)
+        except Exception:  # noqa: BLE001 - one request must not end the others
+            response = self._fault(request)
         keep = False
         try:
             try:
@@ -247,46 +290,36 @@ class Connection(Duplex):
                 response = self._fault(request)
                 keep = await self._respond(head, request, response)
         finally:
-            server.finished(
+            context.finished(
                 request,
                 response.status,
                 bytes_in=self._body_bytes,
                 bytes_out=self._sent_bytes,
                 seconds=time.perf_counter() - started,
             )
-        return keep and await self._discard_rest()
-
-    async def _answer(self, request: Request) -> Response:
-        try:
-            if self._refused:
-                raise S3Error("SlowDown")
-            return await self._server.application(request)
-        except S3Error as error:
-            return self._server.error_response(request, error)
-        except Exception:  # noqa: BLE001 - one request must not end the others
-            return self._fault(request)
+        return keep and (self._body_ended or await self._discard_rest())
 
     def _fault(self, request: Request) -> Response:
         """Count and log the exception being handled; the client is told InternalError."""
-        self._server.counters.application_faults += 1
+        self._counters.application_faults += 1
         fault("request_failed", id=request.request_id, method=request.method, **request.note)
-        return self._server.error_response(request, S3Error("InternalError"))
+        return self._context.error_response(request, S3Error("InternalError"))
 
     async def _refuse_broken(self) -> None:
-        """Answer what is not a request, and close."""
+        """Answer what is not a request."""
         error = self._error
         invariant(error is not None, "broken without an error")
+        context = self._context
         request = Request(
-            "-", b"-", [], _EMPTY_BODY, self._server.next_request_id(), self._secure, self._peer
+            "-", b"-", [], _EMPTY_BODY, context.next_request_id(), self._secure, self._peer
         )
-        response = self._server.error_response(request, cast("HttpError", error))
+        response = context.error_response(request, cast("HttpError", error))
         self._sent_bytes = 0
         head = Head("-", b"-", [], (1, 1), False, 0, False)
         await self._respond(head, request, response)
-        self._server.finished(
+        context.finished(
             request, response.status, bytes_in=0, bytes_out=self._sent_bytes, seconds=0.0
         )
-        await self._linger()
 
     # --- writing ---
 
@@ -298,7 +331,7 @@ class Connection(Duplex):
             head.keep_alive
             and not response.close
             and not self._refused
-            and not self._server.draining
+            and not self._context.draining
             and self._error is None
             and self._rest_is_small(head)
         )
@@ -306,9 +339,9 @@ class Connection(Duplex):
         length = response.length
         if isinstance(body, bytes) and (length is None or head.method != "HEAD"):
             length = len(body)
-        written = self._server.heads.head(
+        written = self._context.heads.head(
             response.status,
-            [*response.headers, *self._server.identity_headers(request.request_id)],
+            [*response.headers, *self._context.identity_headers(request.request_id)],
             length=length,
             keep_alive=keep,
             version=head.version,
@@ -361,7 +394,7 @@ class Connection(Duplex):
             raise
         except Exception as error:
             # The head is out: the only way left to tell the client is to cut the connection.
-            self._server.counters.application_faults += 1
+            self._counters.application_faults += 1
             fault("response_failed", id=request.request_id, sent=self._sent_bytes, **request.note)
             raise ConnectionCutError from error
         if length is not None and self._sent_bytes != length:
@@ -385,8 +418,6 @@ class Connection(Duplex):
     async def _discard_rest(self) -> bool:
         """Throw away what is left of the body; True when it ended within bounds."""
         self._pieces.clear()
-        if self._body_ended:
-            return True
         self._discarding = True
         self._buffered = 0
         if self._reading_paused:
@@ -395,7 +426,7 @@ class Connection(Duplex):
         while not self._body_ended:
             if self._error is not None or self._body_bytes > until:
                 return False
-            self.deadline = self._loop.time() + self._server.limits.body_stall_timeout_s
+            self.deadline = self._loop.time() + self._context.limits.body_stall_timeout_s
             await self._wait()
         self.deadline = math.inf
         return True
@@ -413,7 +444,7 @@ class Connection(Duplex):
         if self._body_ended and self._error is None:
             return
         self._error = self._error or HttpError("IncompleteBody")  # from here all bytes are dropped
-        until = self._loop.time() + self._server.limits.linger_timeout_s
+        until = self._loop.time() + self._context.limits.linger_timeout_s
         self.deadline = until
         while not (self._eof or self._lost) and self._loop.time() < until:
             await self._wait()
@@ -428,7 +459,7 @@ class Connection(Duplex):
                     continue
                 self._pieces.append(item.data)
                 self._buffered += len(item.data)
-                if self._buffered > self._server.limits.body_buffer_high:
+                if self._buffered > self._context.limits.body_buffer_high:
                     self._pause_reading()
             elif type(item) is End:
                 self._body_ended = True
@@ -436,7 +467,6 @@ class Connection(Duplex):
                 self._head = cast("Head", item)
                 self._body_bytes = 0
                 self._body_ended = False
-        self._wake()
 
 
 class _Body:

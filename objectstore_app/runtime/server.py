@@ -13,45 +13,24 @@ still served), then no new connections, then the requests under way are waited f
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import errno
-import os
 import resource
 import socket
 import ssl
-from dataclasses import dataclass
 
 from ..core import limits as bounds
 from ..core.errors import invariant
-from ..protocol.errors import S3Error
-from ..protocol.http1 import HttpError, ResponseHeads
 from .connection import Connection
+from .context import ServerContext, ServerLimits
 from .errors import StartError
-from .http import SYSTEM_OPERATION, Application, Request, Response
+from .http import Application
 from .logging import AccessLog, event
 from .metrics import Counters
 
-SWEEP_INTERVAL_S = 0.5
 ACCEPT_BATCH = 64
 REFUSE_RESERVE = 256
 _TLS_HANDSHAKE = 0x16
-_MASK_64 = (1 << 64) - 1
-_STRIDE = 0x9E3779B97F4A7C15  # odd, so that 2^64 request ids differ
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Bounds of the server; the defaults are those of `core.limits`, tests use smaller ones."""
-
-    header_timeout_s: float = bounds.HEADER_TIMEOUT_S
-    keep_alive_timeout_s: float = bounds.KEEP_ALIVE_TIMEOUT_S
-    body_stall_timeout_s: float = bounds.BODY_STALL_TIMEOUT_S
-    linger_timeout_s: float = bounds.LINGER_TIMEOUT_S
-    connections_max: int = bounds.CONNECTIONS_MAX
-    body_buffer_high: int = bounds.BODY_BUFFER_BYTES_MAX
-    body_buffer_low: int = bounds.BODY_BUFFER_BYTES_MAX // 4
-    sweep_interval_s: float = SWEEP_INTERVAL_S
 
 
 class HttpServer:
@@ -67,22 +46,20 @@ class HttpServer:
         limits: ServerLimits | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.application = application
         self.counters = counters
         self.limits = limits or ServerLimits()
-        self.heads = ResponseHeads()
-        self.draining = False
-        self._access_log = access_log
+        self._context = ServerContext(application, counters, self.limits, access_log)
         self._tls = tls
         self._listeners: list[socket.socket] = []
         self._resting: list[socket.socket] = []
-        self._connections: set[Connection] = set()
         self._silent: dict[socket.socket, float] = {}
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._gone: asyncio.Future[None] | None = None
-        self._next_id = int.from_bytes(os.urandom(8), "big")
-        self._host_id = base64.b64encode(os.urandom(24)).decode()
         self._sweeper = self.loop.call_later(self.limits.sweep_interval_s, self._sweep)
+
+    @property
+    def draining(self) -> bool:
+        """The server is on its way out: not ready any more."""
+        return self._context.draining
 
     # --- accepting ---
 
@@ -108,7 +85,7 @@ class HttpServer:
                 return
             client.setblocking(False)
             self.counters.connections_accepted += 1
-            waiting = len(self._connections) + len(self._silent) + len(self._handshakes)
+            waiting = len(self._context.connections) + len(self._silent) + len(self._handshakes)
             if waiting >= self.limits.connections_max + REFUSE_RESERVE:
                 self.counters.connections_refused += 1
                 client.close()
@@ -129,7 +106,7 @@ class HttpServer:
         if not first or (secure and self._tls is None):
             client.close()
             return
-        refused = len(self._connections) >= self.limits.connections_max
+        refused = len(self._context.connections) >= self.limits.connections_max
         if refused:
             self.counters.connections_refused += 1
         task = self.loop.create_task(self._connect(client, secure=secure, refused=refused))
@@ -139,60 +116,13 @@ class HttpServer:
     async def _connect(self, client: socket.socket, *, secure: bool, refused: bool) -> None:
         try:
             await self.loop.connect_accepted_socket(
-                lambda: Connection(self, secure=secure, refused=refused),
+                lambda: Connection(self._context, secure=secure, refused=refused),
                 client,
                 ssl=self._tls if secure else None,
                 ssl_handshake_timeout=self.limits.header_timeout_s if secure else None,
             )
         except (OSError, TimeoutError):  # the client left, or does not speak TLS as we do
             client.close()
-
-    # --- what connections call ---
-
-    def opened(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        self.counters.connections = len(self._connections)
-
-    def closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self.counters.connections = len(self._connections)
-        if not self._connections and self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-
-    def next_request_id(self) -> str:
-        """Sixteen hexadecimal digits, unique in this process and most likely everywhere."""
-        self._next_id = (self._next_id + _STRIDE) & _MASK_64
-        return f"{self._next_id:016X}"
-
-    def identity_headers(self, request_id: str) -> tuple[tuple[str, str], tuple[str, str]]:
-        return ("x-amz-request-id", request_id), ("x-amz-id-2", self._host_id)
-
-    def error_response(self, request: Request, error: S3Error) -> Response:
-        """The answer to a fault that the application did not answer itself."""
-        request.note.setdefault("code", error.code)
-        path = request.target.partition(b"?")[0]
-        body = error.to_xml(path, request.request_id, self._host_id)
-        headers = [("Content-Type", "application/xml"), *error.headers]
-        return Response(error.status, headers, body, close=isinstance(error, HttpError))
-
-    def finished(
-        self, request: Request, status: int, *, bytes_in: int, bytes_out: int, seconds: float
-    ) -> None:
-        """Count and log one request; the log is spared probes that went well."""
-        operation = request.note.get("operation", "Other")
-        self.counters.count(operation, status, seconds)
-        if self._access_log is not None and (operation != SYSTEM_OPERATION or status >= 400):
-            self._access_log.request(
-                request_id=request.request_id,
-                peer=request.peer,
-                method=request.method,
-                target=request.target,
-                status=status,
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                seconds=seconds,
-                note=request.note,
-            )
 
     # --- ending ---
 
@@ -201,7 +131,7 @@ class HttpServer:
 
         For `grace_s` the server is merely not ready any more, so that load balancers notice.
         """
-        self.draining = True
+        self._context.draining = True
         if grace_s:
             await asyncio.sleep(grace_s)
         self._resting.clear()
@@ -219,29 +149,29 @@ class HttpServer:
         self._sweeper.cancel()
         for client in list(self._silent):
             self._drop_silent(client)
-        for connection in list(self._connections):
+        for connection in list(self._context.connections):
             connection.abort()
 
     async def _wait_until_gone(self, timeout_s: float) -> bool:
-        for connection in list(self._connections):
+        for connection in list(self._context.connections):
             connection.close_idle()
         for client in list(self._silent):
             self._drop_silent(client)
         if self._handshakes:
             await asyncio.wait(self._handshakes, timeout=timeout_s)
-        if not self._connections:
+        if not self._context.connections:
             return True
-        self._gone = self.loop.create_future()
+        self._context.gone = self.loop.create_future()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._gone, timeout_s)
-        return not self._connections
+            await asyncio.wait_for(self._context.gone, timeout_s)
+        return not self._context.connections
 
     # --- sweeping ---
 
     def _sweep(self) -> None:
         now = self.loop.time()
         self._sweeper = self.loop.call_later(self.limits.sweep_interval_s, self._sweep)
-        for connection in [each for each in self._connections if each.deadline < now]:
+        for connection in [each for each in self._context.connections if each.deadline < now]:
             connection.expire(now)
         for client in [each for each, deadline in self._silent.items() if deadline < now]:
             self._drop_silent(client)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import uvloop
 
 from objectstore_app.protocol.errors import S3Error
+from objectstore_app.runtime.context import ServerLimits
 from objectstore_app.runtime.http import Request, Response
 from objectstore_app.runtime.metrics import Counters
-from objectstore_app.runtime.server import HttpServer, ServerLimits, bind_listeners
+from objectstore_app.runtime.server import HttpServer, bind_listeners
 
 QUICK = ServerLimits(
     header_timeout_s=0.5,
