@@ -39,6 +39,12 @@ def checksum(data: bytes | memoryview) -> int:
     return value
 
 
+def running_checksum(data: bytes | memoryview, before: int) -> int:
+    """CRC32C of the bytes behind those whose checksum is `before` (0: none)."""
+    value: int = crc32c(data, before)
+    return value
+
+
 def log_segment(shard: ShardId, counter: int) -> int:
     """The number of a shard's `counter`-th log segment."""
     return shard << 32 | counter

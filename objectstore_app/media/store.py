@@ -24,7 +24,7 @@ from .segments import DIRECTORY_SHARD, SHARDS_MAX, shard_folder
 STORE_FORMAT = 1
 MASTER_KEY_BYTES = 32
 _OWN_NAMES = frozenset(
-    ("keys", "tls", "directory", "chunks", "run", "lost+found", ".store.json.tmp")
+    ("keys", "tls", "directory", "chunks", "run", "atlas", "lost+found", ".store.json.tmp")
 )
 
 
@@ -199,18 +199,18 @@ def _create(path: Path, data_shards: int, region: str) -> None:
         if (path / "store.json").exists():
             return
         if not (path / "keys" / "master.key").exists():
-            _write_durably(path / "keys" / "master.key", secrets.token_bytes(MASTER_KEY_BYTES))
+            write_durably(path / "keys" / "master.key", secrets.token_bytes(MASTER_KEY_BYTES))
         info = StoreInfo(
             format=STORE_FORMAT,
             store_id=secrets.token_hex(16),
             data_shards=data_shards,
             region=region,
         )
-        _write_durably(path / "store.json", msgspec.json.format(msgspec.json.encode(info)) + b"\n")
+        write_durably(path / "store.json", msgspec.json.format(msgspec.json.encode(info)) + b"\n")
     sync_folder(path.parent)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write by a rename: the name appears with all of the content or not at all. Mode 0600."""
     draft = path.with_name(f".{path.name}.tmp")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -31,6 +31,7 @@ from ..media.store import FolderLock, Store
 from ..runtime.logging import event
 from . import sockets
 from .api import Bucket, OpenBucket, RemoveBucket
+from .bases import restore_view
 from .directory import all_buckets
 from .machine import Mutation
 from .shard import Outcome, Shard
@@ -236,7 +237,12 @@ async def serve_writer(
 
 
 def open_shard(store: Store, shard: ShardId) -> Shard:
-    """A shard over its folder's log and view; hold its lock. Raises CorruptDataError."""
+    """A shard over its folder's log and view; hold its lock. A view that is missing or lost its
+    last commits comes back from its base. Raises CorruptDataError.
+    """
+    base = restore_view(store.shard(shard), store.view(shard))
+    if base is not None:
+        event("view_restored", shard=store.shard(shard).name, sequence=base.sequence)
     log = LocalLog(store.shard(shard), shard)
     return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
 
