@@ -3,17 +3,24 @@
 A view is the state that the log's effects add up to, as of `position`. It is disposable: the log
 can rebuild it. Its commits are not flushed one by one (`synchronous=NORMAL`): after a power loss it
 may be some commits behind, never torn, and the log's tail brings it forward.
+
+Each page of the database ends in a checksum, which SQLite's checksum VFS makes when a checkpoint
+writes the page and verifies whenever writer or reader read it: a flipped bit is an error
+(`is_damage`), never a wrong answer. The VFS comes with apsw as a loadable extension.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+import apsw.sqlite_extra
 
 from ..media.errors import CorruptDataError, MediaFailedError
+from ..runtime.logging import event
 
 _POSITION = """
 CREATE TABLE position (
@@ -87,6 +94,8 @@ _WRITER_CACHE_KIB = 32 * 1024
 _READER_CACHE_KIB = 8 * 1024
 _CHECKPOINT_PAGES = 4000
 _WAL_BYTES_KEPT = 64 * 1024 * 1024
+_CHECKSUM_VFS = "cksmvfs"
+_CHECKSUM_BYTES = 8
 
 
 def open_view(path: Path | None, schema: Schema) -> apsw.Connection:
@@ -96,9 +105,9 @@ def open_view(path: Path | None, schema: Schema) -> apsw.Connection:
     """
     name = str(path) if path else ":memory:"
     try:
-        connection = apsw.Connection(name)
-        _set_up(connection)
+        connection = _connect(name, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         connection.execute("PRAGMA page_size=4096")
+        _add_checksums(connection)
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
@@ -106,11 +115,11 @@ def open_view(path: Path | None, schema: Schema) -> apsw.Connection:
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
         _migrate(connection, schema, name)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise CorruptDataError(
-            "open view", name, f"{error}: `objectstore fsck --rebuild` makes it anew"
-        ) from error
     except apsw.Error as error:
+        if is_damage(error):
+            raise CorruptDataError(
+                "open view", name, f"{error}: `objectstore fsck --rebuild` makes it anew"
+            ) from error
         raise MediaFailedError("open view", name, str(error)) from error
     return connection
 
@@ -121,8 +130,7 @@ def open_reader(path: Path) -> apsw.Connection:
     Raises MediaFailedError when there is none yet.
     """
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        _set_up(connection)
+        connection = _connect(str(path), apsw.SQLITE_OPEN_READONLY)
         connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
         connection.execute("SELECT sequence FROM position").fetchall()
     except apsw.Error as error:
@@ -152,11 +160,43 @@ def checkpoint(connection: apsw.Connection) -> None:
     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
-def _set_up(connection: apsw.Connection) -> None:
+def is_damage(error: apsw.Error) -> bool:
+    """Whether the error says that the view's bytes are not those that were written."""
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return True
+    return bool(getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA)
+
+
+@functools.cache
+def _load_checksums() -> None:
+    """Register the checksum VFS with this process's SQLite."""
+    connection = apsw.Connection(":memory:")
+    apsw.sqlite_extra.load(connection, "cksumvfs")
+    connection.close()
+
+
+def _connect(name: str, flags: int) -> apsw.Connection:
+    _load_checksums()
+    connection = apsw.Connection(name, flags=flags, vfs=_CHECKSUM_VFS)
     connection.set_busy_timeout(5000)
     # Plans must not depend on the values bound: with STAT4 compiled in, SQLite would prepare a
     # point read anew for each key, which costs three times the read.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    return connection
+
+
+def _add_checksums(connection: apsw.Connection) -> None:
+    """Make room for checksums in the pages of a view that is new or of an earlier release."""
+    held = connection.reserve_bytes()
+    if held == _CHECKSUM_BYTES:
+        return
+    connection.reserve_bytes(reserve=_CHECKSUM_BYTES)
+    try:
+        connection.execute("VACUUM")
+    except apsw.FullError:
+        # The next start tries again; until then the view is as unchecked as it was.
+        connection.reserve_bytes(reserve=held)
+        event("view_without_checksums", view=connection.filename, reason="no room to add them")
 
 
 def _migrate(connection: apsw.Connection, schema: Schema, name: str) -> None:
