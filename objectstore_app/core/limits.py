@@ -52,6 +52,8 @@ PRESIGN_EXPIRES_S_MAX = 7 * 24 * 3600
 # Engine
 INLINE_BYTES_MAX = 512
 RECORD_BODY_BYTES_MAX = 128 * KIB
+FRAME_BYTES = 128 * KIB
+CODED_FRAME_BYTES_MORE = 20
 CHUNK_BYTES_MAX = 8 * MIB
 UPLOAD_CHUNK_BYTES = 4 * MIB
 READ_PIECE_BYTES = 1 * MIB
@@ -71,6 +73,12 @@ invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a rec
 invariant(
     RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < SEGMENT_BYTES_MAX,
     "a commit holds records, a segment holds commits",
+)
+invariant(RECORD_BODY_BYTES_MAX <= FRAME_BYTES, "a body in a record is one frame")
+invariant(
+    UPLOAD_CHUNK_BYTES + UPLOAD_CHUNK_BYTES // FRAME_BYTES * CODED_FRAME_BYTES_MORE
+    <= CHUNK_BYTES_MAX,
+    "what is cut off a body fits a chunk when it is encrypted",
 )
 invariant(
     CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks"

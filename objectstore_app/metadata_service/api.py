@@ -47,6 +47,25 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     active: bool = True
 
 
+class KeyVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`id` is unique in the store for ever: the sequence of the record that made it. `sealed` is
+    opaque here: only iam can open it.
+    """
+
+    id: int
+    created_ms: int
+    sealed: bytes
+
+
+class StoreKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named key of the local key store. The last version wraps what is written, the others open
+    what they wrapped.
+    """
+
+    name: str
+    versions: tuple[KeyVersion, ...]
+
+
 class User(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: UserId
     email: str
@@ -65,7 +84,8 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     `headers` are the system headers stored as given, lower-cased names (content-type,
     cache-control, …); `user` is x-amz-meta-* without the prefix; `checksums` maps an algorithm
     (`CRC64NVME`, …) to base64, with `-N` if composite; `part_sizes` and `part_checksums` describe a
-    multipart object's parts in order.
+    multipart object's parts in order; `encryption` is what was asked for (s3_adapter/encryption.py
+    reads it), "" for nothing.
     """
 
     headers: dict[str, str] = {}
@@ -75,13 +95,35 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     acl: str = "private"
     part_sizes: tuple[int, ...] = ()
     part_checksums: tuple[str, ...] = ()
+    encryption: str = ""
+
+
+class Coding(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a run of a body's extents lies on the medium (docs/formats/coding.md).
+
+    `sizes` are the plain bytes of each extent of the run, in order; an inline body counts as one.
+    `frame_bytes` 0 means that they lie there plain. `key` is the version of a store key that wraps
+    the run's data key, 0 for none, CUSTOMER_KEY for one that the client holds; `wrapped` is that
+    data key.
+    """
+
+    sizes: tuple[int, ...]
+    frame_bytes: int = 0
+    key: int = 0
+    wrapped: bytes = b""
+
+
+CUSTOMER_KEY = -1
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The bytes of a version: `inline` when tiny, else `extents` in order."""
+    """The stored bytes of a version: `inline` when tiny, else `extents` in order. Without `coding`
+    they are the version's own, else its runs cover them in order.
+    """
 
     inline: bytes = b""
     extents: tuple[Extent, ...] = ()
+    coding: tuple[Coding, ...] = ()
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -176,6 +218,38 @@ class SetBucketAcl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     acl: str
 
 
+class SetBucketSetting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. Sets `settings[name]`; an empty value removes it. Raises BucketMissingError."""
+
+    id: BucketId
+    name: str
+    value: bytes
+
+
+class AddStoreKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ StoreKey, with one version. Raises StoreKeyExistsError."""
+
+    name: str
+    sealed: bytes
+
+
+class RotateStoreKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ StoreKey, with one version more, the active one. Raises StoreKeyMissingError."""
+
+    name: str
+    sealed: bytes
+
+
+class RemoveKeyVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ StoreKey. Forgets a version that every data shard has closed (CloseKey).
+
+    Raises StoreKeyMissingError; StoreKeyInUseError for the active version.
+    """
+
+    name: str
+    version: int
+
+
 class AddUser(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """→ User. Raises UserExistsError when the id, the e-mail address or one of the access keys is
     taken.
@@ -222,7 +296,8 @@ class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """→ Written. `data` goes into the record (at most RECORD_BODY_BYTES_MAX), or `extents` name
     flushed chunks.
 
-    Raises BucketMissingError, ConditionFailedError, KeyMissingError, MediaFullError.
+    Raises BucketMissingError, ConditionFailedError, KeyMissingError, StoreKeyClosedError,
+    MediaFullError.
     """
 
     bucket: BucketId
@@ -234,6 +309,7 @@ class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     data: bytes = b""
     extents: tuple[Extent, ...] = ()
     condition: WriteCondition = WriteCondition()
+    coding: tuple[Coding, ...] = ()
 
 
 class DeleteKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -280,7 +356,9 @@ class CreateUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class PutPart(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Part. Replaces a part of the same number. Raises UploadMissingError."""
+    """→ Part. Replaces a part of the same number. Raises UploadMissingError,
+    StoreKeyClosedError.
+    """
 
     bucket: BucketId
     key: bytes
@@ -291,6 +369,7 @@ class PutPart(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     checksums: dict[str, str] = {}
     data: bytes = b""
     extents: tuple[Extent, ...] = ()
+    coding: tuple[Coding, ...] = ()
 
 
 class CompletedPart(msgspec.Struct, frozen=True, array_like=True):
@@ -369,6 +448,34 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     moved: bool = True
 
 
+class CloseKey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ None. From here the shard takes no body whose data key this key version wraps.
+
+    Raises StoreKeyInUseError while the shard holds one; again is harmless.
+    """
+
+    key: int
+
+
+class Rewrapped(msgspec.Struct, frozen=True, array_like=True):
+    """A wrapped data key, and the same data key wrapped by the version `key` of a store key."""
+
+    old: bytes
+    key: int
+    new: bytes
+
+
+class RewrapVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """→ Moved. Changes the wrapped data keys of a version's body where they are still the `old`
+    ones. Raises StoreKeyClosedError.
+    """
+
+    bucket: BucketId
+    key: bytes
+    order: int
+    wraps: tuple[Rewrapped, ...]
+
+
 class Written(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`version_id` is empty where the bucket never had versioning; `size` is that of the object."""
 
@@ -388,7 +495,17 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     found: bool = True
 
 
-DirectoryMutation = CreateBucket | RemoveBucket | SetBucketAcl | AddUser | RemoveUser
+DirectoryMutation = (
+    CreateBucket
+    | RemoveBucket
+    | SetBucketAcl
+    | SetBucketSetting
+    | AddUser
+    | RemoveUser
+    | AddStoreKey
+    | RotateStoreKey
+    | RemoveKeyVersion
+)
 DataMutation = (
     OpenBucket
     | CloseBucket
@@ -405,8 +522,10 @@ DataMutation = (
     | MovePartBody
     | ForgetGarbage
     | ForgetBucket
+    | CloseKey
+    | RewrapVersion
 )
-MutationResult = Bucket | User | Upload | Part | Written | Deleted | Moved | None
+MutationResult = Bucket | User | StoreKey | Upload | Part | Written | Deleted | Moved | None
 
 
 # --- pages ---
@@ -460,6 +579,14 @@ class MetadataClient(Protocol):
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None: ...
 
     async def users(self) -> Sequence[User]: ...
+
+    async def store_keys(self) -> Sequence[StoreKey]:
+        """All named keys, by name."""
+
+    async def key_use(self) -> dict[int, int]:
+        """How many data keys each key version wraps, over all shards; versions without any are left
+        out.
+        """
 
     async def state(self, bucket: Bucket) -> BucketState: ...
 
@@ -517,6 +644,11 @@ class MetadataClient(Protocol):
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         """Durable and visible to every reader once this returns. Cancelling does not undo what was
         sent.
+        """
+
+    async def mutate_shards(self, mutation: DataMutation) -> None:
+        """The same mutation on every data shard, one after the other; ends with the first that
+        refuses it.
         """
 
     async def close(self) -> None: ...

@@ -7,7 +7,9 @@ new generation, drops the cache and reads anew.
 
 from __future__ import annotations
 
-from .api import AccessKey, Bucket, User
+from collections.abc import Sequence
+
+from .api import AccessKey, Bucket, StoreKey, User
 
 ENTRIES_MAX = 10_000
 
@@ -19,6 +21,7 @@ class DirectoryCache:
         self._generation = -1
         self.buckets: dict[str, Bucket | None] = {}
         self.keys: dict[str, tuple[User, AccessKey] | None] = {}
+        self.store_keys: Sequence[StoreKey] | None = None
 
     def enter(self, generation: int) -> None:
         """Keep only what is of this generation, within bounds."""
@@ -30,6 +33,7 @@ class DirectoryCache:
             self._generation = generation
             self.buckets.clear()
             self.keys.clear()
+            self.store_keys = None
 
     def holds(self, generation: int) -> bool:
         """Whether what was read under that generation may still be filed."""

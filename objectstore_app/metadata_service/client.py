@@ -10,13 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.ids import ShardId
 from ..media.errors import MediaFailedError
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import Store
-from .api import AccessKey, Bucket, DataMutation, DirectoryMutation, MutationResult, User
+from .api import AccessKey, Bucket, DataMutation, DirectoryMutation, MutationResult, StoreKey, User
 from .cache import DirectoryCache
 from .pipe import MutationPipe
 from .view import open_reader
@@ -58,11 +59,23 @@ class EmbeddedClient(ViewReads):
             cache.keys[access_key] = await super().user_of_key(access_key)
         return cache.keys[access_key]
 
+    async def store_keys(self) -> Sequence[StoreKey]:
+        cache = self._cache
+        cache.enter(self.generation())
+        if cache.store_keys is None:
+            cache.store_keys = await super().store_keys()
+        return cache.store_keys
+
     async def mutate_directory(self, mutation: DirectoryMutation) -> MutationResult:
         return await self._pipes[DIRECTORY_SHARD].submit(mutation)
 
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         return await self._pipes[bucket.shard].submit(mutation)
+
+    async def mutate_shards(self, mutation: DataMutation) -> None:
+        for shard, pipe in self._pipes.items():
+            if shard != DIRECTORY_SHARD:
+                await pipe.submit(mutation)
 
     async def close(self) -> None:
         for pipe in self._pipes.values():

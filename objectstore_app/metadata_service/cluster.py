@@ -28,6 +28,7 @@ from .api import (
     ObjectsPage,
     ObjectVersion,
     Part,
+    StoreKey,
     Upload,
     UploadsPage,
     User,
@@ -74,6 +75,8 @@ METHODS: dict[str, Method[tuple[object, ...], object]] = {
         ("buckets", tuple[UserId], list[Bucket]),
         ("user_of_key", tuple[str], tuple[User, AccessKey] | None),
         ("users", tuple[()], list[User]),
+        ("store_keys", tuple[()], list[StoreKey]),
+        ("key_use", tuple[()], dict[int, int]),
         ("state", tuple[Bucket], BucketState),
         ("lookup", tuple[Bucket, bytes, str], ObjectVersion | None),
         ("list_objects", KeyRange, ObjectsPage),
@@ -83,13 +86,14 @@ METHODS: dict[str, Method[tuple[object, ...], object]] = {
         ("parts", tuple[Bucket, str, int, int], list[Part]),
         ("mutate_directory", tuple[DirectoryMutation], msgspec.Raw),
         ("mutate", tuple[Bucket, DataMutation], msgspec.Raw),
+        ("mutate_shards", tuple[DataMutation], None),
         ("read", tuple[Extent, int, int], bytes),
         ("write", tuple[bytes], Extent),
     )
 }
 """`write` answers once the chunk is durable: a gateway's restart loses no acknowledged one."""
 
-MUTATING = frozenset(("mutate_directory", "mutate"))
+MUTATING = frozenset(("mutate_directory", "mutate", "mutate_shards"))
 Call = tuple[int, str, msgspec.Raw]
 decode_calls = msgspec.msgpack.Decoder(list[Call]).decode
 

@@ -15,12 +15,14 @@ import apsw
 
 from ..core.errors import InvariantError
 from ..core.ids import NULL_VERSION, BucketId, Sequence, UserId
-from ..core.limits import RECORD_BODY_BYTES_MAX
+from ..core.limits import CODED_FRAME_BYTES_MORE, RECORD_BODY_BYTES_MAX
 from ..media.api import Extent
 from .api import (
     AbortUpload,
     Attributes,
     CloseBucket,
+    CloseKey,
+    Coding,
     CompleteUpload,
     CreateUpload,
     Deleted,
@@ -33,6 +35,7 @@ from .api import (
     OpenBucket,
     PutPart,
     PutVersion,
+    RewrapVersion,
     SetObjectAcl,
     SetVersioning,
     WriteCondition,
@@ -43,6 +46,7 @@ from .effects import (
     BucketClosed,
     BucketOpened,
     Effect,
+    KeyClosed,
     VersioningSet,
     VersionRemoved,
     VersionWritten,
@@ -91,7 +95,7 @@ class DataMachine:
         self._random_bits = random_bits
         self._rows = DataRows(connection)
         self._uploads = UploadRules(connection, random_bits)
-        self._upkeep = UpkeepRules(connection)
+        self._upkeep = UpkeepRules(connection, self._rows.keys)
         self.flush = self._rows.flush
         self.forget = self._rows.forget
 
@@ -119,7 +123,8 @@ class DataMachine:
                 return self._uploads.create(mutation, sequence, now_ms)
             case PutPart():
                 self._open_bucket(mutation.bucket)
-                check_body(mutation.key, mutation.data)
+                check_body(mutation.key, mutation.data, mutation.coding)
+                self._rows.keys.check_open(run.key for run in mutation.coding)
                 return self._uploads.put_part(mutation, now_ms)
             case CompleteUpload():
                 return self._complete(mutation, sequence, now_ms)
@@ -128,7 +133,15 @@ class DataMachine:
                 return self._uploads.abort(mutation, now_ms)
             case OpenBucket() | CloseBucket() | SetVersioning():
                 return self._bucket(mutation, now_ms)
-            case MoveVersionBody() | MovePartBody() | ForgetGarbage() | ForgetBucket():
+            case CloseKey(key=key):
+                return Decision(KeyClosed(key) if self._rows.keys.may_close(key) else None, None)
+            case (
+                MoveVersionBody()
+                | MovePartBody()
+                | RewrapVersion()
+                | ForgetGarbage()
+                | ForgetBucket()
+            ):
                 return self._upkeep.decide(mutation, now_ms)
         raise InvariantError("decide", f"{type(mutation).__name__} is not a data shard's")
 
@@ -163,13 +176,15 @@ class DataMachine:
 
     def _put(self, put: PutVersion, sequence: int, now_ms: int) -> Decision:
         row = self._open_bucket(put.bucket)
-        check_body(put.key, put.data)
+        check_body(put.key, put.data, put.coding)
+        if put.coding:
+            self._rows.keys.check_open(run.key for run in put.coding)
         current = self._current(put.bucket, put.key)
         check_condition(put.key, put.condition, current)
         effect = self._new_version(
             row, put.bucket, put.key, current, sequence,
             size=put.size, etag=put.etag, modified_ms=now_ms, owner=put.owner,
-            attributes=put.attributes, extents=put.extents,
+            attributes=put.attributes, extents=put.extents, coding=put.coding,
         )  # fmt: skip
         return Decision(effect, written(row, effect), put.data)
 
@@ -264,6 +279,7 @@ class DataMachine:
         upload: str = "",
         part_numbers: tuple[int, ...] = (),
         parts_digest: bytes = b"",
+        coding: tuple[Coding, ...] = (),
     ) -> VersionWritten:
         """What writing a version does under the bucket's versioning state."""
         version_id = NULL_VERSION
@@ -283,7 +299,7 @@ class DataMachine:
         return VersionWritten(
             bucket, key, version_id, size, etag, modified_ms, owner, marker, attributes, extents,
             replaces, buries, int(not marker) - int(live_before),
-            upload, part_numbers, parts_digest,
+            upload, part_numbers, parts_digest, coding,
         )  # fmt: skip
 
     def _current(self, bucket: BucketId, key: bytes) -> Found | None:
@@ -335,8 +351,8 @@ def check_condition(key: bytes, condition: WriteCondition, current: Found | None
             raise ConditionFailedError("If-None-Match", key_text(key))
 
 
-def check_body(key: bytes, data: bytes) -> None:
-    if len(data) > RECORD_BODY_BYTES_MAX:
+def check_body(key: bytes, data: bytes, coding: tuple[Coding, ...]) -> None:
+    if len(data) > RECORD_BODY_BYTES_MAX + len(coding) * CODED_FRAME_BYTES_MORE:
         raise RecordTooLargeError("write", key_text(key), "the body belongs into chunks")
 
 

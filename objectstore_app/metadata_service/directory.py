@@ -14,27 +14,53 @@ from ..core.ids import Sequence as LogSequence
 from ..media.api import Extent
 from .api import (
     AccessKey,
+    AddStoreKey,
     AddUser,
     Bucket,
     CreateBucket,
+    KeyVersion,
     RemoveBucket,
+    RemoveKeyVersion,
     RemoveUser,
+    RotateStoreKey,
     SetBucketAcl,
+    SetBucketSetting,
+    StoreKey,
     User,
 )
-from .effects import BucketAclSet, BucketCreated, BucketRemoved, Effect, UserAdded, UserRemoved
-from .errors import BucketExistsError, BucketMissingError, UserExistsError, UserMissingError
+from .effects import (
+    BucketAclSet,
+    BucketCreated,
+    BucketRemoved,
+    BucketSettingSet,
+    Effect,
+    StoreKeySet,
+    UserAdded,
+    UserRemoved,
+)
+from .errors import (
+    BucketExistsError,
+    BucketMissingError,
+    StoreKeyExistsError,
+    StoreKeyInUseError,
+    StoreKeyMissingError,
+    UserExistsError,
+    UserMissingError,
+)
 from .machine import Decision, Mutation
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_bucket = msgspec.msgpack.Decoder(Bucket).decode
 _decode_user = msgspec.msgpack.Decoder(User).decode
+_decode_store_key = msgspec.msgpack.Decoder(StoreKey).decode
 _Item = TypeVar("_Item")
 
 
 class DirectoryMachine:
-    """Decides and applies what concerns names and people. A bucket's id is the sequence of the
-    record that made it, its shard the id modulo the number of data shards.
+    """Decides and applies what concerns names, people and store keys.
+
+    A bucket's id is the sequence of the record that made it, its shard the id modulo the number of
+    data shards.
     """
 
     def __init__(self, connection: apsw.Connection, data_shards: int) -> None:
@@ -57,6 +83,13 @@ class DirectoryMachine:
                 if find_user(self._db, mutation.id) is None:
                     raise UserMissingError("remove user", mutation.id)
                 return Decision(UserRemoved(mutation.id), None)
+            case SetBucketSetting(id=bucket_id, name=name, value=value):
+                self._bucket(bucket_id)
+                return Decision(BucketSettingSet(bucket_id, name, value), None)
+            case AddStoreKey() | RotateStoreKey():
+                return self._set_key(mutation, sequence, now_ms)
+            case RemoveKeyVersion():
+                return self._remove_version(mutation)
         raise InvariantError("decide", f"{type(mutation).__name__} is not the directory's")
 
     def apply(
@@ -75,10 +108,13 @@ class DirectoryMachine:
             case BucketRemoved(bucket_id):
                 self._db.execute("DELETE FROM buckets WHERE id=?", (bucket_id,))
             case BucketAclSet(bucket_id, acl):
-                changed = msgspec.structs.replace(self._bucket(bucket_id), acl=acl)
-                self._db.execute(
-                    "UPDATE buckets SET record=? WHERE id=?", (_encode(changed), bucket_id)
-                )
+                self._replace(msgspec.structs.replace(self._bucket(bucket_id), acl=acl))
+            case BucketSettingSet(bucket_id, name, value):
+                bucket = self._bucket(bucket_id)
+                settings = {**bucket.settings, name: value}
+                if not value:
+                    del settings[name]
+                self._replace(msgspec.structs.replace(bucket, settings=settings))
             case UserAdded(user):
                 self._db.execute(
                     "INSERT INTO users VALUES (?, ?, ?)", (user.id, user.email, _encode(user))
@@ -88,6 +124,11 @@ class DirectoryMachine:
             case UserRemoved(user_id):
                 self._db.execute("DELETE FROM keys WHERE user=?", (user_id,))
                 self._db.execute("DELETE FROM users WHERE id=?", (user_id,))
+            case StoreKeySet(store_key):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO store_keys VALUES (?, ?)",
+                    (store_key.name, _encode(store_key)),
+                )
             case _:
                 raise InvariantError("apply", f"{type(effect).__name__} is not the directory's")
 
@@ -134,6 +175,36 @@ class DirectoryMachine:
         )
         return Decision(UserAdded(user), user)
 
+    def _set_key(
+        self, mutation: AddStoreKey | RotateStoreKey, sequence: int, now_ms: int
+    ) -> Decision:
+        held = find_store_key(self._db, mutation.name)
+        versions: tuple[KeyVersion, ...] = ()
+        if isinstance(mutation, AddStoreKey):
+            if held is not None:
+                raise StoreKeyExistsError("add key", mutation.name)
+        elif held is None:
+            raise StoreKeyMissingError("rotate key", mutation.name)
+        else:
+            versions = held.versions
+        version = KeyVersion(id=sequence, created_ms=now_ms, sealed=mutation.sealed)
+        key = StoreKey(name=mutation.name, versions=(*versions, version))
+        return Decision(StoreKeySet(key), key)
+
+    def _remove_version(self, mutation: RemoveKeyVersion) -> Decision:
+        subject = f"{mutation.name} {mutation.version}"
+        held = find_store_key(self._db, mutation.name)
+        if held is None or all(one.id != mutation.version for one in held.versions):
+            raise StoreKeyMissingError("retire key", subject)
+        if held.versions[-1].id == mutation.version:
+            raise StoreKeyInUseError("retire key", subject, "it is active: rotate first")
+        versions = tuple(one for one in held.versions if one.id != mutation.version)
+        key = StoreKey(name=mutation.name, versions=versions)
+        return Decision(StoreKeySet(key), key)
+
+    def _replace(self, bucket: Bucket) -> None:
+        self._db.execute("UPDATE buckets SET record=? WHERE id=?", (_encode(bucket), bucket.id))
+
     def _bucket(self, bucket_id: BucketId) -> Bucket:
         rows = self._db.execute("SELECT record FROM buckets WHERE id=?", (bucket_id,)).fetchall()
         if not rows:
@@ -179,6 +250,15 @@ def find_key(connection: apsw.Connection, access_key: str) -> tuple[User, Access
 def all_users(connection: apsw.Connection) -> Sequence[User]:
     rows = connection.execute("SELECT record FROM users ORDER BY email").fetchall()
     return [_decode_user(raw) for (raw,) in rows]
+
+
+def find_store_key(connection: apsw.Connection, name: str) -> StoreKey | None:
+    return _one(connection, "SELECT record FROM store_keys WHERE name=?", name, _decode_store_key)
+
+
+def all_store_keys(connection: apsw.Connection) -> Sequence[StoreKey]:
+    rows = connection.execute("SELECT record FROM store_keys ORDER BY name").fetchall()
+    return [_decode_store_key(raw) for (raw,) in rows]
 
 
 def _one(

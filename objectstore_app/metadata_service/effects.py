@@ -11,7 +11,7 @@ import msgspec
 
 from ..core.ids import BucketId, UserId
 from ..media.api import Extent
-from .api import Attributes, Bucket, Upload, User
+from .api import Attributes, Bucket, Coding, Rewrapped, StoreKey, Upload, User
 
 
 class BucketOpened(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -55,6 +55,7 @@ class VersionWritten(msgspec.Struct, frozen=True, array_like=True, tag=4):
     upload: str = ""
     part_numbers: tuple[int, ...] = ()
     parts_digest: bytes = b""
+    coding: tuple[Coding, ...] = ()
 
 
 class VersionRemoved(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -86,6 +87,7 @@ class PartWritten(msgspec.Struct, frozen=True, array_like=True, tag=8):
     modified_ms: int
     checksums: dict[str, str]
     extents: tuple[Extent, ...]
+    coding: tuple[Coding, ...] = ()
 
 
 class UploadAborted(msgspec.Struct, frozen=True, array_like=True, tag=9):
@@ -151,6 +153,29 @@ class UserRemoved(msgspec.Struct, frozen=True, array_like=True, tag=24):
     id: UserId
 
 
+class BucketSettingSet(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    id: BucketId
+    name: str
+    value: bytes
+
+
+class StoreKeySet(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """Adds the key or takes the place of the one of that name."""
+
+    key: StoreKey
+
+
+class KeyClosed(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    key: int
+
+
+class KeysRewrapped(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    bucket: BucketId
+    key: bytes
+    order: int
+    wraps: tuple[Rewrapped, ...]
+
+
 DataEffect = (
     BucketOpened
     | BucketClosed
@@ -165,8 +190,18 @@ DataEffect = (
     | PartBodyMoved
     | GarbageForgotten
     | BucketForgotten
+    | KeyClosed
+    | KeysRewrapped
 )
-DirectoryEffect = BucketCreated | BucketRemoved | BucketAclSet | UserAdded | UserRemoved
+DirectoryEffect = (
+    BucketCreated
+    | BucketRemoved
+    | BucketAclSet
+    | UserAdded
+    | UserRemoved
+    | BucketSettingSet
+    | StoreKeySet
+)
 Effect = DataEffect | DirectoryEffect
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,7 +13,11 @@ ObjectStoreError
    │  ├─ InvalidPartError        unknown part, or its ETag differs
    │  ├─ PartTooSmallError
    │  ├─ UserExistsError
-   │  └─ UserMissingError
+   │  ├─ UserMissingError
+   │  ├─ StoreKeyExistsError
+   │  ├─ StoreKeyMissingError
+   │  ├─ StoreKeyInUseError      it is the active version, or it wraps data keys
+   │  └─ StoreKeyClosedError     the key version was retired meanwhile: write again
    ├─ RecordTooLargeError        a front end sent more than a record takes
    └─ UnavailableError           the owner cannot be reached or is restarting: retry
 """
@@ -73,6 +77,24 @@ class UserExistsError(Refused):
 
 class UserMissingError(Refused):
     """No such user or access key."""
+
+
+class StoreKeyExistsError(Refused):
+    """The store has a key of that name."""
+
+
+class StoreKeyMissingError(Refused):
+    """The store has no such key, or not that version of it."""
+
+
+class StoreKeyInUseError(Refused):
+    """The version of a key cannot go: it is the active one, or bodies need it."""
+
+
+class StoreKeyClosedError(Refused):
+    """The body was encrypted under a version that has been retired since; nothing was written."""
+
+    retryable = True
 
 
 class UnavailableError(MetadataError):

@@ -48,6 +48,8 @@ class GatewayService:
             "buckets": client.buckets,
             "user_of_key": client.user_of_key,
             "users": client.users,
+            "store_keys": client.store_keys,
+            "key_use": client.key_use,
             "state": client.state,
             "lookup": client.lookup,
             "list_objects": self._list_objects,
@@ -57,6 +59,7 @@ class GatewayService:
             "parts": self._parts,
             "mutate_directory": self._mutate_directory,
             "mutate": self._mutate,
+            "mutate_shards": client.mutate_shards,
             "read": self._read,
             "write": self._write,
         }

@@ -18,8 +18,14 @@ TABLES: dict[str, dict[str, str]] = {
         "parts": "bucket, upload, number",
         "completed": "sequence",
         "garbage": "segment, offset",
+        "key_use": "key",
     },
-    "directory": {"buckets": "id", "users": "id", "keys": "access_key"},
+    "directory": {
+        "buckets": "id",
+        "users": "id",
+        "keys": "access_key",
+        "store_keys": "name",
+    },
 }
 """The tables of each schema (but for `position`) and their primary keys."""
 

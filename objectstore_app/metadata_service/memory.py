@@ -44,6 +44,10 @@ class MemoryClient(ViewReads):
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         return _commit(self._data_shards[bucket.shard], mutation)
 
+    async def mutate_shards(self, mutation: DataMutation) -> None:
+        for shard in self._data_shards.values():
+            _commit(shard, mutation)
+
     async def close(self) -> None:
         for shard in (self._directory_shard, *self._data_shards.values()):
             shard.close()

@@ -14,7 +14,7 @@ import msgspec
 from ..core.ids import NULL_VERSION, BucketId, UserId, VersionOrder
 from .api import Attributes, Body, BucketState, ObjectVersion, Part, Upload, Usage
 from .ordering import order_of
-from .rows import EMPTY, decode_attributes, decode_body, decode_extents
+from .rows import EMPTY, decode_attributes, decode_body, decode_coding, decode_extents
 
 _CURRENT = (
     "SELECT ord, version_id, size, etag, modified_ms, owner, marker, attributes, body"
@@ -92,7 +92,7 @@ def parts_of(
     connection: apsw.Connection, bucket: BucketId, upload_id: str, after: int, limit: int
 ) -> Sequence[Part]:
     rows = connection.execute(
-        "SELECT number, size, etag, modified_ms, checksums, extents FROM parts"
+        "SELECT number, size, etag, modified_ms, checksums, extents, coding FROM parts"
         " WHERE bucket=? AND upload=? AND number>? ORDER BY number LIMIT ?",
         (bucket, upload_id, after, limit),
     ).fetchall()
@@ -103,9 +103,9 @@ def parts_of(
             etag=etag,
             modified_ms=modified_ms,
             checksums=_decode_checksums(checksums),
-            body=Body(extents=decode_extents(extents)),
+            body=Body(extents=decode_extents(extents), coding=decode_coding(coding)),
         )
-        for number, size, etag, modified_ms, checksums, extents in rows
+        for number, size, etag, modified_ms, checksums, extents, coding in rows
     ]
 
 

@@ -30,6 +30,7 @@ from .api import (
     ObjectsPage,
     ObjectVersion,
     Part,
+    StoreKey,
     Upload,
     UploadsPage,
     User,
@@ -111,6 +112,20 @@ class RemoteClient:
     async def users(self) -> Sequence[User]:
         return cast("list[User]", await self._connection.call("users"))
 
+    async def store_keys(self) -> Sequence[StoreKey]:
+        generation = await self._generation()
+        cache = self._cache
+        cache.enter(generation)
+        if cache.store_keys is not None:
+            return cache.store_keys
+        found = cast("list[StoreKey]", await self._connection.call("store_keys"))
+        if cache.holds(generation):
+            cache.store_keys = found
+        return found
+
+    async def key_use(self) -> dict[int, int]:
+        return cast("dict[int, int]", await self._connection.call("key_use"))
+
     async def state(self, bucket: Bucket) -> BucketState:
         return cast("BucketState", await self._connection.call("state", bucket))
 
@@ -181,6 +196,9 @@ class RemoteClient:
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         raw = await self._connection.call_raw("mutate", bucket, mutation)
         return result_of(type(mutation), raw)
+
+    async def mutate_shards(self, mutation: DataMutation) -> None:
+        await self._connection.call("mutate_shards", mutation)
 
     async def close(self) -> None:
         await self._connection.close()

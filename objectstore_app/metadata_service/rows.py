@@ -17,7 +17,7 @@ from ..core.errors import InvariantError
 from ..core.ids import BucketId
 from ..core.limits import COMPLETED_UPLOADS_KEPT, INLINE_BYTES_MAX
 from ..media.api import Extent
-from .api import Attributes, Body, Written
+from .api import Attributes, Body, Coding, Written
 from .effects import (
     AclSet,
     BucketClosed,
@@ -25,6 +25,8 @@ from .effects import (
     BucketOpened,
     Effect,
     GarbageForgotten,
+    KeyClosed,
+    KeysRewrapped,
     PartBodyMoved,
     PartWritten,
     UploadAborted,
@@ -34,10 +36,12 @@ from .effects import (
     VersionRemoved,
     VersionWritten,
 )
+from .keys import KeyUse, rewrapped
 
 encode = msgspec.msgpack.Encoder().encode
 decode_body = msgspec.msgpack.Decoder(Body).decode
 decode_extents = msgspec.msgpack.Decoder(tuple[Extent, ...]).decode
+decode_coding = msgspec.msgpack.Decoder(tuple[Coding, ...]).decode
 decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
 EMPTY = encode(Attributes())
 _EMPTY_ATTRIBUTES = Attributes()
@@ -63,6 +67,7 @@ class DataRows:
         self._cursor = connection.cursor()
         self._cache: OrderedDict[BucketId, BucketRow] = OrderedDict()
         self._changed: set[BucketId] = set()
+        self.keys = KeyUse(connection)
 
     def bucket(self, bucket: BucketId) -> BucketRow | None:
         row = self._cache.get(bucket)
@@ -108,6 +113,10 @@ class DataRows:
                 self._close(bucket, at_ms)
             case VersionBodyMoved() | PartBodyMoved() | GarbageForgotten() | BucketForgotten():
                 self._keep_up(effect, extent)
+            case KeyClosed(key):
+                self.keys.close(key)
+            case KeysRewrapped():
+                self._rewrap(effect)
             case _:
                 raise InvariantError("apply", f"{type(effect).__name__} is not a data shard's")
 
@@ -118,12 +127,14 @@ class DataRows:
                 (bucket, *astuple(self._cache[bucket])),
             )
         self._changed.clear()
+        self.keys.flush()
         while len(self._cache) > _BUCKETS_CACHED_MAX:
             self._cache.popitem(last=False)
 
     def forget(self) -> None:
         self._cache.clear()
         self._changed.clear()
+        self.keys.forget()
 
     def _change(self, bucket: BucketId) -> BucketRow:
         row = self.bucket(bucket)
@@ -144,15 +155,16 @@ class DataRows:
             self._cursor.execute(
                 "INSERT OR REPLACE INTO nulls VALUES (?, ?, ?)", (bucket, effect.key, effect.buries)
             )
-        extents = effect.extents
-        inline = b""
+        held = Body(extents=effect.extents, coding=effect.coding)
         if extent is not None:
             if extent.length <= INLINE_BYTES_MAX:
-                inline = bytes(body)
+                held = Body(inline=bytes(body), coding=effect.coding)
             else:
-                extents = (extent,)
+                held = Body(extents=(extent,), coding=effect.coding)
+        if effect.coding:
+            self.keys.count(effect.coding, 1)
         if effect.upload:
-            extents = self._end_upload(
+            held = self._end_upload(
                 bucket, effect.key, effect.upload, effect.modified_ms, effect.part_numbers
             )
             self._remember(effect, sequence, row)
@@ -163,7 +175,7 @@ class DataRows:
                 bucket, effect.key, -sequence, effect.version_id, effect.size, effect.etag,
                 effect.modified_ms, effect.owner, int(effect.marker),
                 EMPTY if attributes == _EMPTY_ATTRIBUTES else encode(attributes),
-                encode(Body(inline=inline, extents=extents)),
+                encode(held),
             ),
         )  # fmt: skip
         row.objects += effect.objects
@@ -187,7 +199,10 @@ class DataRows:
             self._cursor.execute(
                 "DELETE FROM nulls WHERE bucket=? AND key=? AND ord=?", (bucket, key, order)
             )
-        self._discard(decode_body(body).extents, at_ms)
+        held = decode_body(body)
+        if held.coding:
+            self.keys.count(held.coding, -1)
+        self._discard(held.extents, at_ms)
 
     def _discard(self, extents: Iterable[Extent], at_ms: int) -> None:
         for extent in extents:
@@ -209,17 +224,20 @@ class DataRows:
 
     def _write_part(self, effect: PartWritten, extent: Extent | None) -> None:
         old = self._cursor.execute(
-            "DELETE FROM parts WHERE bucket=? AND upload=? AND number=? RETURNING extents",
+            "DELETE FROM parts WHERE bucket=? AND upload=? AND number=? RETURNING extents, coding",
             (effect.bucket, effect.upload, effect.number),
         ).fetchall()
-        for (raw,) in old:
+        for raw, coding in old:
             self._discard(decode_extents(raw), effect.modified_ms)
+            self.keys.count(decode_coding(coding), -1)
         extents = effect.extents if extent is None else (extent,)
+        self.keys.count(effect.coding, 1)
         self._cursor.execute(
-            "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 effect.bucket, effect.upload, effect.number, effect.size, effect.etag,
                 effect.modified_ms, encode(effect.checksums), encode(extents),
+                encode(effect.coding),
             ),
         )  # fmt: skip
 
@@ -230,27 +248,29 @@ class DataRows:
         upload: str,
         at_ms: int,
         used: tuple[int, ...] = (),
-    ) -> tuple[Extent, ...]:
-        """Remove the upload and its parts; return the extents of the parts used, discard the
-        others'.
+    ) -> Body:
+        """Remove the upload and its parts; return the body made of the parts used, discard the
+        others.
         """
-        kept: list[Extent] = []
+        kept: list[tuple[tuple[Extent, ...], tuple[Coding, ...]]] = []
         wanted = frozenset(used)
         parts = self._cursor.execute(
-            "SELECT number, extents FROM parts WHERE bucket=? AND upload=? ORDER BY number",
+            "SELECT number, extents, coding FROM parts WHERE bucket=? AND upload=? ORDER BY number",
             (bucket, upload),
         ).fetchall()
-        for number, raw in parts:
+        for number, raw_extents, raw_coding in parts:
+            extents, coding = decode_extents(raw_extents), decode_coding(raw_coding)
             if number in wanted:
-                kept.extend(decode_extents(raw))
+                kept.append((extents, coding))
             else:
-                self._discard(decode_extents(raw), at_ms)
+                self._discard(extents, at_ms)
+                self.keys.count(coding, -1)
         self._cursor.execute("DELETE FROM parts WHERE bucket=? AND upload=?", (bucket, upload))
         self._cursor.execute(
             "DELETE FROM uploads WHERE bucket=? AND key=? AND upload=?", (bucket, key, upload)
         )
         self._change(bucket).uploads -= 1
-        return tuple(kept)
+        return _joined(kept)
 
     def _remember(self, effect: VersionWritten, sequence: int, row: BucketRow) -> None:
         """Keep the answer for a repeated completion; the oldest ones are dropped."""
@@ -282,6 +302,15 @@ class DataRows:
         for key, upload in uploads:
             self._end_upload(bucket, key, upload, at_ms)
         self._change(bucket).closed = 1
+
+    def _rewrap(self, effect: KeysRewrapped) -> None:
+        where = (effect.bucket, effect.key, effect.order)
+        body = decode_body(self._only("SELECT body FROM versions", _VERSION, where))
+        coding = rewrapped(body.coding, effect.wraps)
+        self.keys.count(body.coding, -1)
+        self.keys.count(coding, 1)
+        changed = encode(msgspec.structs.replace(body, coding=coding))
+        self._cursor.execute(f"UPDATE versions SET body=?{_VERSION}", (changed, *where))
 
     # --- upkeep ---
 
@@ -333,3 +362,17 @@ class DataRows:
             raise InvariantError("apply", f"no body to move at {place}")
         self._discard(old, effect.at_ms)
         return tuple(new if one is old[0] else one for one in extents)
+
+
+def _joined(parts: list[tuple[tuple[Extent, ...], tuple[Coding, ...]]]) -> Body:
+    """The parts as one body. Where one of them is coded, plain ones get runs that say so."""
+    extents = tuple(extent for held, _ in parts for extent in held)
+    if not any(coding for _, coding in parts):
+        return Body(extents=extents)
+    runs: list[Coding] = []
+    for held, coding in parts:
+        if coding:
+            runs += coding
+        elif held:
+            runs.append(Coding(tuple(extent.length for extent in held)))
+    return Body(extents=extents, coding=tuple(runs))

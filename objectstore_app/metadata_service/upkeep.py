@@ -1,4 +1,5 @@
-"""The rules of Atlas' mutations: moving bodies out of old segments, forgetting what is gone.
+"""The rules of Atlas' mutations: moving bodies out of old segments, wrapping data keys anew,
+forgetting what is gone.
 
 A body is moved by compare-and-swap: Atlas read the row some time ago, so its move counts only if
 the row still names the bytes that were read.
@@ -10,19 +11,34 @@ import apsw
 
 from ..core.ids import BucketId
 from ..media.api import Extent
-from .api import ForgetBucket, ForgetGarbage, Moved, MovePartBody, MoveVersionBody
-from .effects import BucketForgotten, GarbageForgotten, PartBodyMoved, VersionBodyMoved
+from .api import (
+    ForgetBucket,
+    ForgetGarbage,
+    Moved,
+    MovePartBody,
+    MoveVersionBody,
+    RewrapVersion,
+)
+from .effects import (
+    BucketForgotten,
+    GarbageForgotten,
+    KeysRewrapped,
+    PartBodyMoved,
+    VersionBodyMoved,
+)
+from .keys import KeyUse, rewrapped
 from .machine import Decision
 from .rows import decode_body, decode_extents
 
-Upkeep = MoveVersionBody | MovePartBody | ForgetGarbage | ForgetBucket
+Upkeep = MoveVersionBody | MovePartBody | RewrapVersion | ForgetGarbage | ForgetBucket
 
 
 class UpkeepRules:
     """Decides; `rows.py` applies."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, keys: KeyUse) -> None:
         self._cursor = connection.cursor()
+        self._keys = keys
 
     def decide(self, request: Upkeep, now_ms: int) -> Decision:
         match request:
@@ -30,6 +46,8 @@ class UpkeepRules:
                 return self._move_version(request, now_ms)
             case MovePartBody():
                 return self._move_part(request, now_ms)
+            case RewrapVersion():
+                return self._rewrap(request)
             case ForgetGarbage(segment=segment, start=start, end=end, freed_ms=freed_ms):
                 return Decision(GarbageForgotten(segment, start, end, freed_ms), None)
             case ForgetBucket(bucket=bucket):
@@ -60,6 +78,18 @@ class UpkeepRules:
             request.bucket, request.upload_id, request.number, old.segment, old.offset, now_ms
         )
         return Decision(effect, Moved(), request.data)
+
+    def _rewrap(self, request: RewrapVersion) -> Decision:
+        self._keys.check_open(wrap.key for wrap in request.wraps)
+        rows = self._cursor.execute(
+            "SELECT body FROM versions WHERE bucket=? AND key=? AND ord=?",
+            (request.bucket, request.key, request.order),
+        ).fetchall()
+        coding = decode_body(rows[0][0]).coding if rows else ()
+        if rewrapped(coding, request.wraps) == coding:
+            return Decision(None, Moved(moved=False))
+        effect = KeysRewrapped(request.bucket, request.key, request.order, request.wraps)
+        return Decision(effect, Moved())
 
     def _forget_bucket(self, bucket: BucketId) -> Decision:
         rows = self._cursor.execute(

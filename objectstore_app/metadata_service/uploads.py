@@ -52,7 +52,7 @@ class UploadRules:
         self._upload(request)
         effect = PartWritten(
             request.bucket, request.upload_id, request.number, request.size, request.etag, now_ms,
-            request.checksums, request.extents,
+            request.checksums, request.extents, request.coding,
         )  # fmt: skip
         part = Part(
             number=request.number,

@@ -49,7 +49,8 @@ CREATE TABLE uploads (
 CREATE TABLE parts (
     bucket INTEGER NOT NULL, upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
     etag TEXT NOT NULL, modified_ms INTEGER NOT NULL, checksums BLOB NOT NULL,
-    extents BLOB NOT NULL, PRIMARY KEY (bucket, upload, number)) WITHOUT ROWID;
+    extents BLOB NOT NULL, coding BLOB NOT NULL DEFAULT x'90',
+    PRIMARY KEY (bucket, upload, number)) WITHOUT ROWID;
 CREATE TABLE completed (
     sequence INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL,
     upload TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, written BLOB NOT NULL);
@@ -57,6 +58,15 @@ CREATE TABLE garbage (
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
     blocks INTEGER NOT NULL, freed_ms INTEGER NOT NULL,
     PRIMARY KEY (segment, offset)) WITHOUT ROWID;
+"""
+_KEY_USE = """
+CREATE TABLE key_use (
+    key INTEGER PRIMARY KEY, bodies INTEGER NOT NULL, closed INTEGER NOT NULL);
+"""
+_DATA_1_TO_2 = "ALTER TABLE parts ADD COLUMN coding BLOB NOT NULL DEFAULT x'90';" + _KEY_USE
+
+_STORE_KEYS = """
+CREATE TABLE store_keys (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 """
 
 _DIRECTORY = """
@@ -81,13 +91,8 @@ class Schema:
     migrations: Mapping[int, str]
 
 
-DATA = Schema(
-    "data",
-    1,
-    _POSITION + _DATA,
-    {},
-)
-DIRECTORY = Schema("directory", 1, _POSITION + _DIRECTORY, {})
+DATA = Schema("data", 2, _POSITION + _DATA + _KEY_USE, {1: _DATA_1_TO_2})
+DIRECTORY = Schema("directory", 2, _POSITION + _DIRECTORY + _STORE_KEYS, {1: _STORE_KEYS})
 
 _APPLICATION_ID = 0x4F53544F
 _WRITER_CACHE_KIB = 32 * 1024

@@ -11,7 +11,7 @@ import apsw
 
 from ..core.ids import ShardId, UserId
 from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
-from . import directory, listing, reads
+from . import directory, keys, listing, reads
 from .api import (
     AccessKey,
     Bucket,
@@ -19,6 +19,7 @@ from .api import (
     ObjectsPage,
     ObjectVersion,
     Part,
+    StoreKey,
     Upload,
     UploadsPage,
     User,
@@ -46,6 +47,16 @@ class ViewReads:
 
     async def users(self) -> Sequence[User]:
         return directory.all_users(self._directory)
+
+    async def store_keys(self) -> Sequence[StoreKey]:
+        return directory.all_store_keys(self._directory)
+
+    async def key_use(self) -> dict[int, int]:
+        total: dict[int, int] = {}
+        for view in self._data.values():
+            for key, bodies in keys.key_use(view).items():
+                total[key] = total.get(key, 0) + bodies
+        return total
 
     async def state(self, bucket: Bucket) -> BucketState:
         return reads.bucket_state(self._data[bucket.shard], bucket.id)

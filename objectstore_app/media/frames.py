@@ -1,0 +1,197 @@
+"""Frames: how a body is cut, compressed and encrypted so that a range costs only its frames.
+
+One *coded extent* is `table ‖ frame ‖ frame …`. The plain bytes are cut into frames of a fixed
+plain size, the last one shorter; the table has 4 bytes a frame, little-endian: the stored bytes of
+the frame, and COMPRESSED if it was. A frame is compressed by Zstandard (with its checksum) where
+that saves enough, then encrypted by AES-256-GCM where there is a data key. The nonce is the frame's
+place in the body, which no two frames under one data key share; the associated data adds plain size
+and flag, so that a frame decrypts at its own place only (docs/formats/coding.md).
+
+Pure functions on bytes, for threads as well as for the loop: both libraries let go of the
+interpreter while they work.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..core.limits import FRAME_BYTES
+from .errors import CorruptDataError
+
+if TYPE_CHECKING:
+    import zstandard
+
+COMPRESSED = 1 << 31
+LENGTH_BYTES = 4
+TAG_BYTES = 16
+LEVEL = 1
+# A frame that does not shrink by a twelfth is kept as it is: reading it is worth more.
+_SAVED_SHARE = 12
+# Where the first frames of an extent do not shrink, the others are not tried.
+_PROBED_FRAMES = 2
+
+_PLACE = struct.Struct(">QI")
+_BOUND = struct.Struct(">QII?")
+
+Data = bytes | bytearray | memoryview
+
+
+def encode(
+    data: Data,
+    place: int,
+    *,
+    compress: bool,
+    data_key: bytes | None,
+    frame_bytes: int = FRAME_BYTES,
+) -> bytes | None:
+    """The coded extent for the plain bytes at `place` (the extent's index) of a body, or None when
+    they are to lie there as they are: nothing shrinks, and nothing is to be encrypted.
+    """
+    view = memoryview(data)
+    frames: list[Data] = [
+        view[start : start + frame_bytes] for start in range(0, len(view), frame_bytes)
+    ]
+    flags = [0] * len(frames)
+    if compress:
+        _compress(frames, flags)
+    if data_key is None and not any(flags):
+        return None
+    if data_key is not None:
+        cipher = AESGCM(data_key)
+        for index, frame in enumerate(frames):
+            plain_bytes = min(frame_bytes, len(view) - index * frame_bytes)
+            frames[index] = cipher.encrypt(
+                _PLACE.pack(place, index), frame, _bound(place, index, plain_bytes, flags[index])
+            )
+    lengths = (len(frame) | flag for frame, flag in zip(frames, flags, strict=True))
+    return b"".join((struct.pack(f"<{len(frames)}I", *lengths), *frames))
+
+
+def frames_in(plain_bytes: int, frame_bytes: int) -> int:
+    return -(-plain_bytes // frame_bytes)
+
+
+def table_bytes(plain_bytes: int, frame_bytes: int) -> int:
+    return LENGTH_BYTES * frames_in(plain_bytes, frame_bytes)
+
+
+class Extent:
+    """A coded extent as its table tells it: where frames lie and what is in them.
+
+    Raises: CorruptDataError when the table is not one of an extent of that many bytes.
+    """
+
+    def __init__(
+        self, table: Data, place: int, plain_bytes: int, stored_bytes: int, frame_bytes: int
+    ) -> None:
+        count = frames_in(plain_bytes, frame_bytes)
+        self._place = place
+        self._plain_bytes = plain_bytes
+        self._frame_bytes = frame_bytes
+        self._entries = struct.unpack_from(f"<{count}I", table)
+        self._offsets = [LENGTH_BYTES * count]
+        for entry in self._entries:
+            self._offsets.append(self._offsets[-1] + (entry & ~COMPRESSED))
+        if self._offsets[-1] != stored_bytes:
+            raise _damaged("the table of frames does not add up")
+
+    def stored_range(self, start: int, length: int) -> tuple[int, int]:
+        """Offset and length of the frames that hold these plain bytes."""
+        first, last = self._covering(start, length)
+        return self._offsets[first], self._offsets[last] - self._offsets[first]
+
+    def decode(self, stored: Data, start: int, length: int, data_key: bytes | None) -> bytes:
+        """The plain bytes, from what lies in `stored_range`. Raises: CorruptDataError."""
+        first, last = self._covering(start, length)
+        cipher = None if data_key is None else AESGCM(data_key)
+        view = memoryview(stored)
+        base = self._offsets[first]
+        frames = [
+            self._frame(
+                view[self._offsets[index] - base : self._offsets[index + 1] - base], index, cipher
+            )
+            for index in range(first, last)
+        ]
+        skip = start - first * self._frame_bytes
+        plain = frames[0] if len(frames) == 1 else b"".join(frames)
+        if skip == 0 and length == len(plain):
+            return bytes(plain)
+        return bytes(memoryview(plain)[skip : skip + length])
+
+    def _covering(self, start: int, length: int) -> tuple[int, int]:
+        return start // self._frame_bytes, frames_in(start + length, self._frame_bytes)
+
+    def _frame(self, stored: Data, index: int, cipher: AESGCM | None) -> Data:
+        flag = self._entries[index] & COMPRESSED
+        plain_bytes = min(self._frame_bytes, self._plain_bytes - index * self._frame_bytes)
+        frame = stored
+        if cipher is not None:
+            nonce = _PLACE.pack(self._place, index)
+            try:
+                frame = cipher.decrypt(nonce, stored, _bound(self._place, index, plain_bytes, flag))
+            except (InvalidTag, ValueError) as error:
+                raise _damaged(f"frame {index} does not decrypt") from error
+        if flag:
+            frame = _decompressed(frame, plain_bytes, index)
+        if len(frame) != plain_bytes:
+            raise _damaged(f"frame {index} has {len(frame)} bytes instead of {plain_bytes}")
+        return frame
+
+
+def _bound(place: int, index: int, plain_bytes: int, flag: int) -> bytes:
+    return _BOUND.pack(place, index, plain_bytes, bool(flag))
+
+
+def _damaged(what: str) -> CorruptDataError:
+    return CorruptDataError("decode body", "", what)
+
+
+# --- Zstandard, loaded by the first body that needs it ---
+
+
+class _Contexts(threading.local):
+    """A compressor and a decompressor for each thread: neither may be shared."""
+
+    def __init__(self) -> None:
+        self.compressor: zstandard.ZstdCompressor | None = None
+        self.decompressor: zstandard.ZstdDecompressor | None = None
+
+
+_contexts = _Contexts()
+
+
+def _compress(frames: list[Data], flags: list[int]) -> None:
+    """Put compressed frames in the place of those that shrink enough."""
+    compressor = _contexts.compressor
+    if compressor is None:
+        import zstandard
+
+        compressor = _contexts.compressor = zstandard.ZstdCompressor(LEVEL, write_checksum=True)
+    shrunk = 0
+    for index, frame in enumerate(frames):
+        if index == _PROBED_FRAMES and not shrunk:
+            return
+        small = compressor.compress(frame)
+        if len(small) <= len(frame) - len(frame) // _SAVED_SHARE - 1:
+            frames[index] = small
+            flags[index] = COMPRESSED
+            shrunk += 1
+
+
+def _decompressed(frame: Data, plain_bytes: int, index: int) -> bytes:
+    import zstandard
+
+    decompressor = _contexts.decompressor
+    if decompressor is None:
+        decompressor = _contexts.decompressor = zstandard.ZstdDecompressor()
+    try:
+        if zstandard.frame_content_size(frame) != plain_bytes:
+            raise _damaged(f"compressed frame {index} is of another size")
+        return decompressor.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise _damaged(f"frame {index} does not decompress: {error}") from error
