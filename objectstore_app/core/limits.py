@@ -54,44 +54,67 @@ INLINE_BYTES_MAX = 512
 RECORD_BODY_BYTES_MAX = 128 * KIB
 FRAME_BYTES = 128 * KIB
 CODED_FRAME_BYTES_MORE = 20
-CHUNK_BYTES_MAX = 8 * MIB
+CODED_CHUNK_BYTES_MIN = 512 * KIB
+CODED_CHUNK_BYTES_MAX = 2 * MIB
+DECODE_INLINE_BYTES_MAX = 128 * KIB
+CHUNK_BYTES_MAX = 16 * MIB
 UPLOAD_CHUNK_BYTES = 4 * MIB
+UPLOAD_MEMORY_BYTES = 24 * MIB
+UPLOAD_PIECE_BYTES_MIN = 128 * KIB
+UPLOAD_PIECE_BYTES_MAX = 2 * MIB
 READ_PIECE_BYTES = 1 * MIB
 CHECKSUM_BLOCK_BYTES = 128 * KIB
 SEGMENT_BYTES_MAX = 512 * MIB
 COMMIT_REQUESTS_MAX = 512
-COMMIT_BYTES_MAX = 8 * MIB
+COMMIT_BYTES_MAX = 4 * MIB
+LOG_SEGMENT_BYTES_MAX = 128 * MIB
+LOG_SPARE_AFTER_BYTES = 1 * MIB
 RPC_FRAME_BYTES_MAX = 16 * MIB
 RPC_RECONNECT_S_MAX = 10.0
 COMMIT_S_MAX = 20.0
 CALL_S_MAX = 30.0
 COMPLETED_UPLOADS_KEPT = 1000
+LOG_SPARE_FREE_BYTES_MIN = 2 * GIB
 LOG_FREE_BYTES_MIN = 128 * MIB
+LOG_RESERVE_BYTES_MIN = 64 * MIB
 CHUNKS_FREE_BYTES_MIN = 256 * MIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
-    RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < SEGMENT_BYTES_MAX,
+    RECORD_BODY_BYTES_MAX < COMMIT_BYTES_MAX < LOG_SEGMENT_BYTES_MAX,
     "a commit holds records, a segment holds commits",
 )
 invariant(RECORD_BODY_BYTES_MAX <= FRAME_BYTES, "a body in a record is one frame")
 invariant(
-    UPLOAD_CHUNK_BYTES + UPLOAD_CHUNK_BYTES // FRAME_BYTES * CODED_FRAME_BYTES_MORE
-    <= CHUNK_BYTES_MAX,
+    CODED_CHUNK_BYTES_MAX + CODED_CHUNK_BYTES_MAX // FRAME_BYTES * CODED_FRAME_BYTES_MORE
+    <= UPLOAD_CHUNK_BYTES,
     "what is cut off a body fits a chunk when it is encrypted",
+)
+invariant(
+    CODED_CHUNK_BYTES_MIN % FRAME_BYTES == 0 and CODED_CHUNK_BYTES_MIN <= CODED_CHUNK_BYTES_MAX,
+    "a coded chunk is some frames",
 )
 invariant(
     CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks"
 )
 invariant(
-    CHUNK_BYTES_MAX < RPC_FRAME_BYTES_MAX < SEGMENT_BYTES_MAX,
-    "a chunk fits a frame, a frame fits a segment",
+    UPLOAD_CHUNK_BYTES < RPC_FRAME_BYTES_MAX and CHUNK_BYTES_MAX < SEGMENT_BYTES_MAX,
+    "what is sent as a whole fits a frame, a chunk fits a segment",
 )
 invariant(
     RECORD_BODY_BYTES_MAX < UPLOAD_CHUNK_BYTES <= CHUNK_BYTES_MAX,
-    "a body under way holds two chunks of memory, not two of the largest",
+    "what is held whole is not the largest chunk",
+)
+invariant(
+    UPLOAD_PIECE_BYTES_MIN < UPLOAD_PIECE_BYTES_MAX <= UPLOAD_MEMORY_BYTES // 2,
+    "one body alone may hold two of the largest pieces",
 )
 invariant(COMMIT_S_MAX < CALL_S_MAX, "a gateway learns first that its writer hangs")
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
+invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refused last")
+invariant(
+    CHUNKS_FREE_BYTES_MIN + LOG_SEGMENT_BYTES_MAX < LOG_SPARE_FREE_BYTES_MIN,
+    "a log's spare segment takes no room that writes need",
+)
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

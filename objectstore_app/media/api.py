@@ -9,8 +9,8 @@ docs/formats/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -30,13 +30,24 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     blocks: bool = False
 
 
+class LogPiece(NamedTuple):
+    """What a segment of a log holds from `offset` on; zeros at its end are room that was never
+    used. `salt` is the segment's.
+    """
+
+    segment: int
+    offset: int
+    data: memoryview
+    salt: int
+
+
 class LogSource(Protocol):
     """One shard's log as recovery and verification read it."""
 
-    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield `(segment, offset, bytes)` in order from a position to the end of the log, one
-        piece for each segment (no append spans two). A segment before the first one means the
-        beginning. Raises CorruptDataError when a segment is missing in between.
+    def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
+        """Yield the log in order from a position to its end, one piece for each segment (no append
+        spans two). A segment before the first one means the beginning. Raises CorruptDataError when
+        a segment is missing in between.
         """
 
 
@@ -52,25 +63,64 @@ class LogMedium(LogSource, Protocol):
         recover.
         """
 
-    def truncate(self, segment: int, offset: int) -> None:
-        """Cut the log behind a position: a torn tail that no acknowledgement covers. Durable on
-        return.
+    def resume(self, segment: int, offset: int, *, torn: bool) -> None:
+        """Go on behind a position, where recovery found the end of the log. When it is `torn`
+        there, what follows is cut off, durably: no acknowledgement covers it. A log that was there
+        before is resumed before the first append.
         """
 
     def position(self) -> tuple[int, int]:
         """Where the next append will start, provided that it has at most COMMIT_BYTES_MAX bytes."""
 
+    def room(self) -> int:
+        """How many bytes are free where the log lies. Raises MediaFailedError."""
+
+    @property
+    def salt(self) -> int:
+        """Of the segment that `position` named last."""
+
+    def close(self) -> None: ...
+
+
+Buffer = bytes | bytearray | memoryview
+Also = Callable[[Buffer], None]
+
+
+def nothing(_: Buffer) -> None:
+    """Nothing else is to be computed over what is written."""
+
+
+class ChunkInProgress(Protocol):
+    """One chunk on its way to the medium. Whoever began it calls `close`, whatever happened: a
+    chunk that was not finished is given up.
+
+    `append` and `finish` are called one after the other; both run `also` on every piece, in the
+    thread that writes it, while the processor's cache still holds it. The pieces must not change
+    until the call is over, and then are not needed any more. Cancelling leaves the thread running.
+
+    Raises: MediaFullError, MediaFailedError, what `also` raises.
+    """
+
+    async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None: ...
+
+    async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
+        """With the last pieces; durable only after `flush`."""
+
     def close(self) -> None: ...
 
 
 class ChunkWriter(Protocol):
-    """Writes chunks of at most CHUNK_BYTES_MAX; one per process, with segments of its own."""
+    """Writes chunks of at most `chunk_bytes_max`; one per process, with segments of its own."""
+
+    @property
+    def chunk_bytes_max(self) -> int: ...
+
+    def begin(self, length: int) -> ChunkInProgress:
+        """Begin a chunk of that many bytes. Raises: MediaFullError, MediaFailedError."""
 
     async def write(self, data: bytes | memoryview) -> Extent:
-        """Append one chunk with its checksum table and return its extent; durable only after
-        `flush`.
-
-        Raises: MediaFullError, MediaFailedError.
+        """Write a chunk that is whole, durable only after `flush`. Raises as `begin` and `finish`
+        do.
         """
 
     async def flush(self) -> None:

@@ -1,22 +1,24 @@
 """Chunks and extents on a local directory: what a front end writes itself, and how it reads.
 
 `LocalChunks` owns its segment files, made with O_EXCL at the first write, so processes need no
-agreement. Places are handed out on the loop, bytes are written in threads; a place whose write
-failed stays a hole that nothing names. A thread goes on when its caller is cancelled: a segment is
-closed once no thread writes or flushes it any more, for its descriptor's number may be another
-file's a moment later. `LocalReader` verifies what it returns: a record's body
-whole, of a chunk only the blocks that the range touches.
+agreement. Places are handed out on the loop, bytes are written in threads as they come; a place
+whose write failed stays a hole that nothing names, one that was given up is handed out again if it
+is the last. A thread goes on when its caller is cancelled: a place is given up, and a segment
+closed, once no thread writes or flushes it any more, for its descriptor's number may be another
+file's a moment later. What a thread wrote is on its way to the disk at once, so that the flush
+before the acknowledgement has little left to wait for. `LocalReader` verifies what it returns: a
+record's body whole, of a chunk only the blocks that the range touches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ..core.errors import invariant
@@ -29,17 +31,17 @@ from ..core.limits import (
     SEGMENT_BYTES_MAX,
 )
 from ..runtime.logging import event
-from .api import Extent
+from .api import Also, Buffer, Extent, nothing
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .local import NO_ROOM
 from .segments import (
     SEGMENT_HEADER_BYTES,
+    TableBuilder,
     check_blocks,
     checksum,
     chunk_segment,
     corrupt,
     encode_header,
-    encode_table,
     segment_path,
     table_bytes,
 )
@@ -47,17 +49,24 @@ from .store import check_room, sync_folder
 
 INLINE_READ_BYTES_MAX = 256 * KIB
 
+_sync_file_range = ctypes.CDLL(None).sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_SYNC_FILE_RANGE_WRITE = 2
+_IOV_MAX = 1024
+
 
 @dataclass(slots=True, eq=False)
 class _Segment:
-    """`size` is where the next chunk goes, `written` the end of what was written whole."""
+    """`size` is where the next chunk goes, `written` the end of what was written whole, `open` how
+    many chunks are being written.
+    """
 
     number: int
     path: Path
     fd: int
     size: int = SEGMENT_HEADER_BYTES
     written: int = SEGMENT_HEADER_BYTES
-    writing: int = 0
+    open: int = 0
     sealed: bool = False
 
 
@@ -87,27 +96,29 @@ class LocalChunks:
         self._flushing: asyncio.Future[None] | None = None
         self._failed = False
 
-    async def write(self, data: bytes | memoryview) -> Extent:
+    @property
+    def chunk_bytes_max(self) -> int:
+        return CHUNK_BYTES_MAX
+
+    def begin(self, length: int) -> LocalChunk:
         self._check()
-        invariant(0 < len(data) <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
+        invariant(0 < length <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
         self._check_room()
-        view = memoryview(data)
-        total = len(view) + table_bytes(len(view))
+        total = length + table_bytes(length)
         segment = self._segment
         if segment is None or segment.sealed or segment.size + total > self._segment_bytes_max:
             segment = self._roll()
         offset = segment.size
         segment.size += total
-        segment.writing += 1
-        loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(None, _write_chunk, segment.fd, offset, view)
-        writing.add_done_callback(partial(self._chunk_done, segment, offset + total))
+        segment.open += 1
+        return LocalChunk(self, segment, offset, length)
+
+    async def write(self, data: bytes | memoryview) -> Extent:
+        chunk = self.begin(len(data))
         try:
-            crc = await asyncio.shield(writing)
-        except OSError as error:
-            kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
-            raise kind("write chunk", f"segment {segment.number:#x}", str(error)) from error
-        return Extent(segment.number, offset, len(view), crc, blocks=True)
+            return await chunk.finish([data])
+        finally:
+            chunk.close()
 
     async def flush(self) -> None:
         wanted = self._written
@@ -132,19 +143,22 @@ class LocalChunks:
         if self._failed:
             raise MediaFailedError("write chunk", str(self._data_dir), "closed or flush failed")
 
-    def _chunk_done(self, segment: _Segment, end: int, writing: asyncio.Future[int]) -> None:
-        segment.writing -= 1
-        if writing.cancelled() or writing.exception() is not None:
+    def ended(self, segment: _Segment, offset: int, end: int, *, failed: bool, whole: bool) -> None:
+        """A chunk's place is used no more; what lies there is `whole` or worth nothing."""
+        segment.open -= 1
+        if failed:
             segment.sealed = True
-        else:
+        elif whole:
             segment.written = max(segment.written, end)
             self._dirty.add(segment)
             self._written += 1
+        elif segment.size == end:
+            segment.size = offset
         self._close_if_done(segment)
 
     def _close_if_done(self, segment: _Segment) -> None:
         """Close a sealed segment that no thread uses and no flush waits for."""
-        if not segment.sealed or segment.writing or segment.fd < 0:
+        if not segment.sealed or segment.open or segment.fd < 0:
             return
         if segment in self._dirty or segment in self._in_flush:
             return
@@ -216,17 +230,91 @@ class LocalChunks:
             return _Segment(number, path, fd)
 
 
-def _write_chunk(fd: int, offset: int, data: memoryview) -> int:
-    table = encode_table(data)
-    pieces = [data, memoryview(table)]
-    while pieces:
-        done = os.pwritev(fd, pieces, offset)
+class LocalChunk:
+    """ChunkInProgress at a place in a segment. At most one of its threads runs at a time."""
+
+    def __init__(self, writer: LocalChunks, segment: _Segment, offset: int, length: int) -> None:
+        self._writer = writer
+        self._segment = segment
+        self._offset = offset
+        self._length = length
+        self._done = 0
+        self._table = TableBuilder()
+        self._writing: asyncio.Future[None] | None = None
+        self._failed = False
+        self._whole = False
+
+    async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None:
+        size = sum(map(len, pieces))
+        invariant(self._done + size < self._length, "the last bytes of a chunk finish it")
+        await self._run(pieces, size, also, last=False)
+
+    async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
+        size = sum(map(len, pieces))
+        invariant(self._done + size == self._length, "a chunk has the length it began with")
+        await self._run(pieces, size, also, last=True)
+        self._whole = True
+        crc = checksum(self._table.encode())
+        extent = Extent(self._segment.number, self._offset, self._length, crc, blocks=True)
+        self.close()
+        return extent
+
+    def close(self) -> None:
+        if self._writing is not None:
+            self._writing.add_done_callback(lambda _: self.close())
+        elif self._length:
+            end = self._offset + self._length + table_bytes(self._length)
+            self._writer.ended(
+                self._segment, self._offset, end, failed=self._failed, whole=self._whole
+            )
+            self._length = 0
+
+    async def _run(self, pieces: Sequence[Buffer], size: int, also: Also, *, last: bool) -> None:
+        invariant(self._writing is None, "a chunk is written in order")
+        place = self._offset + self._done
+        self._done += size
+        writing = asyncio.get_running_loop().run_in_executor(
+            None, _write_pieces, self._segment.fd, place, pieces, self._table, also, last
+        )
+        self._writing = writing
+        writing.add_done_callback(self._ran)
+        try:
+            await asyncio.shield(writing)
+        except OSError as error:
+            kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
+            raise kind("write chunk", f"segment {self._segment.number:#x}", str(error)) from error
+
+    def _ran(self, writing: asyncio.Future[None]) -> None:
+        self._writing = None
+        if writing.cancelled() or writing.exception() is not None:
+            self._failed = True
+
+
+def _write_pieces(
+    fd: int,
+    offset: int,
+    pieces: Sequence[Buffer],
+    table: TableBuilder,
+    also: Also,
+    last: bool,
+) -> None:
+    """One pass over pieces that the processor's cache still holds, then the write."""
+    start = offset
+    left: list[Buffer] = list(pieces)
+    for piece in pieces:
+        also(piece)
+        table.update(piece)
+    if last:
+        left.append(table.encode())
+    while left:
+        done = os.pwritev(fd, left[:_IOV_MAX], offset)
         offset += done
-        while pieces and done >= len(pieces[0]):
-            done -= len(pieces.pop(0))
-        if pieces:
-            pieces[0] = pieces[0][done:]
-    return checksum(table)
+        while left and done >= len(left[0]):
+            done -= len(left.pop(0))
+        if done:
+            left[0] = memoryview(left[0])[done:]
+    # Only a beginning: whether it went well is told by the flush, which alone makes durable.
+    _sync_file_range(fd, start, offset - start, _SYNC_FILE_RANGE_WRITE)
 
 
 def _sync_all(fds: list[int]) -> None:

@@ -2,10 +2,13 @@
 
 Theory of operation. The newest segment file is open for appending. A segment appears by a rename,
 header and name already durable, so a header is never torn. The log rolls as soon as a full commit
-may not fit any more; so the place of the next append is known before it is made. A write that
-fails for want of room is cut off again and the log stays usable. After a failed flush the kernel
-may have dropped the pages it could not write and marked them clean: nothing can be trusted any
-more, the log refuses everything and its process must exit and recover.
+may not fit any more; so the place of the next append is known before it is made. It rolls early,
+too, from a file that grows into one that was filled with zeros ahead (`spare.py`), whose flushes
+take half the time; zeros behind the last record are the end of a segment, whichever it is.
+
+A write that fails for want of room is cut off again and the log stays usable. After a failed flush
+the kernel may have dropped the pages it could not write and marked them clean: nothing can be
+trusted any more, the log refuses everything and its process must exit and recover.
 """
 
 from __future__ import annotations
@@ -14,11 +17,20 @@ import errno
 import itertools
 import mmap
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..core.errors import invariant
 from ..core.ids import ShardId
-from ..core.limits import COMMIT_BYTES_MAX, LOG_FREE_BYTES_MIN, SEGMENT_BYTES_MAX
+from ..core.limits import (
+    COMMIT_BYTES_MAX,
+    LOG_FREE_BYTES_MIN,
+    LOG_SEGMENT_BYTES_MAX,
+    LOG_SPARE_AFTER_BYTES,
+    LOG_SPARE_FREE_BYTES_MIN,
+)
+from .api import LogPiece
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .segments import (
     SEGMENT_HEADER_BYTES,
@@ -27,7 +39,8 @@ from .segments import (
     log_name,
     log_segment,
 )
-from .store import check_room, sync_folder
+from .spare import SpareSegment
+from .store import free_bytes, sync_folder
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024
@@ -37,11 +50,20 @@ class LocalLog:
     """LogMedium over the segment files of one folder; the only writer of that folder."""
 
     def __init__(
-        self, folder: Path, shard: ShardId, *, segment_bytes_max: int = SEGMENT_BYTES_MAX
+        self,
+        folder: Path,
+        shard: ShardId,
+        *,
+        segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX,
+        spare: bool = False,
     ) -> None:
+        """With `spare` the next segment is filled with zeros ahead, once the log is in use."""
         self._folder = folder
         self._shard = shard
         self._segment_bytes_max = segment_bytes_max
+        self._spare = SpareSegment(folder, segment_bytes_max if spare else 0)
+        self._ample = False
+        self._appended = 0
         self._failed = False
         self._fd = -1
         for draft in folder.glob("log-*.seg.tmp"):
@@ -58,7 +80,6 @@ class LocalLog:
             raise MediaFailedError("append", self._name(), "an earlier write failed")
         total = sum(map(len, buffers))
         try:
-            check_room(self._folder, LOG_FREE_BYTES_MIN)
             self._write(buffers, offset)
         except OSError as error:
             self._cut_back(offset)
@@ -72,34 +93,54 @@ class LocalLog:
             self._failed = True
             raise MediaFailedError("flush", self._name(), str(error)) from error
         self._size = offset + total
+        self._appended += total
+        if (
+            self._ample
+            and self._appended > LOG_SPARE_AFTER_BYTES
+            and self._written_to - self._size < self._segment_bytes_max // 2
+        ):
+            self._spare.prepare()
         return segment, offset
 
-    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+    def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         return LocalLogReader(self._folder, self._shard).scan(segment, offset)
 
-    def truncate(self, segment: int, offset: int) -> None:
-        try:
-            for number in log_segments(self._folder, self._shard):
-                if number > segment:
-                    (self._folder / log_name(number)).unlink()
-            self._open(segment)
-            os.ftruncate(self._fd, offset)
-            os.fsync(self._fd)
-            sync_folder(self._folder)
-        except OSError as error:
-            self._failed = True
-            raise MediaFailedError("truncate log", self._name(), str(error)) from error
+    def resume(self, segment: int, offset: int, *, torn: bool) -> None:
+        invariant(segment == self._segment, "recovery reads to the last segment")
+        if torn:
+            try:
+                os.ftruncate(self._fd, offset)
+                os.fsync(self._fd)
+            except OSError as error:
+                self._failed = True
+                raise MediaFailedError("cut torn log", self._name(), str(error)) from error
+            self._written_to = offset
         self._size = offset
 
     def position(self) -> tuple[int, int]:
-        if (
-            self._size + COMMIT_BYTES_MAX > self._segment_bytes_max
-            and self._size > SEGMENT_HEADER_BYTES
-        ):
+        invariant(self._size > 0, "a log that was there before is resumed first")
+        full = self._size + COMMIT_BYTES_MAX > self._segment_bytes_max
+        grows = self._size >= self._written_to
+        if self._size > SEGMENT_HEADER_BYTES and (full or (grows and self._spare.ready)):
             self._create(self._segment + 1)
         return self._segment, self._size
 
+    def room(self) -> int:
+        try:
+            free = free_bytes(self._folder)
+            if free < LOG_FREE_BYTES_MIN and self._spare.discard():
+                free = free_bytes(self._folder)
+        except OSError as error:
+            raise MediaFailedError("look for room", str(self._folder), str(error)) from error
+        self._ample = free >= LOG_SPARE_FREE_BYTES_MIN
+        return free
+
+    @property
+    def salt(self) -> int:
+        return self._salt
+
     def close(self) -> None:
+        self._spare.discard()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -121,6 +162,7 @@ class LocalLog:
     def _cut_back(self, offset: int) -> None:
         try:
             os.ftruncate(self._fd, offset)
+            self._written_to = offset
         except OSError as error:
             self._failed = True
             raise MediaFailedError("cut log back", self._name(), str(error)) from error
@@ -132,19 +174,24 @@ class LocalLog:
         except OSError as error:
             raise MediaFailedError("open log", str(path), str(error)) from error
         try:
-            check_header(segment, os.pread(fd, SEGMENT_HEADER_BYTES, 0))
+            salt = check_header(segment, os.pread(fd, SEGMENT_HEADER_BYTES, 0))
         except CorruptDataError:
             os.close(fd)
             raise
-        self._switch(fd, segment)
+        self._switch(fd, segment, salt, 0)
 
     def _create(self, segment: int) -> None:
         """Raises MediaFullError, with the log as it was."""
         draft = self._folder / f"{log_name(segment)}.tmp"
+        salt = secrets.randbits(32)
         try:
-            fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            taken = self._spare.take()
+            if taken is not None:
+                fd, draft = taken
+            else:
+                fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
-                os.pwrite(fd, encode_header(segment), 0)
+                os.pwrite(fd, encode_header(segment, salt), 0)
                 os.fsync(fd)
                 os.rename(draft, self._folder / log_name(segment))
                 sync_folder(self._folder)
@@ -154,14 +201,16 @@ class LocalLog:
         except OSError as error:
             kind = MediaFullError if error.errno in NO_ROOM else MediaFailedError
             raise kind("start log segment", str(draft), str(error)) from error
-        self._switch(fd, segment)
+        self._switch(fd, segment, salt, SEGMENT_HEADER_BYTES)
 
-    def _switch(self, fd: int, segment: int) -> None:
+    def _switch(self, fd: int, segment: int, salt: int, size: int) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
         self._segment = segment
-        self._size = os.fstat(fd).st_size
+        self._salt = salt
+        self._size = size
+        self._written_to = os.fstat(fd).st_size
 
     def _name(self) -> str:
         return str(self._folder / log_name(self._segment))
@@ -174,7 +223,7 @@ class LocalLogReader:
         self._folder = folder
         self._shard = shard
 
-    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+    def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         numbers = [one for one in log_segments(self._folder, self._shard) if one >= segment]
         for before, after in itertools.pairwise(numbers):
             if after != before + 1:
@@ -186,12 +235,12 @@ class LocalLogReader:
             start = offset if number == segment else SEGMENT_HEADER_BYTES
             with open(self._folder / log_name(number), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                check_header(number, file.read(SEGMENT_HEADER_BYTES))
+                salt = check_header(number, file.read(SEGMENT_HEADER_BYTES))
                 if start >= size:
-                    yield number, size, memoryview(b"")
+                    yield LogPiece(number, size, memoryview(b""), salt)
                     continue
                 content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            yield number, start, memoryview(content)[start:]
+            yield LogPiece(number, start, memoryview(content)[start:], salt)
 
 
 def log_segments(folder: Path, shard: ShardId) -> list[int]:

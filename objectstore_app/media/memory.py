@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ..core.errors import invariant
 from ..core.ids import ShardId
-from ..core.limits import COMMIT_BYTES_MAX, SEGMENT_BYTES_MAX
-from .api import Extent
+from ..core.limits import CHUNK_BYTES_MAX, COMMIT_BYTES_MAX, LOG_SEGMENT_BYTES_MAX
+from .api import Extent, LogPiece
+from .collected import CollectedChunk
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .segments import (
     CHUNK_BIT,
     SEGMENT_HEADER_BYTES,
     check_blocks,
+    check_header,
     checksum,
     corrupt,
     encode_header,
@@ -34,13 +37,14 @@ class PowerLossError(MediaFailedError):
 class Faults:
     """At append number `power_loss_at` (from 1) only `keep_bytes` of its bytes survive, those in
     `holes` (start, end, relative to the append) as zeros. At append number `full_at` there is no
-    room, once.
+    room, once. `room` is what the medium says is free.
     """
 
     power_loss_at: int = 0
     keep_bytes: int = 0
     holes: tuple[tuple[int, int], ...] = ()
     full_at: int = 0
+    room: int = 1 << 40
 
 
 @dataclass(slots=True)
@@ -61,16 +65,20 @@ class MemoryLog:
         store: MemoryStore,
         shard: ShardId,
         *,
-        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX,
+        zeros_ahead: int = 0,
         faults: Faults | None = None,
     ) -> None:
+        """New segments are filled with `zeros_ahead` zeros."""
         self._store = store
         self._segment_bytes_max = segment_bytes_max
+        self._zeros_ahead = zeros_ahead
         self._faults = faults or Faults()
         self._appends = 0
         self._dead = False
         logs = store.logs(shard)
         self._current = logs[-1] if logs else log_segment(shard, 1)
+        self._size = 0
         if not logs:
             self._start(self._current)
 
@@ -86,39 +94,55 @@ class MemoryLog:
             self._dead = True
             for start, end in self._faults.holes:
                 data[start:end] = bytes(len(data[start:end]))
-            self._store.segments[segment] += data[: self._faults.keep_bytes]
+            del data[self._faults.keep_bytes :]
+        self._size += len(data)
+        self._store.segments[segment][offset : self._size] = data
+        if self._dead:
             raise PowerLossError("append", "memory log")
-        self._store.segments[segment] += data
         return segment, offset
 
-    def scan(self, segment: int, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+    def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         for number in self._store.logs(ShardId(self._current >> 32)):
             if number < segment:
                 continue
             start = offset if number == segment else SEGMENT_HEADER_BYTES
-            start = min(start, len(self._store.segments[number]))
-            yield number, start, memoryview(bytes(self._store.segments[number]))[start:]
+            content = bytes(self._store.segments[number])
+            start = min(start, len(content))
+            salt = check_header(number, content[:SEGMENT_HEADER_BYTES])
+            yield LogPiece(number, start, memoryview(content)[start:], salt)
 
-    def truncate(self, segment: int, offset: int) -> None:
-        for number in self._store.logs(ShardId(self._current >> 32)):
-            if number > segment:
-                del self._store.segments[number]
-        del self._store.segments[segment][offset:]
-        self._current = segment
+    def resume(self, segment: int, offset: int, *, torn: bool) -> None:
+        invariant(segment == self._current, "recovery reads to the last segment")
+        if torn:
+            del self._store.segments[segment][offset:]
+        self._size = offset
 
     def position(self) -> tuple[int, int]:
-        size = len(self._store.segments[self._current])
+        invariant(self._size > 0, "a log that was there before is resumed first")
+        size = self._size
         if size + COMMIT_BYTES_MAX > self._segment_bytes_max and size > SEGMENT_HEADER_BYTES:
             self._current += 1
             self._start(self._current)
-            size = SEGMENT_HEADER_BYTES
-        return self._current, size
+        return self._current, self._size
+
+    def room(self) -> int:
+        return self._faults.room
+
+    @property
+    def salt(self) -> int:
+        return _salt(self._current)
 
     def close(self) -> None:
         self._dead = True
 
     def _start(self, segment: int) -> None:
-        self._store.segments[segment] = bytearray(encode_header(segment))
+        header = encode_header(segment, _salt(segment))
+        self._store.segments[segment] = bytearray(header) + bytes(self._zeros_ahead)
+        self._size = SEGMENT_HEADER_BYTES
+
+
+def _salt(segment: int) -> int:
+    return checksum(segment.to_bytes(8, "little"))
 
 
 class MemoryChunks:
@@ -128,6 +152,13 @@ class MemoryChunks:
         self._store = store
         self._segment = CHUNK_BIT | len(store.segments) + 1
         store.segments[self._segment] = bytearray(encode_header(self._segment))
+
+    @property
+    def chunk_bytes_max(self) -> int:
+        return CHUNK_BYTES_MAX
+
+    def begin(self, length: int) -> CollectedChunk:
+        return CollectedChunk(length, self.write)
 
     async def write(self, data: bytes | memoryview) -> Extent:
         content = self._store.segments[self._segment]

@@ -23,11 +23,13 @@ from .errors import CorruptDataError
 DIRECTORY_SHARD = ShardId(0xFFFF)
 SHARDS_MAX = 999
 CHUNK_BIT = 1 << 62
-FORMAT_VERSION = 1
+LOG_VERSION = 2
+CHUNK_VERSION = 1
 
 _MAGIC_LOG = b"OSTOLOG\n"
 _MAGIC_CHUNK = b"OSTOCHK\n"
-_HEADER = struct.Struct("<8sHHIQI4x")
+_HEADER = struct.Struct("<8sHHIQII")
+_VERSION_AT, _SALT_AT = 8, 28
 SEGMENT_HEADER_BYTES = _HEADER.size
 
 invariant(SEGMENT_HEADER_BYTES == 32, "docs/formats say so")
@@ -80,28 +82,40 @@ def log_name(segment: int) -> str:
     return f"log-{log_counter(segment):08d}.seg"
 
 
-def encode_header(segment: int) -> bytes:
-    """The first bytes of a segment's file."""
+def newest_version(segment: int) -> int:
+    """The format in which segments of this one's kind are written."""
+    return CHUNK_VERSION if is_chunk(segment) else LOG_VERSION
+
+
+def encode_header(segment: int, salt: int = 0) -> bytes:
+    """The first bytes of a segment's file; `salt` is a log's, 32 random bits."""
+    return _encode_header(segment, newest_version(segment), salt)
+
+
+def _encode_header(segment: int, version: int, salt: int) -> bytes:
     magic = _MAGIC_CHUNK if is_chunk(segment) else _MAGIC_LOG
     shard = 0 if is_chunk(segment) else segment >> 32
-    plain = _HEADER.pack(magic, FORMAT_VERSION, 0, shard, segment, 0)
-    return _HEADER.pack(magic, FORMAT_VERSION, 0, shard, segment, checksum(plain))
+    plain = _HEADER.pack(magic, version, 0, shard, segment, 0, salt)
+    return _HEADER.pack(magic, version, 0, shard, segment, checksum(plain), salt)
 
 
-def check_header(segment: int, header: bytes | memoryview) -> None:
-    """Raise CorruptDataError unless the header is that of this segment in a known format."""
-    if bytes(header) == encode_header(segment):
-        return
+def check_header(segment: int, header: bytes | memoryview) -> int:
+    """The salt that the header holds, 0 where its format has none. Raises CorruptDataError unless
+    it is the header of this segment in a known format.
+    """
     subject = f"segment {segment:#x}"
     magic = bytes(header[:8])
     if magic not in (_MAGIC_LOG, _MAGIC_CHUNK) or len(header) < SEGMENT_HEADER_BYTES:
         raise CorruptDataError("open segment", subject, "the header is damaged")
-    version = int.from_bytes(header[8:10], "little")
-    if version > FORMAT_VERSION:
+    version = int.from_bytes(header[_VERSION_AT : _VERSION_AT + 2], "little")
+    salt = int.from_bytes(header[_SALT_AT : _SALT_AT + 4], "little")
+    if version > newest_version(segment):
         raise CorruptDataError(
             "open segment", subject, f"format {version} was written by a newer release"
         )
-    raise CorruptDataError("open segment", subject, "the header is that of another segment")
+    if bytes(header) != _encode_header(segment, version, salt):
+        raise CorruptDataError("open segment", subject, "the header is that of another segment")
+    return salt
 
 
 # --- a chunk's table of block checksums ---
@@ -116,11 +130,40 @@ def table_bytes(length: int) -> int:
     return 4 * block_count(length)
 
 
-def encode_table(data: memoryview) -> bytes:
-    """The CRC32C of each block of the chunk, little-endian."""
-    step = CHECKSUM_BLOCK_BYTES
-    sums = [checksum(data[start : start + step]) for start in range(0, len(data), step)]
-    return struct.pack(f"<{len(sums)}I", *sums)
+class TableBuilder:
+    """The table of a chunk whose data comes in pieces of any size."""
+
+    __slots__ = ("_crc", "_filled", "_sums")
+
+    def __init__(self) -> None:
+        self._sums: list[int] = []
+        self._crc = 0
+        self._filled = 0
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        start = 0
+        while start < len(view):
+            end = start + CHECKSUM_BLOCK_BYTES - self._filled
+            piece = view[start:end]
+            self._crc = crc32c(piece, self._crc)
+            self._filled += len(piece)
+            start += len(piece)
+            if self._filled == CHECKSUM_BLOCK_BYTES:
+                self._sums.append(self._crc)
+                self._crc = self._filled = 0
+
+    def encode(self) -> bytes:
+        """The CRC32C of each block, little-endian."""
+        sums = [*self._sums, self._crc] if self._filled else self._sums
+        return struct.pack(f"<{len(sums)}I", *sums)
+
+
+def encode_table(data: bytes | memoryview) -> bytes:
+    """The table of a chunk that is whole."""
+    table = TableBuilder()
+    table.update(data)
+    return table.encode()
 
 
 def check_blocks(

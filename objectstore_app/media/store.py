@@ -223,14 +223,17 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def check_room(folder: Path, free_bytes_min: int) -> None:
-    """Raise MediaFullError when the folder's file system has less room left than that.
-
-    The views need room, too: one that cannot commit what its log holds ends the whole store, and
-    keeps it from starting. So writes are refused while there is some left. Raises OSError.
-    """
+def free_bytes(folder: Path) -> int:
+    """The room that is left on the folder's file system. Raises OSError."""
     status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    return status.f_bavail * status.f_frsize
+
+
+def check_room(folder: Path, free_bytes_min: int) -> None:
+    """Raise MediaFullError when the folder's file system has less room left than that: the views
+    need some to commit what the logs hold. Raises OSError.
+    """
+    free = free_bytes(folder)
     if free < free_bytes_min:
         raise MediaFullError(
             "write", str(folder), f"{free} bytes are free, {free_bytes_min} are kept for the views"

@@ -204,6 +204,18 @@ DirectoryEffect = (
 )
 Effect = DataEffect | DirectoryEffect
 
+_GIVE_ROOM = (
+    VersionRemoved,
+    UploadAborted,
+    BucketClosed,
+    BucketRemoved,
+    UserRemoved,
+    VersionBodyMoved,
+    PartBodyMoved,
+    GarbageForgotten,
+    BucketForgotten,
+)
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Effect] = msgspec.msgpack.Decoder(Effect)
 
@@ -215,3 +227,12 @@ def encode_effect(effect: Effect) -> bytes:
 def decode_effect(payload: bytes | memoryview) -> Effect:
     """Raises msgspec.MsgspecError when the payload is none of ours."""
     return _decoder.decode(payload)
+
+
+def gives_room(effect: Effect) -> bool:
+    """Whether the effect deletes something, or is a step on the way to giving room back: it takes
+    little itself and must be possible on a disk that is all but full.
+    """
+    if isinstance(effect, VersionWritten):
+        return effect.marker
+    return isinstance(effect, _GIVE_ROOM)

@@ -2,7 +2,8 @@
 
 A record is a header, a payload (the decided effect as msgpack) and a body (the bytes of a small
 object). The record's checksum covers header and payload, and through `body_crc` the body: that is
-also the checksum of the extent which names the body.
+also the checksum of the extent which names the body. It begins with the segment's salt, which no
+client knows: bytes that look like a record inside a body are none.
 
 `batch` is the sequence of the first record of the same append. Recovery needs it: after a power
 loss the pages of the last append may survive in any combination, so damage is a torn tail as long
@@ -16,16 +17,23 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ..core.errors import invariant
 from ..core.ids import Sequence
-from ..media.api import LogSource
+from ..media.api import LogPiece, LogSource
 from ..media.errors import CorruptDataError
-from ..media.segments import checksum
+from ..media.segments import checksum, running_checksum
 
 MAGIC = b"OREC"
 RECORD_VERSION = 1
 _HEADER = struct.Struct("<4sIHHIIIQQQ")
+_SEAL = struct.Struct("<4sI")
+_CHECKED = struct.Struct("<HHIIIQQQ")
 HEADER_BYTES = _HEADER.size
-_CHECKED_FROM = 8
+_CHECKED_FROM = _SEAL.size
+_SEARCH_BYTES = 1024 * 1024
+_ZEROS = bytes(_SEARCH_BYTES)
+
+invariant(HEADER_BYTES == _SEAL.size + _CHECKED.size == 48, "docs/formats/log.md says so")
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -48,17 +56,17 @@ class DamagedRecordError(Exception):
 
 
 def encode(
-    sequence: int, batch: int, epoch: int, payload: bytes, body: bytes, body_crc: int
+    sequence: int, batch: int, epoch: int, payload: bytes, body: bytes, body_crc: int, salt: int
 ) -> bytes:
     """Header and payload of a record; the body's bytes follow."""
-    header = _HEADER.pack(
-        MAGIC, 0, RECORD_VERSION, 0, len(payload), len(body), body_crc, sequence, batch, epoch
+    checked = (
+        _CHECKED.pack(RECORD_VERSION, 0, len(payload), len(body), body_crc, sequence, batch, epoch)
+        + payload
     )
-    crc = checksum(header[_CHECKED_FROM:] + payload)
-    return b"%b%b%b%b" % (MAGIC, crc.to_bytes(4, "little"), header[_CHECKED_FROM:], payload)
+    return _SEAL.pack(MAGIC, running_checksum(checked, salt)) + checked
 
 
-def decode(buffer: memoryview, start: int, segment: int, offset: int) -> Record:
+def decode(buffer: memoryview, start: int, segment: int, offset: int, salt: int) -> Record:
     """The record at `buffer[start:]`, which lies at `offset` of the segment.
 
     Raises DamagedRecordError.
@@ -74,7 +82,7 @@ def decode(buffer: memoryview, start: int, segment: int, offset: int) -> Record:
     end = body_at + body_bytes
     if end > len(buffer):
         raise DamagedRecordError("cut off")
-    if checksum(buffer[start + _CHECKED_FROM : body_at]) != crc:
+    if running_checksum(buffer[start + _CHECKED_FROM : body_at], salt) != crc:
         raise DamagedRecordError("checksum of the record")
     if version > RECORD_VERSION:
         raise CorruptDataError(
@@ -113,10 +121,10 @@ class LogScan:
 
     def __iter__(self) -> Iterator[Record]:
         first = True
-        for segment, offset, data in self._medium.scan(*self.position):
-            self._enter(segment, offset, first)
+        for piece in self._medium.scan(*self.position):
+            self._enter(piece.segment, piece.offset, first)
             first = False
-            yield from self._read_segment(segment, offset, data)
+            yield from self._read(piece)
         if first and self.position[0]:
             raise _corruption(*self.position, "the log ends before what the view has applied")
 
@@ -128,15 +136,17 @@ class LogScan:
             raise _corruption(before, at, "the log ends before what the view has applied")
         self.position = (segment, offset)
 
-    def _read_segment(self, segment: int, offset: int, data: memoryview) -> Iterator[Record]:
+    def _read(self, piece: LogPiece) -> Iterator[Record]:
+        segment, offset, data, salt = piece
         start = 0
         while start < len(data):
             at = offset + start
             try:
-                record = decode(data, start, segment, at)
+                record = decode(data, start, segment, at, salt)
             except DamagedRecordError as damage:
-                self._judge(data, start, segment, at, damage)
-                self.torn = True
+                if not _is_unused(data, start):
+                    self._judge(piece, start, damage)
+                    self.torn = True
                 return
             if record.sequence != self._expected:
                 raise _corruption(
@@ -147,29 +157,46 @@ class LogScan:
             self.position = (segment, record.end)
             yield record
 
-    def _judge(
-        self, data: memoryview, start: int, segment: int, at: int, damage: DamagedRecordError
-    ) -> None:
+    def _judge(self, piece: LogPiece, start: int, damage: DamagedRecordError) -> None:
         """Raise unless all that follows belongs to the append that the damaged record is part of:
         a later append proves that this one was acknowledged.
         """
-        content = bytes(data[start:])
-        rest = memoryview(content)
-        found = content.find(MAGIC, _end_of_damaged(rest, 0))
+        segment, offset, data, salt = piece
+        found = _find_magic(data, _end_of_damaged(data, start, salt))
         while found >= 0:
             try:
-                later = decode(rest, found, segment, at + found)
+                later = decode(data, found, segment, offset + found, salt)
             except DamagedRecordError:
-                found = content.find(MAGIC, _end_of_damaged(rest, found))
+                found = _find_magic(data, _end_of_damaged(data, found, salt))
                 continue
             if later.batch > self._expected:
-                raise _corruption(segment, at, f"{damage}, and good records follow") from damage
-            found = content.find(MAGIC, later.end - at)
+                raise _corruption(
+                    segment, offset + start, f"{damage}, and good records follow"
+                ) from damage
+            found = _find_magic(data, later.end - offset)
 
 
-def _end_of_damaged(buffer: memoryview, start: int) -> int:
+def _is_unused(data: memoryview, start: int) -> bool:
+    """Whether nothing but zeros follows: room made ahead of use."""
+    for at in range(start, len(data), _SEARCH_BYTES):
+        piece = bytes(data[at : at + _SEARCH_BYTES])
+        if piece != _ZEROS[: len(piece)]:
+            return False
+    return True
+
+
+def _find_magic(data: memoryview, start: int) -> int:
+    """Where the next record may begin; -1 where none does. In pieces, for a log is large."""
+    for at in range(start, len(data), _SEARCH_BYTES):
+        found = bytes(data[at : at + _SEARCH_BYTES + len(MAGIC) - 1]).find(MAGIC)
+        if found >= 0:
+            return at + found
+    return -1
+
+
+def _end_of_damaged(buffer: memoryview, start: int, salt: int) -> int:
     """From where on what follows the damaged record may be another one: behind its body if header
-    and payload are good, for the bytes in there are a client's choice and prove nothing.
+    and payload are good. (In a segment without salt the bytes in there may be a client's forgery.)
     """
     if len(buffer) - start < HEADER_BYTES:
         return start + 1
@@ -177,7 +204,7 @@ def _end_of_damaged(buffer: memoryview, start: int) -> int:
     body_at = start + HEADER_BYTES + payload_bytes
     if magic != MAGIC or body_at > len(buffer):
         return start + 1
-    if checksum(buffer[start + _CHECKED_FROM : body_at]) != crc:
+    if running_checksum(buffer[start + _CHECKED_FROM : body_at], salt) != crc:
         return start + 1
     return int(body_at + body_bytes)
 

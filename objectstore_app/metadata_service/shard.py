@@ -6,9 +6,10 @@ then one append makes all of them durable, COMMIT makes them visible, and only t
 learn anything, refusals included, for a refusal may rest on a mutation beside it. Readers never see
 what is not durable.
 
-Failures. No room: the transaction is rolled back, the log is as before, every mutation of the group
-is refused and the shard goes on. A failed flush, or a view that cannot commit what the log already
-holds: the shard is broken, its process has to exit and recover.
+Failures. Room gets short: each mutation that needs some is refused, while those that give some back
+may use a reserve. No room: the transaction is rolled back, the log is as before, every mutation of
+the group is refused and the shard goes on. A failed flush, or a view that cannot commit what the
+log already holds: the shard is broken, its process has to exit and recover.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ import msgspec
 from ..core.errors import InvariantError, ObjectStoreError
 from ..core.ids import Sequence as LogSequence
 from ..core.ids import ShardId
-from ..core.limits import COMMIT_BYTES_MAX, COMMIT_REQUESTS_MAX
+from ..core.limits import (
+    COMMIT_BYTES_MAX,
+    COMMIT_REQUESTS_MAX,
+    LOG_FREE_BYTES_MIN,
+    LOG_RESERVE_BYTES_MIN,
+)
 from ..media.api import Extent, LogMedium, LogSource
 from ..media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from ..media.segments import DIRECTORY_SHARD, checksum
 from .api import MutationResult
 from .data import DataMachine
 from .directory import DirectoryMachine
-from .effects import decode_effect, encode_effect
+from .effects import Effect, decode_effect, encode_effect, gives_room
 from .errors import RecordTooLargeError, Refused
 from .machine import Decision, Machine, Mutation
 from .record import HEADER_BYTES, LogScan, Record, encode
@@ -89,8 +95,7 @@ class Shard:
     def _recover(self) -> int:
         before, *_ = read_position(self.view)
         scan = replay(self._medium, self.view, self._machine)
-        if scan.torn:
-            self._medium.truncate(*scan.position)
+        self._medium.resume(*scan.position, torn=scan.torn)
         sequence, _, _, epoch = read_position(self.view)
         self._sequence = LogSequence(sequence)
         self._epoch = epoch + 1
@@ -109,11 +114,13 @@ class _Group:
         self._first = LogSequence(shard._sequence + 1)
         self._segment = 0
         self._offset = 0
+        self._room = 0
 
     def run(self) -> list[Outcome]:
         """The outcomes of the first mutations: of all that fit one append, of one at least."""
         shard = self._shard
         view = shard.view
+        self._room = shard._medium.room()
         try:
             self._segment, self._offset = shard._medium.position()
         except MediaFullError as error:
@@ -162,7 +169,7 @@ class _Group:
             try:
                 decision = machine.decide(mutation, sequence, now_ms)
                 added = self._add(decision, sequence)
-            except (Refused, RecordTooLargeError) as error:
+            except (Refused, RecordTooLargeError, MediaFullError) as error:
                 self._outcomes.append(error)
                 continue
             if not added:
@@ -174,6 +181,7 @@ class _Group:
         effect, body = decision.effect, decision.body
         if effect is None:
             return True
+        self._check_room(effect)
         payload = encode_effect(effect)
         total = HEADER_BYTES + len(payload) + len(body)
         if total > COMMIT_BYTES_MAX:
@@ -186,13 +194,25 @@ class _Group:
         if body:
             offset = self._offset + self._bytes + HEADER_BYTES + len(payload)
             extent = Extent(self._segment, offset, len(body), crc)
-        self._buffers.append(encode(sequence, self._first, shard._epoch, payload, body, crc))
+        self._buffers.append(
+            encode(sequence, self._first, shard._epoch, payload, body, crc, shard._medium.salt)
+        )
         if body:
             self._buffers.append(body)
         self._bytes += total
         shard._machine.apply(effect, sequence, body, extent)
         shard._sequence = sequence
         return True
+
+    def _check_room(self, effect: Effect) -> None:
+        """The view needs room, too: one that cannot commit what its log holds ends the whole store,
+        and keeps it from starting. So writes are refused while there is some left.
+        """
+        if self._room >= LOG_FREE_BYTES_MIN:
+            return
+        if self._room < LOG_RESERVE_BYTES_MIN or not gives_room(effect):
+            shard = f"shard {self._shard.shard}"
+            raise MediaFullError("commit", shard, f"{self._room} bytes are free")
 
     def _finish(self) -> None:
         try:

@@ -243,7 +243,7 @@ def open_shard(store: Store, shard: ShardId) -> Shard:
     base = restore_view(store.shard(shard), store.view(shard))
     if base is not None:
         event("view_restored", shard=store.shard(shard).name, sequence=base.sequence)
-    log = LocalLog(store.shard(shard), shard)
+    log = LocalLog(store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
     return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
 
 

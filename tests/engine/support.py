@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from objectstore_app.core.ids import BucketId, ShardId, UserId
+from objectstore_app.core.limits import LOG_SEGMENT_BYTES_MAX
 from objectstore_app.media.api import LogMedium
 from objectstore_app.media.memory import Faults, MemoryLog, MemoryStore
 from objectstore_app.media.segments import DIRECTORY_SHARD
@@ -43,10 +44,17 @@ def memory_shard(
     faults: Faults | None = None,
     view: Path | None = None,
     seed: int = 1,
-    segment_bytes_max: int = 512 * 1024 * 1024,
+    segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX,
+    zeros_ahead: int = 0,
 ) -> Shard:
     number = ShardId(0) if shard is None else shard
-    log = MemoryLog(store, number, faults=faults, segment_bytes_max=segment_bytes_max)
+    log = MemoryLog(
+        store,
+        number,
+        faults=faults,
+        segment_bytes_max=segment_bytes_max,
+        zeros_ahead=zeros_ahead,
+    )
     return open_shard(log, number, view=view, seed=seed)
 
 
@@ -59,9 +67,11 @@ def directory(store: MemoryStore) -> Shard:
     return memory_shard(store, DIRECTORY_SHARD)
 
 
-def opened_bucket(store: MemoryStore | None = None, *, faults: Faults | None = None) -> Shard:
+def opened_bucket(
+    store: MemoryStore | None = None, *, faults: Faults | None = None, zeros_ahead: int = 0
+) -> Shard:
     """A data shard with BUCKET open."""
-    shard = memory_shard(store or MemoryStore(), faults=faults)
+    shard = memory_shard(store or MemoryStore(), faults=faults, zeros_ahead=zeros_ahead)
     do(shard, OpenBucket(bucket=BUCKET))
     return shard
 

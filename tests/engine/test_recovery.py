@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
 
-from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX
+from objectstore_app.core.ids import BucketId, ShardId
+from objectstore_app.core.limits import COMMIT_BYTES_MAX, LOG_FREE_BYTES_MIN, LOG_RESERVE_BYTES_MIN
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from objectstore_app.media.local import LocalLog
-from objectstore_app.media.memory import Faults, MemoryStore, PowerLossError
-from objectstore_app.media.segments import SEGMENT_HEADER_BYTES
-from objectstore_app.metadata_service.api import DeleteKey, OpenBucket, SetVersioning, Written
+from objectstore_app.media.memory import Faults, MemoryLog, MemoryStore, PowerLossError
+from objectstore_app.media.segments import SEGMENT_HEADER_BYTES, check_header, checksum
+from objectstore_app.metadata_service.api import (
+    CreateUpload,
+    Deleted,
+    DeleteKey,
+    OpenBucket,
+    SetVersioning,
+    Written,
+)
+from objectstore_app.metadata_service.effects import BucketOpened, encode_effect
 from objectstore_app.metadata_service.record import MAGIC, LogScan, encode
 from objectstore_app.metadata_service.shard import Shard
 from tests.engine.support import (
@@ -105,12 +114,15 @@ def test_magic_inside_a_body_is_no_record() -> None:
 
 
 def test_a_record_forged_in_a_body_does_not_make_a_torn_tail_corruption() -> None:
-    """Whoever may put an object could else keep the store from starting after a crash."""
+    """Whoever may put an object could else keep the store from starting after a crash: even where
+    he knows the salt, or an earlier format has none.
+    """
     store = MemoryStore()
     shard = memory_shard(store)
     shard.commit([OpenBucket(bucket=BUCKET)])
     wanted = dump(shard)
-    forged = encode(1000, 1000, 1, b"payload", b"", 0)
+    salt = check_header(SEGMENT, store.segments[SEGMENT][:SEGMENT_HEADER_BYTES])
+    forged = encode(1000, 1000, 1, b"payload", b"", 0, salt)
     whole = len(store.segments[SEGMENT])
     shard.commit([put(b"a", forged + b"a" * 600), put(b"b", forged * 3 + b"b" * 600)])
     end = len(store.segments[SEGMENT])
@@ -121,15 +133,51 @@ def test_a_record_forged_in_a_body_does_not_make_a_torn_tail_corruption() -> Non
     assert dump(memory_shard(holed)) == wanted
 
 
+def test_a_record_of_another_segment_does_not_count_in_this_one() -> None:
+    store = MemoryStore()
+    shard = opened_bucket(store)
+    wanted = dump(shard)
+    end = len(store.segments[SEGMENT])
+    salt = check_header(SEGMENT, store.segments[SEGMENT][:SEGMENT_HEADER_BYTES])
+    effect = encode_effect(BucketOpened(BucketId(8)))
+    store.segments[SEGMENT] += encode(2, 2, 1, effect, b"", 0, salt ^ 1)
+    assert dump(memory_shard(store)) == wanted
+    assert len(store.segments[SEGMENT]) == end
+
+
+def test_log_without_salt_is_read_and_goes_on() -> None:
+    """Format 1 had zeros in the salt's place, and no room ahead."""
+    store = MemoryStore()
+    header = struct.pack("<8sHHIQII", b"OSTOLOG\n", 1, 0, 0, SEGMENT, 0, 0)
+    header = header[:24] + checksum(header).to_bytes(4, "little") + header[28:]
+    effect = encode_effect(BucketOpened(BUCKET))
+    store.segments[SEGMENT] = bytearray(header + encode(1, 1, 1, effect, b"", 0, 0))
+    shard = open_shard(Unsalted(store, ShardId(0)), ShardId(0))
+    do(shard, put(b"k", b"x" * 900))
+    rows = dump(shard)
+    assert rows == dump(open_shard(Unsalted(store, ShardId(0)), ShardId(0)))
+    del store.segments[SEGMENT][-1:]
+    assert open_shard(Unsalted(store, ShardId(0)), ShardId(0)).replayed == 1
+
+
+class Unsalted(MemoryLog):
+    """Goes on in a segment of format 1."""
+
+    salt = 0
+
+
+@pytest.mark.parametrize("zeros_ahead", [0, 100_000])
 @pytest.mark.parametrize("seed", range(60))
-def test_power_loss_in_an_append_keeps_acknowledged_writes_and_tears_none(seed: int) -> None:
+def test_power_loss_in_an_append_keeps_acknowledged_writes_and_tears_none(
+    seed: int, zeros_ahead: int
+) -> None:
     rng = random.Random(seed)
     store = MemoryStore()
     holes = tuple((start, start + 4096) for start in range(0, 40_000, 4096) if rng.random() < 0.3)
     faults = Faults(
         power_loss_at=rng.randrange(2, 12), keep_bytes=rng.randrange(40_000), holes=holes
     )
-    shard = opened_bucket(store, faults=faults)
+    shard = opened_bucket(store, faults=faults, zeros_ahead=zeros_ahead)
     acknowledged: dict[bytes, int] = {}
     sent: dict[bytes, int] = {}
 
@@ -187,6 +235,28 @@ def test_no_room_refuses_the_group_and_the_shard_goes_on() -> None:
     assert dump(memory_shard(store)) == dump(shard)
 
 
+def test_deletes_may_use_the_reserve_that_writes_leave() -> None:
+    faults = Faults()
+    shard = opened_bucket(faults=faults)
+    for key in (b"a", b"b", b"c"):
+        do(shard, put(key, bytes(600)))
+    faults.room = LOG_FREE_BYTES_MIN - 1
+    outcomes = shard.commit([put(b"d"), DeleteKey(bucket=BUCKET, key=b"a", owner=OWNER), put(b"b")])
+    assert [type(outcome) for outcome in outcomes] == [MediaFullError, Deleted, MediaFullError]
+    assert shard.commit([OpenBucket(bucket=BUCKET)]) == [None], "nothing is written for it"
+    with pytest.raises(MediaFullError):
+        do(shard, CreateUpload(bucket=BUCKET, key=b"u", owner=OWNER))
+    with pytest.raises(MediaFullError):
+        do(shard, SetVersioning(bucket=BUCKET, state="Enabled"))
+    faults.room = LOG_RESERVE_BYTES_MIN - 1
+    with pytest.raises(MediaFullError):
+        do(shard, DeleteKey(bucket=BUCKET, key=b"b", owner=OWNER))
+    faults.room = LOG_FREE_BYTES_MIN
+    do(shard, put(b"d"))
+    held = shard.view.execute("SELECT key FROM versions ORDER BY key").fetchall()
+    assert held == [(b"b",), (b"c",), (b"d",)]
+
+
 def test_view_without_room_refuses_the_group_and_the_shard_goes_on(tmp_path: Path) -> None:
     store = MemoryStore()
     shard = memory_shard(store, view=tmp_path / "view.sqlite")
@@ -225,6 +295,25 @@ def test_log_rolls_and_recovers_over_all_its_segments() -> None:
         memory_shard(store, segment_bytes_max=roll)
 
 
+def test_zeros_behind_the_last_record_end_every_segment() -> None:
+    store = MemoryStore()
+    roll = COMMIT_BYTES_MAX + 3000
+    shard = memory_shard(store, segment_bytes_max=roll, zeros_ahead=9000)
+    do(shard, OpenBucket(bucket=BUCKET))
+    for number in range(12):
+        do(shard, put(b"k%d" % number, bytes(1000)))
+    assert len(store.segments) > 3
+    sizes = {number: len(content) for number, content in store.segments.items()}
+    again = memory_shard(store, segment_bytes_max=roll, zeros_ahead=9000)
+    assert dump(again) == dump(shard)
+    do(again, put(b"later", bytes(1000)))
+    assert {number: len(store.segments[number]) for number in sizes} == sizes, "none was cut"
+    lost = store.segments[3]
+    lost[SEGMENT_HEADER_BYTES:] = bytes(len(lost) - SEGMENT_HEADER_BYTES)
+    with pytest.raises(CorruptDataError, match="is due"):
+        memory_shard(store)
+
+
 def test_group_larger_than_an_append_is_split_in_order() -> None:
     store = MemoryStore()
     shard = opened_bucket(store)
@@ -247,7 +336,7 @@ def test_local_log_gives_the_same_rows_as_memory_and_survives_reopening(tmp_path
         rows = dump(shard)
         shard.close()
     assert dump(memory_shard(store)) == rows == dump(local_shard(tmp_path))
-    assert (tmp_path / "log-00000001.seg").read_bytes() == bytes(store.segments[SEGMENT])
+    assert (tmp_path / "log-00000001.seg").stat().st_size == len(store.segments[SEGMENT])
 
 
 def test_scan_from_the_beginning_yields_every_record(tmp_path: Path) -> None:
