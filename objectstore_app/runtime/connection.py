@@ -205,11 +205,14 @@ class Connection(Duplex):
             return
 
     def _turned(self, task: asyncio.Task[None]) -> None:
-        """A turn that had to wait is over."""
-        self._task = None
+        """A turn that had to wait is over. The next request may have come, and have begun a turn of
+        its own, before this is called.
+        """
         if not task.cancelled():
             task.result()
-            self._proceed()
+            if task is self._task:
+                self._task = None
+                self._proceed()
 
     async def _turn(self) -> None:
         """Answer a request, or an error in its place; leave the connection ready or closed."""
