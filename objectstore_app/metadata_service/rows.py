@@ -37,6 +37,7 @@ from .effects import (
     VersionWritten,
 )
 from .keys import KeyUse, rewrapped
+from .pages import checksum_text
 
 encode = msgspec.msgpack.Encoder().encode
 decode_body = msgspec.msgpack.Decoder(Body).decode
@@ -170,10 +171,10 @@ class DataRows:
             self._remember(effect, sequence, row)
         attributes = effect.attributes
         self._cursor.execute(
-            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 bucket, effect.key, -sequence, effect.version_id, effect.size, effect.etag,
-                effect.modified_ms, effect.owner, int(effect.marker),
+                effect.modified_ms, effect.owner, int(effect.marker), checksum_text(attributes),
                 EMPTY if attributes == _EMPTY_ATTRIBUTES else encode(attributes),
                 encode(held),
             ),

@@ -18,9 +18,12 @@ from pathlib import Path
 
 import apsw
 import apsw.sqlite_extra
+import msgspec
 
 from ..media.errors import CorruptDataError, MediaFailedError
 from ..runtime.logging import event
+from .api import Attributes
+from .pages import checksum_text
 
 _POSITION = """
 CREATE TABLE position (
@@ -38,8 +41,8 @@ CREATE TABLE buckets (
 CREATE TABLE versions (
     bucket INTEGER NOT NULL, key BLOB NOT NULL, ord INTEGER NOT NULL, version_id TEXT NOT NULL,
     size INTEGER NOT NULL, etag TEXT NOT NULL, modified_ms INTEGER NOT NULL, owner TEXT NOT NULL,
-    marker INTEGER NOT NULL, attributes BLOB NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (bucket, key, ord)) WITHOUT ROWID;
+    marker INTEGER NOT NULL, checksum TEXT NOT NULL, attributes BLOB NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (bucket, key, ord)) WITHOUT ROWID;
 CREATE TABLE nulls (
     bucket INTEGER NOT NULL, key BLOB NOT NULL, ord INTEGER NOT NULL,
     PRIMARY KEY (bucket, key)) WITHOUT ROWID;
@@ -64,6 +67,18 @@ CREATE TABLE key_use (
     key INTEGER PRIMARY KEY, bodies INTEGER NOT NULL, closed INTEGER NOT NULL);
 """
 _DATA_1_TO_2 = "ALTER TABLE parts ADD COLUMN coding BLOB NOT NULL DEFAULT x'90';" + _KEY_USE
+# Listings tell the checksum's algorithm: it stands before what they do not read.
+_DATA_2_TO_3 = """
+ALTER TABLE versions RENAME TO versions_2;
+CREATE TABLE versions (
+    bucket INTEGER NOT NULL, key BLOB NOT NULL, ord INTEGER NOT NULL, version_id TEXT NOT NULL,
+    size INTEGER NOT NULL, etag TEXT NOT NULL, modified_ms INTEGER NOT NULL, owner TEXT NOT NULL,
+    marker INTEGER NOT NULL, checksum TEXT NOT NULL, attributes BLOB NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (bucket, key, ord)) WITHOUT ROWID;
+INSERT INTO versions SELECT bucket, key, ord, version_id, size, etag, modified_ms, owner, marker,
+    checksum_text(attributes), attributes, body FROM versions_2;
+DROP TABLE versions_2;
+"""
 
 _STORE_KEYS = """
 CREATE TABLE store_keys (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
@@ -91,7 +106,7 @@ class Schema:
     migrations: Mapping[int, str]
 
 
-DATA = Schema("data", 2, _POSITION + _DATA + _KEY_USE, {1: _DATA_1_TO_2})
+DATA = Schema("data", 3, _POSITION + _DATA + _KEY_USE, {1: _DATA_1_TO_2, 2: _DATA_2_TO_3})
 DIRECTORY = Schema("directory", 2, _POSITION + _DIRECTORY + _STORE_KEYS, {1: _STORE_KEYS})
 
 _APPLICATION_ID = 0x4F53544F
@@ -217,6 +232,12 @@ def _migrate(connection: apsw.Connection, schema: Schema, name: str) -> None:
             connection.execute(schema.sql)
             connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         else:
+            connection.create_scalar_function("checksum_text", _checksum_text, 1)
             for step in range(version, schema.version):
                 connection.execute(schema.migrations[step])
+            connection.create_scalar_function("checksum_text", None)
         connection.execute(f"PRAGMA user_version={schema.version}")
+
+
+def _checksum_text(attributes: bytes) -> str:
+    return checksum_text(msgspec.msgpack.decode(attributes, type=Attributes))

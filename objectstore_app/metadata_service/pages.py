@@ -1,0 +1,161 @@
+"""Pages of listings: rows as they come from the view, and their form on the wire between nodes.
+
+A page of a thousand entries is made, rendered and dropped within a request, so entries are plain
+tuples, in the shape that `protocol/xml_write.py` renders. On the wire (`cluster.py`) pages keep the
+form of the first release, so that nodes of two releases understand each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from .api import Attributes
+
+FULL_OBJECT = "FULL_OBJECT"
+
+ObjectRow = tuple[bytes, int, str, int, str, str, int]
+"""Key, modified_ms, ETag, size, checksum (`checksum_text`), owner, delete marker (0 in a page)."""
+
+VersionRow = tuple[bytes, str, int, str, int, str, int, str, int]
+"""Key, version id, modified_ms, ETag, size, checksum, delete marker (0, 1), owner, order."""
+
+
+class ObjectsPage(NamedTuple):
+    """Objects and common prefixes, each in key order. Resume behind `next_after`, which is the last
+    entry, or ends with NUL where the page ended early: then it names the next key to look at.
+    """
+
+    objects: Sequence[ObjectRow]
+    prefixes: Sequence[bytes]
+    truncated: bool = False
+    next_after: bytes = b""
+
+
+class VersionsPage(NamedTuple):
+    """Versions and delete markers of each key, newest first, and common prefixes. Of the key
+    `continued` a newer version came before this page. Resume with both `next_*` (the version id may
+    be empty).
+    """
+
+    versions: Sequence[VersionRow]
+    prefixes: Sequence[bytes]
+    continued: bytes = b""
+    truncated: bool = False
+    next_key: bytes = b""
+    next_version_id: str = ""
+
+
+def checksum_text(attributes: Attributes) -> str:
+    """What a listing tells of the checksum: the algorithm, and the type where it is another than
+    FULL_OBJECT (`SHA256 COMPOSITE`); empty where there is none.
+    """
+    for algorithm in attributes.checksums:
+        kind = attributes.checksum_type
+        return algorithm if kind == FULL_OBJECT else f"{algorithm} {kind}"
+    return ""
+
+
+# --- the form on the wire ---
+
+
+class SentVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An `ObjectVersion` without its body; `attributes` tell no more than the checksum."""
+
+    key: bytes
+    order: int
+    version_id: str
+    size: int
+    etag: str
+    modified_ms: int
+    owner: str
+    delete_marker: bool = False
+    latest: bool = True
+    attributes: Attributes = Attributes()
+
+
+class SentObjects(msgspec.Struct, frozen=True, kw_only=True):
+    entries: tuple[SentVersion | bytes, ...]
+    truncated: bool
+    next_after: bytes = b""
+
+
+class SentVersions(msgspec.Struct, frozen=True, kw_only=True):
+    entries: tuple[SentVersion | bytes, ...]
+    truncated: bool
+    next_key: bytes = b""
+    next_version_id: str = ""
+
+
+def send_objects(page: ObjectsPage) -> SentObjects:
+    """Of an object its listing tells neither version id nor order."""
+    objects = [
+        SentVersion(
+            key=key, order=0, version_id="", size=size, etag=etag, modified_ms=modified_ms,
+            owner=owner, attributes=_attributes(checksum),
+        )
+        for key, modified_ms, etag, size, checksum, owner, _ in page.objects
+    ]  # fmt: skip
+    return SentObjects(
+        entries=(*objects, *page.prefixes), truncated=page.truncated, next_after=page.next_after
+    )
+
+
+def received_objects(sent: SentObjects) -> ObjectsPage:
+    objects: list[ObjectRow] = [
+        (one.key, one.modified_ms, one.etag, one.size, checksum_text(one.attributes), one.owner, 0)
+        for one in sent.entries
+        if isinstance(one, SentVersion)
+    ]
+    prefixes = [one for one in sent.entries if isinstance(one, bytes)]
+    return ObjectsPage(objects, prefixes, sent.truncated, sent.next_after)
+
+
+def send_versions(page: VersionsPage) -> SentVersions:
+    versions = []
+    seen = page.continued
+    for key, version_id, modified_ms, etag, size, checksum, marker, owner, order in page.versions:
+        versions.append(
+            SentVersion(
+                key=key, order=order, version_id=version_id, size=size, etag=etag,
+                modified_ms=modified_ms, owner=owner, delete_marker=bool(marker),
+                latest=key != seen, attributes=_attributes(checksum),
+            )
+        )  # fmt: skip
+        seen = key
+    return SentVersions(
+        entries=(*versions, *page.prefixes),
+        truncated=page.truncated,
+        next_key=page.next_key,
+        next_version_id=page.next_version_id,
+    )
+
+
+def received_versions(sent: SentVersions) -> VersionsPage:
+    entries = [one for one in sent.entries if isinstance(one, SentVersion)]
+    versions: list[VersionRow] = [
+        (
+            one.key, one.version_id, one.modified_ms, one.etag, one.size,
+            checksum_text(one.attributes), int(one.delete_marker), one.owner, one.order,
+        )
+        for one in entries
+    ]  # fmt: skip
+    return VersionsPage(
+        versions,
+        [one for one in sent.entries if isinstance(one, bytes)],
+        continued=entries[0].key if entries and not entries[0].latest else b"",
+        truncated=sent.truncated,
+        next_key=sent.next_key,
+        next_version_id=sent.next_version_id,
+    )
+
+
+@lru_cache(maxsize=64)
+def _attributes(checksum: str) -> Attributes:
+    if not checksum:
+        return Attributes()
+    algorithm, _, kind = checksum.partition(" ")
+    return Attributes(checksums={algorithm: ""}, checksum_type=kind or FULL_OBJECT)
