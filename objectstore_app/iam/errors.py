@@ -3,7 +3,7 @@
 ObjectStoreError
 └─ IdentityError
    ├─ InvalidIdentityError    an e-mail address, name or key breaks a rule; `hint` names it
-   └─ SealError               a sealed secret that this master key cannot open
+   └─ SealError               a sealed secret or data key that this key cannot open
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ class InvalidIdentityError(IdentityError):
 
 
 class SealError(IdentityError):
-    """The secret was sealed under another master key, or its bytes were damaged."""
+    """What is sealed was sealed under another key, or its bytes were damaged."""

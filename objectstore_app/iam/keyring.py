@@ -1,7 +1,8 @@
 """Secrets at rest: sealed under the store's master key, opened once, cached with a bound.
 
 A sealed secret is `version (1 byte, 0x01) ‖ nonce (12) ‖ AES-256-GCM(secret) with its tag (16)`;
-the access key is the associated data, so that a secret moved to another key does not open.
+the access key is the associated data, so that a secret moved to another key does not open. The keys
+of the key store are sealed alike, their associated data is `key:NAME`, which is no access key.
 
 The caches are keyed by the sealed bytes themselves. Who asks has just read those bytes from the
 directory, so a removed or replaced key can never be answered from here: the cache needs no
@@ -24,6 +25,7 @@ CACHED_SIGNING_KEYS_MAX = 8192
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_STORE_KEY = b"key:"
 
 
 class Keyring:
@@ -38,30 +40,40 @@ class Keyring:
 
     def seal(self, access_key: str, secret: str) -> bytes:
         """Return the sealed form to keep in the directory; different on every call."""
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._cipher.encrypt(nonce, secret.encode(), access_key.encode())
-        return _VERSION + nonce + sealed
+        return self._seal(secret.encode(), access_key.encode())
 
     def open(self, access_key: str, sealed: bytes) -> str:
         """Return the secret. Raises: SealError."""
         secret = self._secrets.get(sealed)
         if secret is not None:
             return secret
-        if sealed[:1] != _VERSION:
-            raise SealError("open secret", access_key, "unknown version of the sealed form")
-        start = len(_VERSION) + _NONCE_BYTES
-        try:
-            opened = self._cipher.decrypt(
-                sealed[len(_VERSION) : start], sealed[start:], access_key.encode()
-            )
-        except (InvalidTag, ValueError) as error:
-            hint = "the master key is not the one this store was made with"
-            raise SealError("open secret", access_key, hint) from error
-        secret = opened.decode()
+        secret = self._open(access_key, sealed, access_key.encode()).decode()
         if len(self._secrets) >= CACHED_SECRETS_MAX:
             self._secrets.clear()
         self._secrets[sealed] = secret
         return secret
+
+    def seal_store_key(self, name: str, material: bytes) -> bytes:
+        """Return the sealed form of a version of a key of the key store."""
+        return self._seal(material, _STORE_KEY + name.encode())
+
+    def open_store_key(self, name: str, sealed: bytes) -> bytes:
+        """Return the version's bytes. Raises: SealError."""
+        return self._open(name, sealed, _STORE_KEY + name.encode())
+
+    def _seal(self, secret: bytes, bound: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, secret, bound)
+
+    def _open(self, subject: str, sealed: bytes, bound: bytes) -> bytes:
+        if sealed[:1] != _VERSION:
+            raise SealError("open secret", subject, "unknown version of the sealed form")
+        start = len(_VERSION) + _NONCE_BYTES
+        try:
+            return self._cipher.decrypt(sealed[len(_VERSION) : start], sealed[start:], bound)
+        except (InvalidTag, ValueError) as error:
+            hint = "the master key is not the one this store was made with"
+            raise SealError("open secret", subject, hint) from error
 
     def signing_key(self, access_key: str, sealed: bytes, date: str, region: str) -> bytes:
         """Return the derived key for one day (`YYYYMMDD`) and region. Raises: SealError."""

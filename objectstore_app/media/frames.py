@@ -41,35 +41,78 @@ _BOUND = struct.Struct(">QII?")
 Data = bytes | bytearray | memoryview
 
 
+class Encoder:
+    """Makes one coded extent of plain bytes that come in any pieces; a frame of them is held."""
+
+    def __init__(
+        self,
+        place: int,
+        *,
+        compress: bool,
+        data_key: bytes | None,
+        frame_bytes: int = FRAME_BYTES,
+    ) -> None:
+        """`place` is the extent's index in its body."""
+        self._place = place
+        self._compress = compress
+        self._cipher = None if data_key is None else AESGCM(data_key)
+        self._frame_bytes = frame_bytes
+        self._held = bytearray()
+        self._entries: list[int] = []
+        self._frames: list[bytes] = []
+        self._shrunk = False
+
+    def update(self, data: Data) -> None:
+        view = memoryview(data)
+        while view:
+            room = self._frame_bytes - len(self._held)
+            if len(view) >= self._frame_bytes == room:
+                self._add(view[:room])
+            else:
+                self._held += view[:room]
+                if len(self._held) == self._frame_bytes:
+                    self._end_frame()
+            view = view[room:]
+
+    def finish(self) -> tuple[list[bytes], bool]:
+        """What is to lie on the medium, in pieces, and whether that is a coded extent: the plain
+        bytes stay as they are where nothing shrinks and nothing is encrypted.
+        """
+        if self._held:
+            self._end_frame()
+        if self._cipher is None and not self._shrunk:
+            return self._frames, False
+        table = struct.pack(f"<{len(self._entries)}I", *self._entries)
+        return [table, *self._frames], True
+
+    def _end_frame(self) -> None:
+        plain, self._held = self._held, bytearray()
+        self._add(plain)
+
+    def _add(self, plain: Data) -> None:
+        index = len(self._frames)
+        flag = 0
+        frame = plain
+        if self._compress and (self._shrunk or index < _PROBED_FRAMES):
+            small = _compressed(plain)
+            if len(small) < len(plain) - len(plain) // _SAVED_SHARE:
+                frame, flag, self._shrunk = small, COMPRESSED, True
+        if self._cipher is not None:
+            nonce = _PLACE.pack(self._place, index)
+            bound = _bound(self._place, index, len(plain), flag)
+            frame = self._cipher.encrypt(nonce, frame, bound)
+        self._frames.append(bytes(frame))
+        self._entries.append(len(frame) | flag)
+
+
 def encode(
-    data: Data,
-    place: int,
-    *,
-    compress: bool,
-    data_key: bytes | None,
-    frame_bytes: int = FRAME_BYTES,
+    data: Data, *, compress: bool, data_key: bytes | None, frame_bytes: int = FRAME_BYTES
 ) -> bytes | None:
-    """The coded extent for the plain bytes at `place` (the extent's index) of a body, or None when
-    they are to lie there as they are: nothing shrinks, and nothing is to be encrypted.
-    """
-    view = memoryview(data)
-    frames: list[Data] = [
-        view[start : start + frame_bytes] for start in range(0, len(view), frame_bytes)
-    ]
-    flags = [0] * len(frames)
-    if compress:
-        _compress(frames, flags)
-    if data_key is None and not any(flags):
-        return None
-    if data_key is not None:
-        cipher = AESGCM(data_key)
-        for index, frame in enumerate(frames):
-            plain_bytes = min(frame_bytes, len(view) - index * frame_bytes)
-            frames[index] = cipher.encrypt(
-                _PLACE.pack(place, index), frame, _bound(place, index, plain_bytes, flags[index])
-            )
-    lengths = (len(frame) | flag for frame, flag in zip(frames, flags, strict=True))
-    return b"".join((struct.pack(f"<{len(frames)}I", *lengths), *frames))
+    """A whole body as one coded extent; None when it is to lie there as it is."""
+    encoder = Encoder(0, compress=compress, data_key=data_key, frame_bytes=frame_bytes)
+    encoder.update(data)
+    pieces, coded = encoder.finish()
+    return b"".join(pieces) if coded else None
 
 
 def frames_in(plain_bytes: int, frame_bytes: int) -> int:
@@ -165,22 +208,13 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def _compress(frames: list[Data], flags: list[int]) -> None:
-    """Put compressed frames in the place of those that shrink enough."""
+def _compressed(frame: Data) -> bytes:
     compressor = _contexts.compressor
     if compressor is None:
         import zstandard
 
         compressor = _contexts.compressor = zstandard.ZstdCompressor(LEVEL, write_checksum=True)
-    shrunk = 0
-    for index, frame in enumerate(frames):
-        if index == _PROBED_FRAMES and not shrunk:
-            return
-        small = compressor.compress(frame)
-        if len(small) <= len(frame) - len(frame) // _SAVED_SHARE - 1:
-            frames[index] = small
-            flags[index] = COMPRESSED
-            shrunk += 1
+    return compressor.compress(frame)
 
 
 def _decompressed(frame: Data, plain_bytes: int, index: int) -> bytes:

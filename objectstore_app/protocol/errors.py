@@ -344,6 +344,7 @@ _ROWS: tuple[ErrorSpec, ...] = (
         "The encryption request that you specified is not valid. The valid value is AES256.",
         _ARGUMENT,
     ),
+    ErrorSpec("KMS.NotFoundException", 400, "There is no key of that name.", ("KeyId",)),
     ErrorSpec("InvalidTag", 400, "The tag provided was not a valid tag.", ("TagKey", "TagValue")),
     ErrorSpec(
         "UnresolvableGrantByEmailAddress",
