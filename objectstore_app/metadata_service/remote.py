@@ -18,8 +18,9 @@ from typing import cast
 import msgspec
 
 from ..core.ids import UserId
-from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX
+from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX, UPLOAD_CHUNK_BYTES
 from ..media.api import Extent
+from ..media.collected import CollectedChunk
 from .api import (
     AccessKey,
     Bucket,
@@ -238,6 +239,13 @@ class RemoteChunkWriter:
 
     def __init__(self, connection: GatewayConnection) -> None:
         self._connection = connection
+
+    @property
+    def chunk_bytes_max(self) -> int:
+        return UPLOAD_CHUNK_BYTES
+
+    def begin(self, length: int) -> CollectedChunk:
+        return CollectedChunk(length, self.write)
 
     async def write(self, data: bytes | memoryview) -> Extent:
         return cast("Extent", await self._connection.call("write", data))

@@ -1,24 +1,41 @@
 """Taking a body in: bounded memory, hashed once, small bodies kept whole, large ones as chunks.
 
 Theory of operation. A body of at most RECORD_BODY_BYTES_MAX stays in memory and goes along in its
-record. A larger one is cut into chunks; while one chunk is hashed and written in threads the next
-one is received, so a body holds two chunks of memory at most. Nothing names the chunks until the
-caller, having checked every digest, puts a version that does: a body that turns out wrong leaves
-only bytes that nobody refers to.
+record. A larger one is stored as chunks while it comes. What has come is gathered, without a copy,
+into a *load*; a load is hashed and written in one pass in a thread while the next one is gathered,
+so a body holds two loads of memory at most. Loads get smaller the more bodies are under way, and
+when the smallest ones would not fit the process's `UploadMemory`, bodies wait for their turn: they
+are not read from, which their clients' sockets feel, and nobody is told an error.
+
+Nothing names the chunks until the caller, having checked every digest, puts a version that does: a
+body that turns out wrong leaves only bytes that nobody refers to.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
 
-from ..core.limits import RECORD_BODY_BYTES_MAX, UPLOAD_CHUNK_BYTES
-from ..media.api import ChunkWriter, Extent
-from ..runtime.driving import inside_task
+from ..core.errors import invariant
+from ..core.limits import (
+    KIB,
+    RECORD_BODY_BYTES_MAX,
+    UPLOAD_MEMORY_BYTES,
+    UPLOAD_PIECE_BYTES_MAX,
+    UPLOAD_PIECE_BYTES_MIN,
+)
+from ..media.api import ChunkInProgress, ChunkWriter, Extent
+
+JOINED_PIECE_BYTES_MAX = 8 * KIB
+"""A piece up to this size is copied: lists of small ones cost more memory than their bytes."""
+
+_AS_LONG = "a payload has the length it tells"
 
 Piece = bytes | bytearray | memoryview
 
@@ -26,20 +43,24 @@ Piece = bytes | bytearray | memoryview
 class Payload(Protocol):
     """An object's bytes as they come: framing and signatures are already dealt with.
 
-    `trailers` are those of the body, complete once it was read to its end.
+    `length` is how many there are. `trailers` are those of the body, complete once it was read to
+    its end.
     """
+
+    @property
+    def length(self) -> int: ...
 
     @property
     def trailers(self) -> Mapping[str, str]: ...
 
-    async def read(self) -> bytes:
+    async def read(self) -> bytes | memoryview:
         """The next piece, `b""` at the end. Raises when the body is not what was promised."""
 
 
 class Hashing(Protocol):
     """Everything that is computed over a body."""
 
-    def update(self, data: Piece) -> None: ...
+    def update(self, data: Piece, /) -> None: ...
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -50,73 +71,127 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     extents: tuple[Extent, ...] = ()
 
 
-async def receive(payload: Payload, hashing: Hashing, chunks: ChunkWriter) -> Received:
+class UploadMemory(AbstractAsyncContextManager["UploadMemory"]):
+    """What large bodies under way may hold in this process; entered once for each of them."""
+
+    def __init__(self, limit: int = UPLOAD_MEMORY_BYTES) -> None:
+        self._limit = limit
+        self._bodies = 0
+        self._turns = asyncio.Semaphore(limit // (2 * UPLOAD_PIECE_BYTES_MIN))
+
+    @property
+    def load_bytes(self) -> int:
+        """The size of a load at present: two of them for each body are within the limit."""
+        fair = self._limit // (2 * max(1, self._bodies))
+        return max(UPLOAD_PIECE_BYTES_MIN, min(UPLOAD_PIECE_BYTES_MAX, fair))
+
+    async def __aenter__(self) -> UploadMemory:
+        await self._turns.acquire()
+        self._bodies += 1
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bodies -= 1
+        self._turns.release()
+
+
+async def receive(
+    payload: Payload, hashing: Hashing, chunks: ChunkWriter, memory: UploadMemory
+) -> Received:
     """Read the payload to its end. Raises: what the payload raises, MediaFullError."""
-    pieces: list[bytes] = []
+    pieces: deque[Piece] = deque()
     size = 0
     while size <= RECORD_BODY_BYTES_MAX:
         piece = await payload.read()
         if not piece:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
             hashing.update(data)
             return Received(size, data)
         pieces.append(piece)
         size += len(piece)
-    return await _receive_chunks(_Cutter(payload, pieces), hashing, chunks)
+    invariant(size <= payload.length, _AS_LONG)
+    async with memory:
+        return await _Storing(payload, pieces, hashing, chunks, memory).run()
 
 
-async def _receive_chunks(cutter: _Cutter, hashing: Hashing, chunks: ChunkWriter) -> Received:
-    extents: list[Extent] = []
-    size = 0
-    await inside_task()
-    try:
-        async with asyncio.TaskGroup() as group:
-            storing: asyncio.Task[Extent] | None = None
-            while chunk := await cutter.next():
-                size += len(chunk)
-                if storing is not None:
-                    extents.append(await storing)
-                storing = group.create_task(_store(chunk, hashing, chunks.write))
-            if storing is not None:
-                extents.append(await storing)
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
-    return Received(size, b"", tuple(extents))
+class _Storing:
+    """Stores one large body."""
 
-
-async def _store(
-    chunk: bytearray,
-    hashing: Hashing,
-    write: Callable[[memoryview], Awaitable[Extent]],
-) -> Extent:
-    loop = asyncio.get_running_loop()
-    hashed = loop.run_in_executor(None, hashing.update, chunk)
-    try:
-        return await write(memoryview(chunk))
-    finally:
-        await hashed
-
-
-class _Cutter:
-    """Cuts a payload into chunks of UPLOAD_CHUNK_BYTES; the last one may be shorter."""
-
-    def __init__(self, payload: Payload, held: list[bytes]) -> None:
+    def __init__(
+        self,
+        payload: Payload,
+        held: deque[Piece],
+        hashing: Hashing,
+        chunks: ChunkWriter,
+        memory: UploadMemory,
+    ) -> None:
         self._payload = payload
-        self._held: deque[Piece] = deque(held)
+        self._held = held
+        self._hashing = hashing
+        self._chunks = chunks
+        self._memory = memory
 
-    async def next(self) -> bytearray:
-        """The next chunk; empty at the end."""
-        chunk = bytearray()
-        while True:
+        self._open = ExitStack()
+        self._writing: asyncio.Future[None] | None = None
+        self._extents: list[Extent] = []
+
+    async def run(self) -> Received:
+        left = self._payload.length
+        with self._open:
+            try:
+                while left:
+                    size = min(left, self._chunks.chunk_bytes_max)
+                    await self._store_chunk(size)
+                    left -= size
+                await self._written()
+            finally:
+                if self._writing is not None:
+                    await asyncio.gather(self._writing, return_exceptions=True)
+        invariant(not await self._payload.read(), _AS_LONG)
+        return Received(self._payload.length, b"", tuple(self._extents))
+
+    async def _store_chunk(self, size: int) -> None:
+        """Gather the chunk's loads; the last one may still be on its way when this returns."""
+        chunk = self._chunks.begin(size)
+        self._open.callback(chunk.close)
+        left = size
+        while left:
+            load = await self._gather(min(left, self._memory.load_bytes))
+            left -= sum(map(len, load))
+            await self._written()
+            self._writing = asyncio.ensure_future(self._write(chunk, load, last=not left))
+
+    async def _write(self, chunk: ChunkInProgress, load: Sequence[Piece], *, last: bool) -> None:
+        if last:
+            self._extents.append(await chunk.finish(load, self._hashing.update))
+        else:
+            await chunk.append(load, self._hashing.update)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def _gather(self, wanted: int) -> list[Piece]:
+        """The next bytes, as many as wanted; small pieces are put together."""
+        load: list[Piece] = []
+        while wanted:
             piece = self._held.popleft() if self._held else await self._payload.read()
-            if not piece:
-                return chunk
-            room = UPLOAD_CHUNK_BYTES - len(chunk)
-            if len(piece) < room:
-                chunk += piece
-                continue
-            view = memoryview(piece)
-            chunk += view[:room]
-            if len(piece) > room:
-                self._held.appendleft(view[room:])
-            return chunk
+            invariant(len(piece) > 0, _AS_LONG)
+            if len(piece) > wanted:
+                view = memoryview(piece)
+                self._held.appendleft(view[wanted:])
+                piece = view[:wanted]
+            wanted -= len(piece)
+            if len(piece) > JOINED_PIECE_BYTES_MAX:
+                load.append(piece)
+            elif load and isinstance(load[-1], bytearray):
+                load[-1] += piece
+            else:
+                load.append(bytearray(piece))
+        return load

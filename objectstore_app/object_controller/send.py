@@ -69,7 +69,7 @@ class StoredPayload:
 
     def __init__(self, body: Body, reader: ExtentReader, start: int, length: int) -> None:
         self._pieces = pieces_of(body, reader, start, length)
+        self.length = length
 
-    async def read(self) -> bytes:
-        piece = await anext(self._pieces, b"")
-        return piece if isinstance(piece, bytes) else bytes(piece)
+    async def read(self) -> bytes | memoryview:
+        return await anext(self._pieces, b"")

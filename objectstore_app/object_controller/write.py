@@ -23,15 +23,18 @@ from ..metadata_service.api import (
 )
 from ..protocol.checksums import FULL_OBJECT, Algorithm
 from .integrity import DEFAULT_ALGORITHM, NOTHING_PROMISED, Digests, Promise
-from .receive import Payload, Received, receive
+from .receive import Payload, Received, UploadMemory, receive
 from .results import expect
 
 
 class Storage(msgspec.Struct, frozen=True, gc=False):
-    """Where this process reads and writes metadata and chunks."""
+    """Where this process reads and writes metadata and chunks; `memory` is for bodies on their
+    way.
+    """
 
     metadata: MetadataClient
     chunks: ChunkWriter
+    memory: UploadMemory
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +68,7 @@ async def put_object(
     PutVersion and the chunk writer raise.
     """
     digests = _digests(promise, algorithm)
-    received = await receive(payload, digests, storage.chunks)
+    received = await receive(payload, digests, storage.chunks, storage.memory)
     checksums = digests.verify(payload.trailers)
     await _make_durable(storage, received)
     attributes = msgspec.structs.replace(
@@ -99,7 +102,7 @@ async def put_part(
     """Store a body as a part. The upload's own algorithm is computed besides the promised one."""
     wanted = Algorithm(upload.checksum_algorithm or DEFAULT_ALGORITHM.value)
     digests = Digests(promise, wanted)
-    received = await receive(payload, digests, storage.chunks)
+    received = await receive(payload, digests, storage.chunks, storage.memory)
     checksums = digests.verify(payload.trailers)
     await _make_durable(storage, received)
     result = await storage.metadata.mutate(

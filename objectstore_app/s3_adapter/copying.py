@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.limits import COPY_SOURCE_BYTES_MAX, PUT_BYTES_MAX
 from ..metadata_service.api import Attributes, Bucket, ObjectVersion
 from ..object_controller.send import StoredPayload
-from ..object_controller.write import Storage, Target, put_object, put_part
+from ..object_controller.write import Target, put_object, put_part
 from ..protocol import acl, checksums, conditions, xml_write
 from ..protocol.acl import Permission
 from ..protocol.checksums import FULL_OBJECT, Algorithm
@@ -50,7 +50,7 @@ async def copy_object(call: Call) -> Response:
     )
     services = call.services
     stored = await put_object(
-        Storage(services.metadata, services.chunks),
+        services.storage,
         target,
         StoredPayload(source.body, services.reader, 0, source.size),
         algorithm=_algorithm(call, source),
@@ -76,7 +76,7 @@ async def upload_part_copy(call: Call) -> Response:
         raise S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=PUT_BYTES_MAX)
     services = call.services
     part = await put_part(
-        Storage(services.metadata, services.chunks),
+        services.storage,
         bucket,
         upload,
         number,

@@ -19,7 +19,7 @@ from ..metadata_service.api import (
 from ..object_controller import multipart as parts_of
 from ..object_controller.integrity import DEFAULT_ALGORITHM
 from ..object_controller.results import expect
-from ..object_controller.write import Storage, put_part
+from ..object_controller.write import put_part
 from ..protocol import checksums, xml_read, xml_write
 from ..protocol.acl import Permission
 from ..protocol.checksums import Algorithm
@@ -77,9 +77,7 @@ async def upload_part(call: Call) -> Response:
             f"{upload.checksum_algorithm.lower()}, actual checksum Type: {given.lower()}",
         )
     services = call.services
-    part = await put_part(
-        Storage(services.metadata, services.chunks), bucket, upload, number, payload, promise
-    )
+    part = await put_part(services.storage, bucket, upload, number, payload, promise)
     shown = given or upload.checksum_algorithm or DEFAULT_ALGORITHM.value
     headers = checksum_headers({shown: part.checksums[shown]})
     headers.append(("ETag", f'"{part.etag}"'))

@@ -19,7 +19,7 @@ from ..metadata_service.api import (
 )
 from ..object_controller.results import expect
 from ..object_controller.send import read_body
-from ..object_controller.write import Storage, Target, put_object
+from ..object_controller.write import Target, put_object
 from ..protocol import acl, conditions, xml_read, xml_write
 from ..protocol.acl import Permission
 from ..protocol.dates import http_date
@@ -51,7 +51,7 @@ async def put(call: Call) -> Response:
     )
     payload, promise = open_payload(call)
     services = call.services
-    stored = await put_object(Storage(services.metadata, services.chunks), target, payload, promise)
+    stored = await put_object(services.storage, target, payload, promise)
     written = stored.written
     headers = checksum_headers(stored.checksums, "FULL_OBJECT")
     headers.append(("ETag", f'"{written.etag}"'))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..iam.keyring import Keyring
 from ..media.api import ChunkWriter, ExtentReader
 from ..metadata_service.api import MetadataClient
+from ..object_controller.receive import UploadMemory
+from ..object_controller.write import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,9 @@ class Services:
     region: str = "us-east-1"
     domains: tuple[str, ...] = ()
     clock: Callable[[], float] = time.time
+    memory: UploadMemory = field(default_factory=UploadMemory)
+
+    @property
+    def storage(self) -> Storage:
+        """What the write path needs of all this."""
+        return Storage(self.metadata, self.chunks, self.memory)

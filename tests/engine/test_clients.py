@@ -265,7 +265,7 @@ def test_chunks_go_through_the_gateway_and_back(store: Store, tls: Path) -> None
     async def run() -> None:
         async with Gateway(store, tls) as gateway:
             far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
-            data = os.urandom(CHUNK_BYTES_MAX)
+            data = os.urandom(far.chunks.chunk_bytes_max)
             extent = await far.chunks.write(memoryview(data))
             await far.chunks.flush()
             assert await far.reader.read(extent, 0, len(data)) == data

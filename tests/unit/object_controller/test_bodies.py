@@ -19,7 +19,7 @@ from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import MediaFullError
 from objectstore_app.media.memory import MemoryChunks, MemoryReader, MemoryStore
 from objectstore_app.metadata_service.api import Body
-from objectstore_app.object_controller.receive import receive
+from objectstore_app.object_controller.receive import UploadMemory, receive
 from objectstore_app.object_controller.send import StoredPayload, pieces_of, read_body
 from objectstore_app.protocol.errors import S3Error
 
@@ -43,6 +43,7 @@ class Pieces:
     trailers: Mapping[str, str] = {}
 
     def __init__(self, data: bytes, size: int, failure: Exception | None = None) -> None:
+        self.length = len(data) if failure is None else 2 * len(data)
         self._pieces = [data[start : start + size] for start in range(0, len(data), size)]
         self._failure = failure
 
@@ -74,7 +75,7 @@ def test_received_bytes_are_hashed_once_and_read_back(size: int, piece: int) -> 
     async def run() -> None:
         store, body, digest = MemoryStore(), body_of(size), hashlib.md5()
         chunks, reader = MemoryChunks(store), MemoryReader(store)
-        received = await receive(Pieces(body, piece), digest, chunks)
+        received = await receive(Pieces(body, piece), digest, chunks, UploadMemory())
         await chunks.flush()
         assert received.size == size
         assert digest.digest() == hashlib.md5(body).digest()
@@ -95,7 +96,7 @@ def test_any_range_reads_back_in_bounded_pieces() -> None:
         size = 2 * UPLOAD_CHUNK_BYTES + 77
         store, body, dice = MemoryStore(), body_of(size), random.Random(7)
         chunks, reader = MemoryChunks(store), MemoryReader(store)
-        received = await receive(Pieces(body, 65536), hashlib.md5(), chunks)
+        received = await receive(Pieces(body, 65536), hashlib.md5(), chunks, UploadMemory())
         await chunks.flush()
         stored = Body(extents=received.extents)
         edges = [0, 1, UPLOAD_CHUNK_BYTES - 1, UPLOAD_CHUNK_BYTES, size - 1]
@@ -132,7 +133,7 @@ def test_failing_payload_is_told_as_it_is(size: int) -> None:
         chunks = MemoryChunks(MemoryStore())
         payload = Pieces(body_of(size), 65536, S3Error("IncompleteBody"))
         with pytest.raises(S3Error, match="IncompleteBody"):
-            await receive(payload, hashlib.md5(), chunks)
+            await receive(payload, hashlib.md5(), chunks, UploadMemory())
 
     asyncio.run(run())
 
@@ -141,6 +142,6 @@ def test_full_medium_is_told_as_it_is() -> None:
     async def run() -> None:
         chunks = FullChunks(MemoryStore())
         with pytest.raises(MediaFullError):
-            await receive(Pieces(body_of(20 * 2**20), 65536), hashlib.md5(), chunks)
+            await receive(Pieces(body_of(20 * 2**20), 65536), hashlib.md5(), chunks, UploadMemory())
 
     asyncio.run(run())

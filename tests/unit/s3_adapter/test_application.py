@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
@@ -18,6 +19,7 @@ from objectstore_app.core.errors import InvariantError
 from objectstore_app.iam.identity import new_identity
 from objectstore_app.iam.keyring import Keyring
 from objectstore_app.media.errors import CorruptDataError, MediaFullError
+from objectstore_app.media.memory import MemoryChunks, MemoryStore
 from objectstore_app.metadata_service.errors import UnavailableError
 from objectstore_app.metadata_service.memory import memory_service
 from objectstore_app.object_controller.people import add_person, ensure_first_administrator
@@ -42,6 +44,13 @@ class Bytes:
         self.asked = True
         data, self._data = self._data, b""
         return data
+
+
+class FullChunks(MemoryChunks):
+    """A medium without room."""
+
+    def begin(self, length: int) -> NoReturn:
+        raise MediaFullError("begin chunk")
 
 
 class Failing:
@@ -129,9 +138,7 @@ def test_unavailable_metadata_is_503_with_retry_after() -> None:
 
 def test_full_medium_is_507() -> None:
     async def test(store: Store) -> None:
-        store.services = replace(
-            store.services, chunks=Failing(store.services.chunks, {"write": MediaFullError("x")})
-        )
+        store.services = replace(store.services, chunks=FullChunks(MemoryStore()))
         answer = await store.send("PUT", "/bucket/k", bytes(300_000))
         assert (answer.status, code_of(answer)) == (507, "InsufficientStorage")
         assert (await store.send("HEAD", "/bucket/k")).status == 404
