@@ -62,9 +62,9 @@ lab: ## Real S3 clients against OBJECTSTORE_TEST_ENDPOINT, or a store of their o
 	@scripts/venv test
 	@$(RUN) lab
 
-bench: ## Measure 4 KiB PUT, GET and LIST; beside MinIO where its binary is found
-	@scripts/venv test
-	@$(BIN)/python -m tests.bench
+bench: ## Measure the store beside its peers on this disk (QUICK=1: 3 minutes; BENCH=options)
+	@scripts/venv bench
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
 requirements: ## Lock the dependencies of pyproject.toml anew
 	@scripts/venv test

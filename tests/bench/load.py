@@ -1,147 +1,174 @@
-"""A load generator that costs little: connections that send prepared requests as fast as answered.
+"""A client for many small requests: connections on one event loop.
 
-Requests are signed before the clock starts. A connection sends the next one in the callback that
-completes the answer before; nothing is parsed but the status and Content-Length (or chunks' end).
-The client's own processor time is reported, so that a result limited by the client shows.
+A connection sends its next request in the callback that completed the answer before; nothing of an
+answer is parsed but where it ends. The client's own processor time is reported, so that a result
+limited by the client shows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
 import uvloop
 
+from .conversation import SUCCESS, Answer, AnswerReader, Ask, Conversation
+from .outcome import CaseError, Outcome, percentile
+
 
 @dataclass
-class Outcome:
-    """What a timed run gave. Latencies are milliseconds, sorted."""
+class Tally:
+    """Shared by a run's connections: when to stop, what was seen. Times are seconds."""
 
-    operations: int
-    body_bytes: int
-    seconds: float
-    latencies_ms: list[float]
-    client_cpu_s: float
-    failures: dict[int, int] = field(default_factory=dict)
+    stop_at: float = float("inf")
+    latencies: list[float] = field(default_factory=list)
+    first_bytes: list[float] = field(default_factory=list)
+    read_bytes: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    last: float = 0.0
 
-    def percentile(self, share: float) -> float:
-        if not self.latencies_ms:
-            return 0.0
-        return self.latencies_ms[min(int(len(self.latencies_ms) * share), -1 + self.operations)]
+    def note(self, ask: Ask, answer: Answer, size: int, *, began: float, sent: float) -> bool:
+        """Count one answer; returns whether the connection is to go on.
+
+        `began` is when the operation started, `sent` when this request of it was sent.
+        """
+        now = time.perf_counter()
+        self.read_bytes += size
+        if answer.status not in SUCCESS:
+            code = answer.body.partition(b"<Code>")[2].partition(b"</Code>")[0].decode()
+            name = f"{answer.status} {code}".strip()
+            self.failures[name] = self.failures.get(name, 0) + 1
+            return False
+        if ask.completes:
+            self.last = now
+            self.latencies.append(now - began)
+            return now < self.stop_at
+        return True
+
+    def outcome(self, started: float, cpu_before: float) -> Outcome:
+        ordered = sorted(self.latencies)
+        return Outcome(
+            operations=len(ordered),
+            seconds=max(self.last - started, 1e-9),
+            read_bytes=self.read_bytes,
+            p50_ms=percentile(ordered, 0.5) * 1000,
+            p99_ms=percentile(ordered, 0.99) * 1000,
+            client_cpu_s=time.process_time() - cpu_before,
+            ttfb_ms=percentile(sorted(self.first_bytes), 0.5) * 1000,
+            failures=self.failures,
+        )
 
 
-class Run:
-    """Shared by a run's connections: where requests come from, when to stop, what was seen."""
+class Speaker(asyncio.Protocol):
+    """Holds one conversation. Keeps a body when it is asked for, or when the answer is an error."""
 
-    def __init__(self, requests: Iterator[bytes], seconds: float | None) -> None:
-        self.requests = requests
-        self.seconds = seconds
-        self.started = 0.0
-        self.stop_at = float("inf")
-        self.latencies: list[float] = []
-        self.body_bytes = 0
-        self.failures: dict[int, int] = {}
-        self.last = 0.0
-
-
-class Worker(asyncio.Protocol):
-    def __init__(self, run: Run, done: asyncio.Future[None]) -> None:
-        self._run = run
+    def __init__(
+        self,
+        tally: Tally,
+        conversation: Conversation,
+        done: asyncio.Future[None],
+        *,
+        quick_ack: bool,
+    ) -> None:
+        self._tally = tally
+        self._conversation = conversation
         self._done = done
-        self._buffer = bytearray()
-        self._sent = 0.0
-        self._need = 0
-        self._status = 0
-        self._chunked = False
+        self._quick_ack = quick_ack
+        self._reader = AnswerReader()
+        self._pieces: list[bytes] = []
+        self._waiting = False
+        self._began = self._sent = 0.0
+        self._fresh = True  # the next request begins an operation
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._next()
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._ask(lambda: next(self._conversation))
 
-    def _next(self) -> None:
-        now = time.perf_counter()
-        request = next(self._run.requests, None) if now < self._run.stop_at else None
-        if request is None:
+    def _ask(self, step: Callable[[], Ask]) -> None:
+        try:
+            self._current = ask = step()
+        except StopIteration:
             self._transport.close()
             return
-        self._sent = now
-        self._need = 0
-        self._transport.write(request)
+        except CaseError as error:
+            self._done.set_exception(error)
+            self._transport.close()
+            return
+        self._sent = time.perf_counter()
+        if self._fresh:
+            self._began = self._sent
+        self._fresh = ask.completes
+        self._waiting = True
+        self._transport.writelines(ask.pieces)
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        if not self._need:
-            end = buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            self._read_head(bytes(buffer[: end + 2]), end + 4)
-        if self._chunked:
-            if not buffer.endswith(b"0\r\n\r\n"):
-                return
-        elif len(buffer) < self._need:
-            return
-        run = self._run
-        run.last = now = time.perf_counter()
-        run.latencies.append(now - self._sent)
-        run.body_bytes += len(buffer)
-        if self._status not in (200, 204):
-            run.failures[self._status] = run.failures.get(self._status, 0) + 1
-        buffer.clear()
-        self._next()
+        if self._waiting:
+            self._waiting = False
+            self._tally.first_bytes.append(time.perf_counter() - self._sent)
+        if self._quick_ack:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        complete = self._reader.feed(data)
+        if self._current.keep or self._reader.status not in SUCCESS:
+            self._pieces.append(data)
+        if complete:
+            self._answered()
 
-    def _read_head(self, head: bytes, start: int) -> None:
-        self._status = int(head[9:12])
-        lowered = head.lower()
-        place = lowered.find(b"\r\ncontent-length:")
-        self._chunked = place < 0 and b"transfer-encoding: chunked" in lowered
-        length = int(lowered[place + 17 : lowered.find(b"\r\n", place + 17)]) if place >= 0 else 0
-        self._need = start + length
+    def _answered(self) -> None:
+        reader = self._reader
+        ask = self._current
+        wanted = ask.keep or reader.status not in SUCCESS
+        answer = Answer(reader.status, reader.head, tuple(self._pieces) if wanted else ())
+        size = reader.received
+        reader.reset()
+        self._pieces.clear()
+        if self._tally.note(ask, answer, size, began=self._began, sent=self._sent):
+            self._ask(lambda: self._conversation.send(answer))
+        else:
+            self._conversation.close()
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
-            if exc is not None or self._buffer:
-                self._done.set_exception(exc or ConnectionError("closed within an answer"))
-            else:
-                self._done.set_result(None)
+        if self._done.done():
+            return
+        if exc is not None or self._reader.received or self._waiting:
+            self._done.set_exception(exc or ConnectionError("closed within an answer"))
+        else:
+            self._done.set_result(None)
 
 
 def measure(
-    host: str,
     port: int,
-    requests: Iterator[bytes],
+    conversations: list[Conversation],
     *,
-    connections: int,
     seconds: float | None = None,
+    quick_ack: bool = False,
 ) -> Outcome:
-    """Send requests over `connections` until they run out or `seconds` have passed."""
+    """Hold the conversations, one a connection, until they end or `seconds` have passed.
+
+    `quick_ack` acknowledges at once what arrives: a server that leaves Nagle's algorithm on and
+    writes head and body apart would otherwise be held up for 40 ms by this side's delay.
+    """
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
-        run = Run(requests, seconds)
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        run.started = time.perf_counter()
+        tally = Tally()
+        cpu_before = time.process_time()
+        started = time.perf_counter()
         if seconds is not None:
-            run.stop_at = run.started + seconds
+            tally.stop_at = started + seconds
         done = []
-        for _ in range(connections):
+        for conversation in conversations:
             future: asyncio.Future[None] = loop.create_future()
             done.append(future)
-            await loop.create_connection(partial(Worker, run, future), host, port)
+            speaker = partial(Speaker, tally, conversation, future, quick_ack=quick_ack)
+            await loop.create_connection(speaker, "127.0.0.1", port)
         await asyncio.gather(*done)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        return Outcome(
-            operations=len(run.latencies),
-            body_bytes=run.body_bytes,
-            seconds=run.last - run.started,
-            latencies_ms=sorted(value * 1000 for value in run.latencies),
-            client_cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-            failures=run.failures,
-        )
+        return tally.outcome(started, cpu_before)
 
     return uvloop.run(main())

@@ -1,0 +1,375 @@
+"""The cases that every system goes through, in groups; each run gives a row.
+
+What is written by one case is what the next reads: 4 KiB GETs ask for keys of the 4 KiB PUTs, and
+DELETE ends what they made. Requests are signed right before their case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import bulk, load, wrk
+from .conversation import Ask, Conversation, replay
+from .conversations import (
+    MIB,
+    PART_BYTES,
+    PARTS,
+    checked_walk,
+    deletions,
+    puts,
+    upload_digest,
+    upload_target,
+    uploads,
+    walk,
+)
+from .outcome import CaseError, Outcome
+from .processes import Watch, memory
+from .results import Missed, Results, Row
+from .systems import BUCKET, Server
+
+KIB = 1024
+GROUPS = ("4k", "64k", "1m", "64m", "list", "delete")
+LIST_BUCKET = "bench-list"
+LIST_BODY = b"8 bytes."
+LIST_TOPS, LIST_FOLDERS = 10, 100
+SEED_CONNECTIONS = 32
+IDLE_AFTER_S = 1.5
+GET_SAMPLE = 20_000
+GET_SHARE = 0.7
+HUGE_CONNECTIONS = 4
+HUGE_READ = 16
+DELETE_BATCH = 1000
+PROBE_S = 0.4
+IN_FLIGHT_MAX = 64
+PREPARED_BYTES_MAX = 256 * MIB
+# How many requests a second to prepare for; a faster system goes round and overwrites.
+PUT_RATES = {1: 6_000, 16: 20_000, 64: 25_000}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, and how long."""
+
+    seconds: int
+    quick: bool
+    groups: frozenset[str]
+    list_keys: int
+    growth: tuple[int, ...]
+    wrk: str
+    folder: Path | None
+
+    @property
+    def connections(self) -> tuple[int, ...]:
+        return (16, 64) if self.quick else (1, 16, 64)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Bench:
+    """Runs cases against one server, and keeps their rows."""
+
+    def __init__(self, server: Server, plan: Plan, results: Results) -> None:
+        self.server = server
+        self.plan = plan
+        self.results = results
+        self.signer = server.signer
+        self._written: dict[str, list[str]] = {}
+
+    # One case
+
+    def record(
+        self,
+        case: str,
+        connections: int,
+        client: str,
+        run: Callable[[], Outcome],
+        *,
+        payload: int | None = None,
+        objects: int | None = None,
+    ) -> Row:
+        """Run one case and keep its row. `payload`: bytes an operation moves, else what is read.
+
+        Raises: CaseError.
+        """
+        with Watch(self.server.pid) as watch:
+            outcome = run()
+        outcome.check(f"{case} c{connections}")
+        moved = outcome.read_bytes if payload is None else payload * outcome.operations
+        thousands = outcome.operations / 1000
+        row = self._row(case, connections)
+        row.ops_per_s = round(outcome.operations / outcome.seconds, 2)
+        row.mib_per_s = round(moved / outcome.seconds / MIB, 2)
+        row.p50_ms = round(outcome.p50_ms, 3)
+        row.p99_ms = round(outcome.p99_ms, 3)
+        row.cpu_s_per_1000 = round(watch.cpu_s / thousands, 4)
+        row.rss_mib = round(watch.peak.rss, 1)
+        row.pss_mib = round(watch.peak.pss, 1)
+        row.ttfb_ms = None if outcome.ttfb_ms is None else round(outcome.ttfb_ms, 3)
+        row.client = client
+        row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
+        row.objects = objects
+        self.results.rows.append(row)
+        name = f"{case} c{connections}"
+        say(
+            f"  {name:<28} {row.ops_per_s:>9.1f}/s {row.mib_per_s:>8.1f} MiB/s  p50 "
+            f"{row.p50_ms:.2f}  p99 {row.p99_ms:.2f} ms  cpu {row.cpu_s_per_1000 * 1000:.0f} µs"
+        )
+        return row
+
+    def _row(self, case: str, connections: int) -> Row:
+        server = self.server
+        return Row(server.system.name, server.version, server.system.durability, case, connections)
+
+    def replay(self, case: str, connections: int, prepared: wrk.Prepared, **more: int) -> Row:
+        """Prepared requests over and over, by the client that suits the system."""
+        seconds = self.plan.seconds
+        if not self.server.system.quick_ack:
+            return self.record(
+                case,
+                connections,
+                "wrk",
+                lambda: wrk.run(
+                    self.plan.wrk,
+                    self.server.port,
+                    prepared,
+                    connections=connections,
+                    seconds=seconds,
+                ),
+                **more,
+            )
+        order = itertools.cycle(range(len(prepared.heads)))
+        requests = map(prepared.request, order)
+        return self.record(
+            case,
+            connections,
+            "loop",
+            lambda: self._load(many(requests, connections), seconds),
+            **more,
+        )
+
+    def _load(self, conversations: list[Conversation], seconds: float | None = None) -> Outcome:
+        quick_ack = self.server.system.quick_ack
+        return load.measure(self.server.port, conversations, seconds=seconds, quick_ack=quick_ack)
+
+    # The groups
+
+    def start(self) -> None:
+        """Start over an empty folder; what it takes idle."""
+        self._started("START fresh")
+        time.sleep(IDLE_AFTER_S)
+        idle = memory(self.server.pid)
+        row = self._row("IDLE", 0)
+        row.rss_mib, row.pss_mib = round(idle.rss, 1), round(idle.pss, 1)
+        self.results.rows.append(row)
+        say(f"  idle: RSS {row.rss_mib:.0f} MiB, PSS {row.pss_mib:.0f} MiB")
+
+    def restart(self) -> None:
+        """Stop in good order, and start over what all the cases left."""
+        self.server.stop()
+        self._started("START again")
+
+    def _started(self, case: str) -> None:
+        row = self._row(case, 1)
+        row.p50_ms = row.p99_ms = round(self.server.start() * 1000, 1)
+        self.signer = self.server.signer
+        self.results.rows.append(row)
+        say(f"  {case}: first PUT after {row.p50_ms:.0f} ms")
+
+    def run_groups(self) -> None:
+        """All chosen groups; a case that fails is noted, its group ends, the next one begins."""
+        groups: dict[str, Callable[[], None]] = {
+            "4k": lambda: self.small("4 KiB", 4 * KIB, self.plan.connections),
+            "64k": lambda: self.small("64 KiB", 64 * KIB, (16,)),
+            "1m": self.large,
+            "64m": self.huge,
+            "list": self.listing,
+            "delete": self.deleting,
+        }
+        for name, run in groups.items():
+            if name in self.plan.groups:
+                try:
+                    run()
+                except CaseError as error:
+                    self.results.missed.append(Missed(self.server.system.name, name, str(error)))
+                    say(f"  {name}: {error}")
+
+    def small(self, label: str, size: int, levels: tuple[int, ...]) -> None:
+        """PUT, GET and a mix of both by wrk."""
+        body = wrk.Body(size, seed=size)
+        self._warm_up(body)
+        kept: list[str] = []
+        for connections in levels:
+            targets = self._targets(label, f"c{connections}", size, connections)
+            prepared = wrk.prepare_puts(self.signer, targets, body)
+            row = self.replay(f"PUT {label}", connections, prepared, payload=size)
+            done = min(int(row.ops_per_s * self.plan.seconds) - IN_FLIGHT_MAX, len(targets))
+            kept += targets[: max(done, 1)]
+        self._written[label] = kept
+        self._verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
+        sample = random.Random(2).choices(kept, k=min(GET_SAMPLE, len(kept)))
+        for connections in levels:
+            gets = wrk.prepare_gets(self.signer, sample, size)
+            row = self.replay(f"GET {label}", connections, gets, payload=size)
+            if connections == levels[0]:
+                row.ttfb_ms = self._first_byte_ms(gets)
+        for connections in levels:
+            targets = self._targets(label, f"m{connections}", size, connections)
+            targets = targets[: int(len(targets) * (1 - GET_SHARE)) + 1]
+            fresh = wrk.prepare_puts(self.signer, targets, body)
+            gets = wrk.prepare_gets(self.signer, sample, size)
+            mixed = wrk.mix(gets, fresh, get_share=GET_SHARE, seed=connections)
+            self.replay(f"MIXED {label}", connections, mixed, payload=size)
+
+    def large(self) -> None:
+        """1 MiB by threads: bodies neither copied nor read."""
+        connections, port, seconds = 16, self.server.port, self.plan.seconds
+        body = wrk.Body(MIB, seed=MIB)
+        targets = self._targets("1 MiB", "c16", MIB, connections)
+        prepared = wrk.prepare_puts(self.signer, targets, body)
+        numbers = itertools.count()
+        senders = [puts(prepared, numbers) for _ in range(connections)]
+        self.record(
+            "PUT 1 MiB",
+            connections,
+            "threads",
+            lambda: bulk.measure(port, senders, seconds=seconds),
+            payload=MIB,
+        )
+        kept = targets[: max(min(next(numbers) - IN_FLIGHT_MAX, len(targets)), 1)]
+        self._verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
+        gets = wrk.prepare_gets(self.signer, kept, MIB)
+        reads = itertools.cycle(gets.heads)
+        self.record(
+            "GET 1 MiB",
+            connections,
+            "threads",
+            lambda: bulk.measure(port, many(reads, connections), seconds=seconds),
+            payload=MIB,
+        )
+
+    def huge(self) -> None:
+        """64 MiB: multipart uploads of 8 MiB parts, and reads of what they made."""
+        size, port, seconds = PARTS * PART_BYTES, self.server.port, self.plan.seconds
+        numbers = itertools.count()
+        senders = [uploads(self.signer, numbers) for _ in range(HUGE_CONNECTIONS)]
+        row = self.record(
+            "PUT 64 MiB multipart",
+            HUGE_CONNECTIONS,
+            "threads",
+            lambda: bulk.measure(port, senders, seconds=seconds),
+            payload=size,
+        )
+        row.ttfb_ms = None
+        self._verify(upload_target(0), upload_digest(0))
+        there = min(max(next(numbers) - 2 * HUGE_CONNECTIONS, 1), HUGE_READ)
+        heads = [self.signer.head("GET", upload_target(number)) for number in range(there)]
+        reads = itertools.cycle(heads)
+        self.record(
+            "GET 64 MiB",
+            HUGE_CONNECTIONS,
+            "threads",
+            lambda: bulk.measure(port, many(reads, HUGE_CONNECTIONS), seconds=seconds),
+            payload=size,
+        )
+
+    def listing(self) -> None:
+        """A bucket of many keys: the whole of it, pages of common prefixes, pages far inside."""
+        keys = list_keys(self.plan.list_keys)
+        self.seed(LIST_BUCKET, keys)
+        count = len(keys)
+        self._load([checked_walk(self.signer, LIST_BUCKET, count)]).check("a walk")
+        ordered = sorted(keys)
+        far = random.Random(3).choices(ordered[count // 2 : -1000], k=256)
+        seconds = self.plan.seconds
+        for connections in (1, 16):
+            walkers = [walk(self.signer, LIST_BUCKET) for _ in range(connections)]
+            self.record("LIST full", connections, "loop", lambda w=walkers: self._load(w, seconds))
+            query = "?delimiter=%2F&list-type=2&prefix="
+            folders = [f"/{LIST_BUCKET}{query}p{top}%2F" for top in range(LIST_TOPS)]
+            prepared = wrk.prepare_gets(self.signer, folders, 0)
+            self.replay("LIST delimiter", connections, prepared)
+            query = "?list-type=2&max-keys=1000&start-after="
+            pages = [f"/{LIST_BUCKET}{query}{key.replace('/', '%2F')}" for key in far]
+            prepared = wrk.prepare_gets(self.signer, pages, 0)
+            self.replay("LIST deep", connections, prepared)
+
+    def deleting(self) -> None:
+        """DELETE of what the 4 KiB PUTs made, DeleteObjects of what was listed; each key once."""
+        targets = self._written.get("4 KiB", [])[: self.plan.seconds * 3000]
+        if targets:
+            requests = (self.signer.head("DELETE", target) for target in targets)
+            self.record("DELETE", 16, "loop", lambda: self._load(many(requests, 16)))
+        if "list" in self.plan.groups:
+            keys = list_keys(self.plan.list_keys)
+            starts = range(0, len(keys), DELETE_BATCH)
+            batches = iter([keys[at : at + DELETE_BATCH] for at in starts])
+            askers = [deletions(self.signer, LIST_BUCKET, batches) for _ in range(4)]
+            self.record("DeleteObjects 1000", 4, "loop", lambda: self._load(askers))
+
+    # What the groups share
+
+    def seed(self, bucket: str, keys: list[str]) -> None:
+        """Make a bucket and these keys in it. Raises: CaseError."""
+        began = time.monotonic()
+        make = iter([self.signer.put(f"/{bucket}")])
+        self._load(many(make, 1)).check(f"create {bucket}")
+        requests = (self.signer.put(f"/{bucket}/{key}", LIST_BODY) for key in keys)
+        self._load(many(requests, SEED_CONNECTIONS)).check(f"{len(keys)} keys")
+        say(f"  {len(keys)} keys made in {time.monotonic() - began:.0f} s")
+
+    def _targets(self, label: str, run: str, size: int, connections: int) -> list[str]:
+        rate = PUT_RATES[connections] * 4 * KIB // size
+        count = max(rate * self.plan.seconds, 2 * connections)
+        folder = f"/{BUCKET}/{label.replace(' ', '')}-{run}"
+        return [f"{folder}/{number % 256:02x}/{number:08d}" for number in range(count)]
+
+    def _warm_up(self, body: wrk.Body) -> None:
+        targets = [f"/{BUCKET}/warm/{number}" for number in range(500)]
+        prepared = wrk.prepare_puts(self.signer, targets, body)
+        whole = map(prepared.request, range(len(targets)))
+        self._load(many(whole, 16)).check("warm-up")
+        heads = iter(wrk.prepare_gets(self.signer, targets, body.size).heads)
+        self._load(many(heads, 16)).check("warm-up")
+
+    def _first_byte_ms(self, gets: wrk.Prepared) -> float | None:
+        """Median time to the first byte of the answer, one connection."""
+        return self._load(many(itertools.cycle(gets.heads), 1), PROBE_S).ttfb_ms
+
+    def _verify(self, target: str, digest: str) -> None:
+        """What was written is what is read. Raises: CaseError."""
+        with bulk.Connection(self.server.port) as connection:
+            answer = connection.exchange(Ask((self.signer.head("GET", target),), keep=True))
+        if answer.status != 200 or hashlib.sha256(answer.body).hexdigest() != digest:
+            raise CaseError(f"GET {target} gave {answer.status} and not what was written")
+
+
+def many(requests: Iterator[bytes], connections: int) -> list[Conversation]:
+    """Connections that share what is to be sent."""
+    return [replay(requests) for _ in range(connections)]
+
+
+def list_keys(count: int) -> list[str]:
+    """Keys in two levels of folders, in no order that a listing could profit from."""
+    each = count // (LIST_TOPS * LIST_FOLDERS)
+    keys = [
+        f"p{top}/d{folder:02d}/{number:06d}"
+        for top in range(LIST_TOPS)
+        for folder in range(LIST_FOLDERS)
+        for number in range(each)
+    ]
+    random.Random(4).shuffle(keys)
+    return keys
+
+
+def free_bytes(folder: Path | None) -> int:
+    """Room on the disk under measurement."""
+    return shutil.disk_usage(folder or Path("/tmp")).free

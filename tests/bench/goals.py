@@ -1,0 +1,150 @@
+"""The goals that the store is held to, each judged from the rows of one run.
+
+A goal compares with the best peer *of the run*: who is not installed cannot be beaten, and the
+verdict names whom it compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .results import Results, Row
+from .systems import OURS
+
+GARAGES = ("garage", "garage-sync")
+RSS_MAX_MIB = 200.0
+START_MAX_MS = 1000.0
+GROWTH_MAX = 1.20
+LIST_OVER_MINIO = 5.0
+SMALL = [(f"{verb} 4 KiB", connections) for verb in ("PUT", "GET") for connections in (16, 64)]
+HUGE = [("PUT 64 MiB multipart", 4), ("GET 64 MiB", 4)]
+LISTS = [
+    (f"LIST {kind}", connections)
+    for kind in ("full", "delimiter", "deep")
+    for connections in (1, 16)
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`held` is None where the run does not say: the case or the peer is missing."""
+
+    goal: str
+    held: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        sign = {True: "✔", False: "✘", None: "–"}[self.held]
+        return f"{sign} {self.goal}: {self.detail}"
+
+
+def judge(results: Results) -> list[Verdict]:
+    """Every goal, in the order of the table."""
+    return [
+        *(_ahead(results, case, connections) for case, connections in SMALL),
+        *(_ahead(results, case, connections, of=GARAGES) for case, connections in LISTS),
+        *(
+            _ahead(results, case, connections, of=("minio",), factor=LIST_OVER_MINIO)
+            for case, connections in LISTS
+        ),
+        *(_ahead(results, case, connections) for case, connections in HUGE),
+        *(_p99(results, case, connections) for case, connections in (*SMALL, *LISTS)),
+        _resident(results),
+        *(_start(results, case) for case in ("START fresh", "START again")),
+        *_growth(results),
+    ]
+
+
+def _peers(
+    results: Results, case: str, connections: int, of: tuple[str, ...] | None = None
+) -> list[Row]:
+    names = [name for name in results.systems() if name != OURS and (of is None or name in of)]
+    found = (results.find(name, case, connections) for name in names)
+    return [row for row in found if row]
+
+
+def _against(
+    results: Results,
+    case: str,
+    connections: int,
+    of: tuple[str, ...] | None,
+    judged: Callable[[Row, list[Row]], tuple[bool, str]],
+    goal: str,
+) -> Verdict:
+    ours = results.find(OURS, case, connections)
+    peers = _peers(results, case, connections, of)
+    if ours is None or not peers:
+        return Verdict(goal, None, "not measured" if ours is None else "no such peer in this run")
+    return Verdict(goal, *judged(ours, peers))
+
+
+def _ahead(
+    results: Results,
+    case: str,
+    connections: int,
+    *,
+    of: tuple[str, ...] | None = None,
+    factor: float = 1.0,
+) -> Verdict:
+    whom = " and ".join(of[:1]) if of else "every peer"
+    times = f"{factor:g} × " if factor != 1 else ""
+    goal = f"{case} c{connections} at least {times}{whom}"
+
+    def judged(ours: Row, peers: list[Row]) -> tuple[bool, str]:
+        best = max(peers, key=lambda row: row.ops_per_s)
+        ratio = ours.ops_per_s / best.ops_per_s
+        numbers = f"{_number(ours.ops_per_s)}/s to {_number(best.ops_per_s)}/s of {best.system}"
+        return ratio >= factor, f"{ratio:.2f} × ({numbers})"
+
+    return _against(results, case, connections, of, judged, goal)
+
+
+def _p99(results: Results, case: str, connections: int) -> Verdict:
+    def judged(ours: Row, peers: list[Row]) -> tuple[bool, str]:
+        best = min(peers, key=lambda row: row.p99_ms)
+        return (
+            ours.p99_ms <= best.p99_ms,
+            f"{ours.p99_ms:.2f} ms to {best.p99_ms:.2f} ms of {best.system}",
+        )
+
+    goal = f"{case} c{connections} p99 not worse than the best peer's"
+    return _against(results, case, connections, None, judged, goal)
+
+
+def _resident(results: Results) -> Verdict:
+    goal = f"all processes together under {RSS_MAX_MIB:g} MiB resident under load"
+    loaded = [row for row in results.of(OURS) if row.connections and row.rss_mib]
+    if not loaded:
+        return Verdict(goal, None, "not measured")
+    worst = max(loaded, key=lambda row: row.rss_mib)
+    shared_once = max(row.pss_mib for row in loaded)
+    detail = (
+        f"RSS {worst.rss_mib:.0f} MiB at most ({worst.case} c{worst.connections}); with shared "
+        f"pages counted once (PSS) {shared_once:.0f} MiB"
+    )
+    return Verdict(goal, worst.rss_mib < RSS_MAX_MIB, detail)
+
+
+def _start(results: Results, case: str) -> Verdict:
+    goal = f"{case}: first PUT within {START_MAX_MS / 1000:g} s"
+    row = results.find(OURS, case, 1)
+    if row is None:
+        return Verdict(goal, None, "not measured")
+    return Verdict(goal, row.p50_ms <= START_MAX_MS, f"{row.p50_ms:.0f} ms")
+
+
+def _growth(results: Results) -> Iterator[Verdict]:
+    rows = [row for row in results.of(OURS) if row.case.startswith("GROWTH")]
+    if not rows:
+        yield Verdict("cost of a growing bucket", None, "not measured")
+    for case in dict.fromkeys(row.case for row in rows):
+        sizes = sorted((row for row in rows if row.case == case), key=lambda row: row.objects or 0)
+        ratio = sizes[-1].p50_ms / sizes[0].p50_ms
+        shown = ", ".join(f"{row.objects:,}: {row.p50_ms:.2f} ms" for row in sizes)
+        goal = f"{case} p50 changes by at most {GROWTH_MAX - 1:.0%}"
+        yield Verdict(goal, ratio <= GROWTH_MAX, f"{ratio:.2f} × ({shown})")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

@@ -1,0 +1,94 @@
+"""What a server's process tree costs: processor time and memory, as the kernel counts them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE_PERIOD_S = 0.5
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of a whole tree, MiB. `rss` counts a page once for each process that maps it, `pss` once."""
+
+    rss: float
+    pss: float
+
+    def highest(self, other: Memory) -> Memory:
+        return Memory(max(self.rss, other.rss), max(self.pss, other.pss))
+
+
+def tree(root: int) -> list[int]:
+    """The process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, queue = [], [root]
+    while queue:
+        pid = queue.pop()
+        found.append(pid)
+        queue += children.get(pid, [])
+    return found
+
+
+def cpu_seconds(root: int) -> float:
+    """Processor time, user and system, of the tree's living processes."""
+    ticks = 0
+    for pid in tree(root):
+        if fields := _stat(pid):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory(root: int) -> Memory:
+    """What is resident now."""
+    rss = pss = 0
+    for pid in tree(root):
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:  # it has ended meanwhile
+            continue
+        amounts = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
+        rss += amounts["Rss:"]
+        pss += amounts["Pss:"]
+    return Memory(rss / 1024, pss / 1024)
+
+
+class Watch:
+    """Samples the memory of a tree while a case runs; `peak` afterwards."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.peak = Memory(0, 0)
+        self._cpu_before = 0.0
+        self.cpu_s = 0.0
+
+    def __enter__(self) -> Watch:
+        self._cpu_before = cpu_seconds(self._root)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu_s = cpu_seconds(self._root) - self._cpu_before
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        over = False
+        while not over:
+            over = self._over.wait(SAMPLE_PERIOD_S)
+            self.peak = self.peak.highest(memory(self._root))
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none when the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -1,0 +1,71 @@
+"""The results of a bench: one row a system, case and number of connections."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Row:
+    """A line of build/bench/latest.json.
+
+    `p50_ms` and `p99_ms` are of one operation: a request, or a whole object where the case says
+    multipart; for START they are the time to the first PUT. `rss_mib` and `pss_mib` are the highest
+    of the server's process tree during the case. `client` is what drove it.
+    """
+
+    system: str
+    version: str
+    durability: str
+    case: str
+    connections: int
+    ops_per_s: float = 0.0
+    mib_per_s: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    cpu_s_per_1000: float = 0.0
+    rss_mib: float = 0.0
+    pss_mib: float = 0.0
+    ttfb_ms: float | None = None
+    client: str = ""
+    client_cpu_s_per_1000: float = 0.0
+    objects: int | None = None
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A case that gave no figures, and why."""
+
+    system: str
+    case: str
+    reason: str
+
+
+@dataclass
+class Results:
+    rows: list[Row] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
+
+    def find(self, system: str, case: str, connections: int) -> Row | None:
+        wanted = (system, case, connections)
+        for row in self.rows:
+            if (row.system, row.case, row.connections) == wanted:
+                return row
+        return None
+
+    def systems(self) -> list[str]:
+        return list(dict.fromkeys(row.system for row in self.rows))
+
+    def of(self, system: str) -> list[Row]:
+        return [row for row in self.rows if row.system == system]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(row) for row in self.rows], indent=1) + "\n")
+
+
+def read(path: Path) -> Results:
+    """The rows of an earlier run."""
+    return Results([Row(**fields) for fields in json.loads(path.read_text())])
