@@ -16,7 +16,7 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..protocol.sigv4 import signing_key
+from ..protocol.sigv4 import SigningKey, signing_key
 from .errors import SealError
 
 MASTER_KEY_BYTES = 32
@@ -36,7 +36,7 @@ class Keyring:
             raise SealError("master key", f"{len(master_key)} bytes", "it must have 32 bytes")
         self._cipher = AESGCM(master_key)
         self._secrets: dict[bytes, str] = {}
-        self._signing_keys: dict[tuple[bytes, str, str], bytes] = {}
+        self._signing_keys: dict[tuple[bytes, str, str], SigningKey] = {}
 
     def seal(self, access_key: str, secret: str) -> bytes:
         """Return the sealed form to keep in the directory; different on every call."""
@@ -75,7 +75,7 @@ class Keyring:
             hint = "the master key is not the one this store was made with"
             raise SealError("open secret", subject, hint) from error
 
-    def signing_key(self, access_key: str, sealed: bytes, date: str, region: str) -> bytes:
+    def signing_key(self, access_key: str, sealed: bytes, date: str, region: str) -> SigningKey:
         """Return the derived key for one day (`YYYYMMDD`) and region. Raises: SealError."""
         entry = (sealed, date, region)
         key = self._signing_keys.get(entry)

@@ -20,7 +20,7 @@ from hmac import compare_digest
 
 from ..core.limits import AWS_CHUNK_BYTES_MIN, AWS_CHUNK_HEADER_BYTES_MAX
 from .errors import S3Error
-from .sigv4_core import EMPTY_SHA256, sign
+from .sigv4_core import EMPTY_SHA256, SigningKey
 
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
@@ -33,7 +33,7 @@ _TRAILER_VALUE = re.compile(rb"[\x20-\x7e]+")
 class ChunkSigning:
     """What chunk signatures are made of: from the request's verified claim and its signing key."""
 
-    key: bytes
+    key: SigningKey
     timestamp: str
     scope: str
     seed: str
@@ -187,7 +187,7 @@ class AwsChunkedDecoder:
 
     def _verify(self, signing: ChunkSigning, kind: str, digest: str, claimed: str) -> None:
         text = f"{kind}\n{signing.timestamp}\n{signing.scope}\n{self._previous}\n{digest}"
-        if not compare_digest(sign(signing.key, text.encode()), claimed):
+        if not compare_digest(signing.key.sign(text.encode()), claimed):
             raise S3Error("SignatureDoesNotMatch", StringToSign=text, SignatureProvided=claimed)
 
     def _parse_trailers(self) -> dict[str, str]:

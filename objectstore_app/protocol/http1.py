@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 
 import httptools
+import msgspec
 
 from ..core.errors import InvariantError, invariant
 from ..core.limits import HEADER_BYTES_MAX, HEADER_COUNT_MAX
@@ -39,50 +39,53 @@ class HttpError(S3Error):
     """The request broke HTTP: answer with this error and close the connection."""
 
 
-@dataclass(slots=True)
-class Head:
+class Head(msgspec.Struct):
     """A request's head. Header names are lower-cased, values stripped of outer blanks.
 
-    `content_length` is None for a chunked body and 0 where the request has none.
+    `headers` holds the first value of each name; where a name occurs more than once, `repeated` has
+    all fields in order. `content_length` is None for a chunked body and 0 where the request has
+    none.
     """
 
     method: str
     target: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: dict[bytes, bytes]
     version: tuple[int, int]
     keep_alive: bool
     content_length: int | None
     expect_continue: bool
+    repeated: Sequence[tuple[bytes, bytes]] = ()
 
     @property
     def chunked(self) -> bool:
         return self.content_length is None
 
 
-@dataclass(slots=True)
-class Data:
+class Data(msgspec.Struct, gc=False):
     """A piece of the body (framing removed), never empty."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class End:
+class End(msgspec.Struct, frozen=True, gc=False):
     """The request is complete; call `next_request()` when its response is finished."""
 
 
 Event = Head | Data | End
 
+_END = End()
 
-class _State(Enum):
-    HEAD = auto()
-    LENGTH = auto()
-    CHUNK_SIZE = auto()
-    CHUNK_DATA = auto()
-    CHUNK_END = auto()
-    TRAILER = auto()
-    ENDED = auto()
-    BROKEN = auto()
+# The states, in the order of the reader's table of steps.
+(
+    _HEAD,
+    _LENGTH,
+    _CHUNK_SIZE,
+    _CHUNK_DATA,
+    _CHUNK_END,
+    _TRAILER,
+    _ENDED,
+    _BROKEN,
+) = range(8)
 
 
 class RequestReader:
@@ -102,7 +105,7 @@ class RequestReader:
         self._header_bytes_max = header_bytes_max
         self._header_count_max = header_count_max
         self._target_bytes_max = target_bytes_max
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._buffer = b""
         self._pos = 0
         self._left = 0
@@ -112,12 +115,12 @@ class RequestReader:
     @property
     def idle(self) -> bool:
         """No byte of the next request has arrived (keep-alive wait, not a slow head)."""
-        return self._state is _State.HEAD and self._pos == len(self._buffer)
+        return self._state == _HEAD and self._pos == len(self._buffer)
 
     @property
     def ended(self) -> bool:
         """The current request is complete and `next_request` has not been called."""
-        return self._state is _State.ENDED
+        return self._state == _ENDED
 
     @property
     def unread(self) -> bytes:
@@ -131,25 +134,24 @@ class RequestReader:
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes from the connection and return what they complete, in order."""
-        invariant(self._state is not _State.BROKEN, "fed after an HttpError")
         events: list[Event] = []
         waiting = len(self._buffer) - self._pos
-        if self._state is _State.LENGTH and not waiting and 0 < len(data) <= self._left:
+        if self._state == _LENGTH and not waiting and 0 < len(data) <= self._left:
             # The hot path of a large upload: a whole piece of body, handed on without a copy.
             self._left -= len(data)
             events.append(Data(data))
             if self._left == 0:
-                self._state = _State.ENDED
-                events.append(End())
+                self._state = _ENDED
+                events.append(_END)
             return events
         if data:
             self._buffer = self._buffer[self._pos :] + data if waiting else data
             self._pos = 0
         try:
-            while self._pos < len(self._buffer) and self._step(events):
+            while self._pos < len(self._buffer) and self._STEPS[self._state](self, events):
                 pass
         except HttpError:
-            self._state = _State.BROKEN
+            self._state = _BROKEN
             raise
         if self._pos == len(self._buffer):
             self._buffer, self._pos = b"", 0
@@ -157,37 +159,22 @@ class RequestReader:
 
     def next_request(self) -> list[Event]:
         """Begin the next request with the bytes that are already here."""
-        invariant(self._state is _State.ENDED, "next_request before the end of the request")
-        self._state = _State.HEAD
+        invariant(self._state is _ENDED, "next_request before the end of the request")
+        self._state = _HEAD
         self._scanned = 0
-        return self.feed(b"")
+        return self.feed(b"") if self._buffer else []
 
     def eof(self) -> None:
         """The client closed its side. Raises HttpError when that cuts a request short."""
-        if self._state in (_State.ENDED, _State.BROKEN) or self.idle:
+        if self._state in (_ENDED, _BROKEN) or self.idle:
             return
-        in_head = self._state is _State.HEAD
-        self._state = _State.BROKEN
+        in_head = self._state == _HEAD
+        self._state = _BROKEN
         if in_head:
             raise HttpError("BadRequest", "The connection closed inside the request's head.")
         raise HttpError("IncompleteBody")
 
     # --- steps: each consumes from the buffer and says whether another step may follow ---
-
-    def _step(self, events: list[Event]) -> bool:
-        match self._state:
-            case _State.HEAD:
-                return self._step_head(events)
-            case _State.LENGTH | _State.CHUNK_DATA:
-                return self._step_data(events)
-            case _State.CHUNK_SIZE:
-                return self._step_chunk_size()
-            case _State.CHUNK_END:
-                return self._step_chunk_end()
-            case _State.TRAILER:
-                return self._step_trailer(events)
-            case _:
-                return False
 
     def _step_head(self, events: list[Event]) -> bool:
         if self._scanned == 0 and self._buffer[self._pos] in b"\r\n":
@@ -208,13 +195,13 @@ class RequestReader:
         head = self._parse_head(self._buffer[start : self._pos])
         events.append(head)
         if head.content_length is None:
-            self._state = _State.CHUNK_SIZE
+            self._state = _CHUNK_SIZE
         elif head.content_length:
-            self._state = _State.LENGTH
+            self._state = _LENGTH
             self._left = head.content_length
         else:
-            self._state = _State.ENDED
-            events.append(End())
+            self._state = _ENDED
+            events.append(_END)
         return True
 
     def _skip_blank_lines(self) -> None:
@@ -229,6 +216,34 @@ class RequestReader:
 
     def _parse_head(self, raw: bytes) -> Head:
         sink = _Sink()
+        method = self._parse(raw, sink)
+        fields = sink.fields
+        # llhttp has refused folded lines: as many line ends as fields, the first and the last.
+        count = raw.count(b"\n") - 2
+        headers = {name.lower(): value for name, value in fields.items()}
+        repeated: tuple[tuple[bytes, bytes], ...] = ()
+        if len(headers) != count:
+            ordered = _OrderedSink()
+            self._parse(raw, ordered)
+            repeated = tuple(ordered.pairs)
+            count = len(repeated)
+            headers = dict(reversed(repeated))
+        elif b" \r" in raw or b"\t\r" in raw:
+            headers = {name: value.strip(b" \t") for name, value in headers.items()}
+        if count > self._header_count_max:
+            raise HttpError("RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max)
+        target = sink.target
+        if len(target) > self._target_bytes_max:
+            raise _target_too_long(self._target_bytes_max)
+        # llhttp also reads RTSP and ICE request lines, and HTTP/0.9's without any version.
+        protocol = raw[: raw.index(b"\r\n")].rpartition(b" ")[2]
+        version = _VERSIONS.get(protocol)
+        if version is None:
+            raise HttpError("HTTPVersionNotSupported")
+        return _head(method, target, headers, repeated, version)
+
+    def _parse(self, raw: bytes, sink: _Sink | _OrderedSink) -> str:
+        """Let llhttp read the head into the sink; return the method."""
         parser = httptools.HttpRequestParser(sink)
         try:
             parser.feed_data(raw)
@@ -244,19 +259,7 @@ class RequestReader:
             raise _framing_error(raw, error) from error
         if not sink.complete:
             raise HttpError("BadRequest", "The request's head is not well-formed.")
-        if len(sink.headers) > self._header_count_max:
-            raise HttpError("RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max)
-        if len(sink.target) > self._target_bytes_max:
-            raise _target_too_long(self._target_bytes_max)
-        # llhttp also reads RTSP and ICE request lines, and HTTP/0.9's without any version.
-        protocol = raw[: raw.index(b"\r\n")].rpartition(b" ")[2]
-        if protocol not in _VERSIONS:
-            raise HttpError("HTTPVersionNotSupported")
-        return _head(
-            parser.get_method().decode("ascii"),
-            sink,
-            _VERSIONS[protocol],
-        )
+        return parser.get_method().decode("ascii")
 
     def _step_data(self, events: list[Event]) -> bool:
         piece = self._buffer[self._pos : self._pos + self._left]
@@ -264,33 +267,33 @@ class RequestReader:
         self._left -= len(piece)
         events.append(Data(piece))
         if self._left == 0:
-            if self._state is _State.LENGTH:
-                self._state = _State.ENDED
-                events.append(End())
+            if self._state == _LENGTH:
+                self._state = _ENDED
+                events.append(_END)
             else:
-                self._state = _State.CHUNK_END
+                self._state = _CHUNK_END
         return True
 
-    def _step_chunk_size(self) -> bool:
+    def _step_chunk_size(self, _events: list[Event]) -> bool:
         line = self._take_line()
         if line is None:
             return False
-        match = _CHUNK_SIZE.fullmatch(line)
+        match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise HttpError("BadRequest", "The chunked body is not well-formed.")
         self._left = int(match.group(1), 16)
         self._trailer_bytes = 0
-        self._state = _State.CHUNK_DATA if self._left else _State.TRAILER
+        self._state = _CHUNK_DATA if self._left else _TRAILER
         return True
 
-    def _step_chunk_end(self) -> bool:
+    def _step_chunk_end(self, _events: list[Event]) -> bool:
         end = self._buffer[self._pos : self._pos + 2]
         if not b"\r\n".startswith(end):
             raise HttpError("BadRequest", "A chunk of the body does not end where it said.")
         if len(end) < 2:
             return False
         self._pos += 2
-        self._state = _State.CHUNK_SIZE
+        self._state = _CHUNK_SIZE
         return True
 
     def _step_trailer(self, events: list[Event]) -> bool:
@@ -308,8 +311,8 @@ class RequestReader:
             if _FIELD_LINE.fullmatch(line) is None:
                 raise HttpError("BadRequest", "The trailer of the body is not well-formed.")
             return True
-        self._state = _State.ENDED
-        events.append(End())
+        self._state = _ENDED
+        events.append(_END)
         return True
 
     def _take_line(self) -> bytes | None:
@@ -324,22 +327,51 @@ class RequestReader:
         self._pos = end + 1
         return self._buffer[start : end - 1]
 
+    def _step_none(self, _events: list[Event]) -> bool:
+        return False
+
+    def _step_broken(self, _events: list[Event]) -> bool:
+        raise InvariantError("read request", hint="fed after an HttpError")
+
+    _STEPS = (
+        _step_head,
+        _step_data,
+        _step_chunk_size,
+        _step_data,
+        _step_chunk_end,
+        _step_trailer,
+        _step_none,
+        _step_broken,
+    )
+
 
 class _Sink:
-    """What httptools calls while it parses a head."""
+    """What httptools calls while it parses a head. Of fields with the same name one is kept."""
 
-    __slots__ = ("complete", "headers", "target")
+    __slots__ = ("complete", "fields", "on_header", "target")
 
     def __init__(self) -> None:
         self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
+        self.on_header = self.fields.__setitem__
         self.complete = False
 
     def on_url(self, url: bytes) -> None:
         self.target += url
 
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class _OrderedSink:
+    """The same for the rare head in which a name occurs more than once: all fields, in order."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value.strip(b" \t")))
+        self.pairs.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -348,44 +380,70 @@ class _Sink:
 _VERSIONS = {b"HTTP/1.1": (1, 1), b"HTTP/1.0": (1, 0)}
 _METHOD = re.compile(rb"[A-Za-z-]{1,32} ")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _FIELD_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
-def _head(method: str, sink: _Sink, version: tuple[int, int]) -> Head:
-    length: int | None = 0
-    hosts = 0
-    expect = False
+def _head(
+    method: str,
+    target: bytes,
+    headers: dict[bytes, bytes],
+    repeated: Sequence[tuple[bytes, bytes]],
+    version: tuple[int, int],
+) -> Head:
+    if repeated:
+        _check_repeated(repeated)
+        options = [value for name, value in repeated if name == b"connection"]
+        connection: bytes | None = b",".join(options) if options else None
+    else:
+        connection = headers.get(b"connection")
+    if b"host" not in headers and version == (1, 1):
+        raise _one_host()
     keep_alive = version == (1, 1)
-    for name, value in sink.headers:
-        if name == b"content-length":
-            # llhttp has refused repeats, signs, blanks and overflow, and its mix with chunked.
-            if not value.isdigit():
-                raise HttpError("BadRequest", "Content-Length is not a number.")
-            length = int(value)
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked" or length is None:
-                raise HttpError(
-                    "NotImplemented",
-                    "Only the transfer coding 'chunked' is served.",
-                    Header="Transfer-Encoding",
-                )
-            if version == (1, 0):
-                raise HttpError("BadRequest", "HTTP/1.0 has no Transfer-Encoding.")
-            length = None
-        elif name == b"host":
-            hosts += 1
-        elif name == b"connection":
-            options = {option.strip() for option in value.lower().split(b",")}
-            keep_alive = b"close" not in options and (keep_alive or b"keep-alive" in options)
-        elif name == b"expect":
-            if value.lower() != b"100-continue":
-                raise HttpError("InvalidRequest", "The expectation given in Expect is not known.")
-            expect = version == (1, 1)
-    if hosts > 1 or (hosts == 0 and version == (1, 1)):
-        raise HttpError("BadRequest", "A request must have exactly one Host header.")
-    return Head(
-        method, sink.target, sink.headers, version, keep_alive, length, expect and length != 0
+    if connection is not None:
+        given = {option.strip() for option in connection.lower().split(b",")}
+        keep_alive = b"close" not in given and (keep_alive or b"keep-alive" in given)
+    length: int | None = 0
+    value = headers.get(b"content-length")
+    if value is not None:
+        # llhttp has refused repeats, signs, blanks and overflow, and its mix with chunked.
+        if not value.isdigit():
+            raise HttpError("BadRequest", "Content-Length is not a number.")
+        length = int(value)
+    value = headers.get(b"transfer-encoding")
+    if value is not None:
+        if value.lower() != b"chunked":
+            raise _only_chunked()
+        if version == (1, 0):
+            raise HttpError("BadRequest", "HTTP/1.0 has no Transfer-Encoding.")
+        length = None
+    value = headers.get(b"expect")
+    if value is not None and value.lower() != b"100-continue":
+        raise HttpError("InvalidRequest", "The expectation given in Expect is not known.")
+    expect = value is not None and version == (1, 1) and length != 0
+    return Head(method, target, headers, version, keep_alive, length, expect, repeated)
+
+
+def _check_repeated(repeated: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse heads that frame or name their request more than once."""
+    times = Counter(name for name, _ in repeated)
+    if times[b"host"] > 1:
+        raise _one_host()
+    if times[b"content-length"] > 1 or times[b"expect"] > 1:
+        raise HttpError("BadRequest", "A header that frames the request occurs more than once.")
+    if times[b"transfer-encoding"] > 1:
+        raise _only_chunked()
+
+
+def _one_host() -> HttpError:
+    return HttpError("BadRequest", "A request must have exactly one Host header.")
+
+
+def _only_chunked() -> HttpError:
+    return HttpError(
+        "NotImplemented",
+        "Only the transfer coding 'chunked' is served.",
+        Header="Transfer-Encoding",
     )
 
 
@@ -393,11 +451,7 @@ def _framing_error(raw: bytes, error: Exception) -> HttpError:
     """The S3 error for what llhttp refused; its own words say enough to find the fault."""
     text = str(error)
     if "ransfer-Encoding" in text and b"content-length" not in raw.lower():
-        return HttpError(
-            "NotImplemented",
-            "Only the transfer coding 'chunked' is served.",
-            Header="Transfer-Encoding",
-        )
+        return _only_chunked()
     if "HTTP version" in text or "PRI" in text:
         return HttpError("HTTPVersionNotSupported")
     return HttpError("BadRequest", f"The request's head is not well-formed: {text}.")

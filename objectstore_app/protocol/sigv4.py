@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import NoReturn
@@ -23,17 +23,30 @@ from ..core.limits import CLOCK_SKEW_S_MAX, PRESIGN_EXPIRES_S_MAX
 from .dates import iso_basic, iso_extended, parse_http_date, parse_iso_basic
 from .errors import S3Error
 from .sigv4_core import (
+    EMPTY_SHA256,
     SERVICE,
     TERMINATOR,
     UNSIGNED_PAYLOAD,
+    SignedHeaders,
+    SigningKey,
     canonical_request,
-    sign,
+    signed_headers,
     signing_key,
     string_to_sign,
 )
 from .target import Query, Target
 
-__all__ = ["Anonymous", "Claim", "Payload", "PayloadMode", "parse", "signing_key", "verify"]
+__all__ = [
+    "Anonymous",
+    "Claim",
+    "Payload",
+    "PayloadMode",
+    "SignedParts",
+    "SigningKey",
+    "parse",
+    "signing_key",
+    "verify",
+]
 
 
 class PayloadMode(Enum):
@@ -76,53 +89,53 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     date: str
     region: str
     timestamp: str
-    signed_headers: tuple[bytes, ...]
+    scope: str
     signature: str
     payload: Payload
     presigned: bool
     canonical: bytes
     text: bytes
 
-    @property
-    def scope(self) -> str:
-        return f"{self.date}/{self.region}/{SERVICE}/{TERMINATOR}"
+
+class SignedParts(msgspec.Struct, frozen=True, gc=False):
+    """What a signature covers, but for the body. `headers` has the first value of each name,
+    `repeated` all fields in order where some name occurs more than once.
+    """
+
+    method: str
+    target: Target
+    query: Query
+    headers: Mapping[bytes, bytes]
+    repeated: Sequence[tuple[bytes, bytes]] = ()
 
 
-def parse(
-    method: str,
-    target: Target,
-    query: Query,
-    headers: Sequence[tuple[bytes, bytes]],
-    *,
-    region: str,
-    now: float,
-) -> Claim | Anonymous:
+def parse(parts: SignedParts, *, region: str, now: float) -> Claim | Anonymous:
     """Read the credentials of a request. `now` is seconds since the epoch.
 
     Raises: S3Error with the code S3 gives for each way in which credentials can be wrong.
     """
-    fields = dict(reversed(headers))
-    authorization = fields.get(b"authorization")
+    query = parts.query
+    authorization = parts.headers.get(b"authorization")
     if query and ("X-Amz-Algorithm" in query or "X-Amz-Signature" in query):
         if authorization is not None:
             raise S3Error("InvalidArgument", _ONE_MECHANISM, ArgumentName="Authorization")
-        return _parse_presigned(method, target, query, headers, fields, region, now)
+        return _parse_presigned(parts, region, now)
     if authorization is not None:
-        return _parse_header(method, target, headers, fields, authorization, region, now)
+        return _parse_header(parts, authorization, region, now)
     if query and "Signature" in query and "AWSAccessKeyId" in query:
         raise S3Error("InvalidRequest", _ONLY_V4)
-    payload = _payload(fields.get(b"x-amz-content-sha256"))
+    payload = _payload(parts.headers.get(b"x-amz-content-sha256"))
     if payload.mode.signed_chunks:
         raise S3Error("AccessDenied", "A signed body needs a signed request.")
     return Anonymous(payload)
 
 
-def verify(claim: Claim, key: bytes) -> None:
+def verify(claim: Claim, key: SigningKey) -> None:
     """Check the signature with the signing key of the claim's date and region.
 
     Raises: S3Error SignatureDoesNotMatch, with what was signed so that a client can compare.
     """
-    if not hmac.compare_digest(sign(key, claim.text), claim.signature):
+    if not hmac.compare_digest(key.sign(claim.text), claim.signature):
         raise S3Error(
             "SignatureDoesNotMatch",
             AWSAccessKeyId=claim.access_key,
@@ -137,28 +150,28 @@ def verify(claim: Claim, key: bytes) -> None:
 # --- the Authorization header ---
 
 
-def _parse_header(
-    method: str,
-    target: Target,
-    headers: Sequence[tuple[bytes, bytes]],
-    fields: dict[bytes, bytes],
-    authorization: bytes,
-    region: str,
-    now: float,
-) -> Claim:
-    scheme, _, rest = authorization.partition(b" ")
-    if scheme != b"AWS4-HMAC-SHA256":
-        _refuse_scheme(scheme)
-    credential, signed, signature = _authorization_parts(rest)
-    scope = _credential(credential, _header_malformed)
-    _, date, claimed_region = scope
-    timestamp, second = _request_time(fields)
-    if timestamp[:8] != date:
+class _Terms(msgspec.Struct, frozen=True, gc=False):
+    """What an Authorization header says before its signature: the same in request after request.
+
+    `signed` is None where the names are not well-formed.
+    """
+
+    credential: _Credential
+    signed: SignedHeaders | None
+
+
+def _parse_header(parts: SignedParts, authorization: bytes, region: str, now: float) -> Claim:
+    terms, signature = _terms_of(authorization)
+    credential = terms.credential
+    headers = parts.headers
+    timestamp, second = _request_time(headers)
+    if timestamp[:8] != credential.date_bytes:
         _header_malformed(
-            f'Invalid credential date "{date}". This date is not the same as X-Amz-Date: '
-            f'"{timestamp[:8]}".'
+            f'Invalid credential date "{credential.date}". This date is not the same as '
+            f'X-Amz-Date: "{timestamp[:8].decode()}".'
         )
-    _check_region(claimed_region, region, "AuthorizationHeaderMalformed", "header")
+    if credential.region != region:
+        _refuse_region(credential.region, region, "AuthorizationHeaderMalformed", "header")
     if abs(now - second) > CLOCK_SKEW_S_MAX:
         raise S3Error(
             "RequestTimeTooSkewed",
@@ -166,22 +179,43 @@ def _parse_header(
             ServerTime=iso_extended(int(now) * 1000),
             MaxAllowedSkewMilliseconds=CLOCK_SKEW_S_MAX * 1000,
         )
-    if _HEX64.fullmatch(signature) is None:
+    if not _is_digest(signature):
         _header_malformed("the Signature is mal-formed.")
-    if (content_hash := fields.get(b"x-amz-content-sha256")) is None:
+    if (content_hash := headers.get(b"x-amz-content-sha256")) is None:
         raise S3Error(
             "InvalidRequest", "Missing required header for this request: x-amz-content-sha256"
         )
     payload = _payload(content_hash)
-    names = _signed_headers(signed, headers, _header_malformed)
-    _refuse_token(fields.get(b"x-amz-security-token"))
-    return _claim(
-        method, target, headers, names, scope, timestamp, signature, payload, presigned=False
-    )
+    signed = terms.signed
+    if signed is None:
+        _header_malformed("SignedHeaders is mal-formed.")
+    _check_signed(signed, headers)
+    _refuse_token(headers.get(b"x-amz-security-token"))
+    return _claim(parts, signed, credential, timestamp, signature, payload, presigned=False)
 
 
-def _authorization_parts(rest: bytes) -> tuple[bytes, bytes, bytes]:
+def _terms_of(authorization: bytes) -> tuple[_Terms, bytes]:
+    """The header taken apart: what comes before the signature is taken apart once."""
+    start, mark, signature = authorization.rpartition(b"Signature=")
+    if mark and _is_digest(signature):
+        return _terms(start), signature
+    # The signature need not come last.
+    credential, signed, signature = _authorization_parts(authorization)
+    return _Terms(_credential(credential, _header_malformed), signed_headers(signed)), signature
+
+
+@lru_cache(maxsize=1024)
+def _terms(start: bytes) -> _Terms:
+    """The terms of every header that begins so and ends with a well-formed signature."""
+    credential, signed, _ = _authorization_parts(start + b"Signature=-")
+    return _Terms(_credential(credential, _header_malformed), signed_headers(signed))
+
+
+def _authorization_parts(authorization: bytes) -> tuple[bytes, bytes, bytes]:
     """Credential, SignedHeaders and Signature, with or without blanks after the commas."""
+    scheme, _, rest = authorization.partition(b" ")
+    if scheme != b"AWS4-HMAC-SHA256":
+        _refuse_scheme(scheme)
     parts: dict[bytes, bytes] = {}
     for part in rest.split(b","):
         name, equals, value = part.strip().partition(b"=")
@@ -197,15 +231,15 @@ def _authorization_parts(rest: bytes) -> tuple[bytes, bytes, bytes]:
     return parts[b"Credential"], parts[b"SignedHeaders"], parts[b"Signature"]
 
 
-def _request_time(fields: dict[bytes, bytes]) -> tuple[str, int]:
+def _request_time(headers: Mapping[bytes, bytes]) -> tuple[bytes, int]:
     """x-amz-date, or else Date, as `(yyyymmddThhmmssZ, epoch seconds)`."""
-    value = fields.get(b"x-amz-date")
-    second = _header_second(fields.get(b"date", b"")) if value is None else _amz_second(value)
+    value = headers.get(b"x-amz-date")
+    second = _header_second(headers.get(b"date", b"")) if value is None else _amz_second(value)
     if second is None:
         raise S3Error(
             "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
         )
-    return iso_basic(second) if value is None else value.decode("ascii"), second
+    return iso_basic(second).encode() if value is None else value, second
 
 
 def _refuse_scheme(scheme: bytes) -> NoReturn:
@@ -232,17 +266,10 @@ def _header_malformed(reason: str) -> NoReturn:
 # --- the query (presigned) ---
 
 
-def _parse_presigned(
-    method: str,
-    target: Target,
-    query: Query,
-    headers: Sequence[tuple[bytes, bytes]],
-    fields: dict[bytes, bytes],
-    region: str,
-    now: float,
-) -> Claim:
+def _parse_presigned(parts: SignedParts, region: str, now: float) -> Claim:
+    query = parts.query
     values = [query.raw(name) or b"" for name in _PRESIGNED_PARTS]
-    algorithm, credential, signature, date_time, signed, expires = values
+    algorithm, raw_credential, signature, timestamp, names, expires = values
     if algorithm.startswith(b"AWS4-ECDSA"):
         _refuse_scheme(algorithm)
     if b"" in values:
@@ -253,29 +280,30 @@ def _parse_presigned(
         )
     if algorithm != b"AWS4-HMAC-SHA256":
         _query_malformed('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
-    scope = _credential(credential, _query_malformed)
-    _, date, claimed_region = scope
-    timestamp = date_time.decode("latin-1")
-    second = _amz_second(date_time)
+    credential = _credential(raw_credential, _query_malformed)
+    second = _amz_second(timestamp)
     if second is None:
         _query_malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
-    if timestamp[:8] != date:
+    if timestamp[:8] != credential.date_bytes:
         _query_malformed(
-            f'Invalid credential date "{date}". This date is not the same as X-Amz-Date: '
-            f'"{timestamp[:8]}".'
+            f'Invalid credential date "{credential.date}". This date is not the same as '
+            f'X-Amz-Date: "{timestamp[:8].decode()}".'
         )
-    _check_region(claimed_region, region, "AuthorizationQueryParametersError", "query")
+    if credential.region != region:
+        _refuse_region(credential.region, region, "AuthorizationQueryParametersError", "query")
     _check_expiry(second, expires, now)
-    if _HEX64.fullmatch(signature) is None:
+    if not _is_digest(signature):
         _query_malformed("X-Amz-Signature is not well-formed.")
-    names = _signed_headers(signed, headers, _query_malformed)
+    signed = signed_headers(names)
+    if signed is None:
+        _query_malformed("SignedHeaders is mal-formed.")
+    _check_signed(signed, parts.headers)
     _refuse_token(query.raw("X-Amz-Security-Token"))
-    payload = _payload(query.raw("X-Amz-Content-Sha256") or fields.get(b"x-amz-content-sha256"))
+    content_hash = query.raw("X-Amz-Content-Sha256") or parts.headers.get(b"x-amz-content-sha256")
+    payload = _payload(content_hash)
     if payload.mode.streaming:
         raise S3Error("InvalidRequest", "A presigned request cannot have an aws-chunked body.")
-    return _claim(
-        method, target, headers, names, scope, timestamp, signature, payload, presigned=True
-    )
+    return _claim(parts, signed, credential, timestamp, signature, payload, presigned=True)
 
 
 def _check_expiry(second: int, expires: bytes, now: float) -> None:
@@ -312,37 +340,51 @@ def _query_malformed(reason: str) -> NoReturn:
 
 
 def _claim(
-    method: str,
-    target: Target,
-    headers: Sequence[tuple[bytes, bytes]],
-    names: tuple[bytes, ...],
-    credential: tuple[str, str, str],
-    timestamp: str,
+    parts: SignedParts,
+    signed: SignedHeaders,
+    credential: _Credential,
+    timestamp: bytes,
     signature: bytes,
     payload: Payload,
     *,
     presigned: bool,
 ) -> Claim:
-    access_key, date, region = credential
-    canonical = canonical_request(method, target, headers, names, payload.text)
-    scope = f"{date}/{region}/{SERVICE}/{TERMINATOR}"
+    if parts.repeated:
+        canonical = canonical_request(
+            parts.method, parts.target, parts.repeated, signed.names, payload.text
+        )
+    else:
+        canonical = signed.canonical_request(
+            parts.method, parts.target, parts.headers, payload.text.encode()
+        )
     return Claim(
-        access_key,
-        date,
-        region,
-        timestamp,
-        names,
+        credential.access_key,
+        credential.date,
+        credential.region,
+        timestamp.decode(),
+        credential.scope,
         signature.decode(),
         payload,
         presigned,
         canonical,
-        string_to_sign(timestamp, scope, canonical),
+        string_to_sign(timestamp, credential.scope_bytes, canonical),
     )
 
 
+class _Credential(msgspec.Struct, frozen=True, gc=False):
+    """`KEY/yyyymmdd/region/s3/aws4_request`, and what follows from it."""
+
+    access_key: str
+    date: str
+    region: str
+    scope: str
+    date_bytes: bytes
+    scope_bytes: bytes
+
+
 @lru_cache(maxsize=256)
-def _credential(raw: bytes, malformed: Callable[[str], NoReturn]) -> tuple[str, str, str]:
-    """Access key, date and region of `KEY/yyyymmdd/region/s3/aws4_request`; a key may hold `/`."""
+def _credential(raw: bytes, malformed: Callable[[str], NoReturn]) -> _Credential:
+    """Take a credential apart; a key may hold `/`."""
     parts = raw.decode("latin-1").rsplit("/", 4)
     if len(parts) != 5 or not parts[0]:
         malformed(
@@ -358,32 +400,26 @@ def _credential(raw: bytes, malformed: Callable[[str], NoReturn]) -> tuple[str, 
         malformed(f'incorrect service "{service}". This endpoint belongs to "{SERVICE}".')
     if terminator != TERMINATOR:
         malformed(f'incorrect terminal "{terminator}". This endpoint uses "{TERMINATOR}".')
-    return access_key, date, region
+    scope = f"{date}/{region}/{SERVICE}/{TERMINATOR}"
+    return _Credential(access_key, date, region, scope, date.encode(), scope.encode("latin-1"))
 
 
-def _check_region(claimed: str, region: str, code: str, where: str) -> None:
-    if claimed != region:
-        raise S3Error(
-            code,
-            f"The authorization {where} is malformed; the region '{claimed}' is wrong; expecting "
-            f"'{region}'",
-            Region=region,
-        )
+def _refuse_region(claimed: str, region: str, code: str, where: str) -> NoReturn:
+    raise S3Error(
+        code,
+        f"The authorization {where} is malformed; the region '{claimed}' is wrong; expecting "
+        f"'{region}'",
+        Region=region,
+    )
 
 
-def _signed_headers(
-    signed: bytes,
-    headers: Sequence[tuple[bytes, bytes]],
-    malformed: Callable[[str], NoReturn],
-) -> tuple[bytes, ...]:
-    """The sorted names; host and every x-amz-* header that the request has must be among them."""
-    listed, names = _split_names(signed)
-    if not names:
-        malformed("SignedHeaders is mal-formed.")
+def _check_signed(signed: SignedHeaders, headers: Mapping[bytes, bytes]) -> None:
+    """Host and every x-amz-* header that the request has must be among the signed ones."""
+    listed = signed.listed
     missing = [
         name
-        for name, _ in headers
-        if (name == b"host" or name.startswith(b"x-amz-")) and name not in listed
+        for name in headers
+        if name not in listed and (name == b"host" or name.startswith(b"x-amz-"))
     ]
     if missing or b"host" not in listed:
         raise S3Error(
@@ -391,7 +427,6 @@ def _signed_headers(
             "There were headers present in the request which were not signed",
             HeadersNotSigned=b", ".join(missing or [b"host"]),
         )
-    return names
 
 
 # Caches: the same few values come with every request of a client, in the same second.
@@ -399,13 +434,9 @@ _amz_second = lru_cache(maxsize=256)(parse_iso_basic)
 _header_second = lru_cache(maxsize=256)(parse_http_date)
 
 
-@lru_cache(maxsize=256)
-def _split_names(signed: bytes) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
-    """The names as a set and sorted; both empty when one of them is no header name."""
-    names = frozenset(signed.split(b";"))
-    if any(_HEADER_NAME.fullmatch(name) is None for name in names):
-        return frozenset(), ()
-    return names, tuple(sorted(names))
+def _is_digest(value: bytes) -> bool:
+    """Whether it looks like a SHA-256 in lower-case hexadecimal digits."""
+    return len(value) == 64 and not value.translate(None, b"0123456789abcdef")
 
 
 def _refuse_token(token: bytes | None) -> None:
@@ -417,7 +448,9 @@ def _refuse_token(token: bytes | None) -> None:
 def _payload(value: bytes | None) -> Payload:
     if value is None or value == b"UNSIGNED-PAYLOAD":
         return _UNSIGNED
-    if _HEX64.fullmatch(value) is not None:
+    if value == _EMPTY_HASH:
+        return _EMPTY
+    if _is_digest(value):
         return Payload(PayloadMode.SHA256, value.decode())
     text = value.decode("latin-1")
     if text in _STREAMING:
@@ -438,10 +471,10 @@ def _iso(second: float) -> str:
 
 
 _UNSIGNED = Payload(PayloadMode.UNSIGNED, UNSIGNED_PAYLOAD)
+_EMPTY = Payload(PayloadMode.SHA256, EMPTY_SHA256)
+_EMPTY_HASH = EMPTY_SHA256.encode()
 _STREAMING = {mode.value: Payload(mode, mode.value) for mode in PayloadMode if mode.streaming}
 _DATE = re.compile(r"[0-9]{8}")
-_HEX64 = re.compile(rb"[0-9a-f]{64}")
-_HEADER_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _AUTHORIZATION_PARTS = (b"Credential", b"SignedHeaders", b"Signature")
 _PRESIGNED_PARTS = (
     "X-Amz-Algorithm",

@@ -15,7 +15,6 @@ from .sigv4_core import (
     TERMINATOR,
     UNSIGNED_PAYLOAD,
     canonical_request,
-    sign,
     signing_key,
     string_to_sign,
 )
@@ -104,4 +103,5 @@ def _signature(
         payload_hash,
     )
     key = signing_key(secret, timestamp[:8], region)
-    return sign(key, string_to_sign(timestamp, _scope(timestamp, region), canonical))
+    scope = _scope(timestamp, region)
+    return key.sign(string_to_sign(timestamp.encode(), scope.encode(), canonical))

@@ -268,13 +268,14 @@ class Connection(Duplex):
         context = self._context
         started = time.perf_counter()
         request = Request(
-            method=head.method,
-            target=head.target,
-            headers=head.headers,
-            body=_EMPTY_BODY if head.content_length == 0 else _Body(self, head),
-            request_id=context.next_request_id(),
-            secure=self._secure,
-            peer=self._peer,
+            head.method,
+            head.target,
+            head.headers,
+            _EMPTY_BODY if head.content_length == 0 else _Body(self, head),
+            context.next_request_id(),
+            self._secure,
+            self._peer,
+            head.repeated,
         )
         self._sent_bytes = 0
         try:
@@ -314,11 +315,11 @@ class Connection(Duplex):
         invariant(error is not None, "broken without an error")
         context = self._context
         request = Request(
-            "-", b"-", [], _EMPTY_BODY, context.next_request_id(), self._secure, self._peer
+            "-", b"-", {}, _EMPTY_BODY, context.next_request_id(), self._secure, self._peer
         )
         response = context.error_response(request, cast("HttpError", error))
         self._sent_bytes = 0
-        head = Head("-", b"-", [], (1, 1), False, 0, False)
+        head = Head("-", b"-", {}, (1, 1), False, 0, False)
         await self._respond(head, request, response)
         context.finished(
             request, response.status, bytes_in=0, bytes_out=self._sent_bytes, seconds=0.0

@@ -50,7 +50,7 @@ class SystemRoutes:
         return handle
 
     def _names_bucket(self, request: Request) -> bool:
-        host = (request.header(b"host") or b"").decode("latin-1").lower()
+        host = request.headers.get(b"host", b"").decode("latin-1").lower()
         return any(f".{domain}" in host for domain in self.domains)
 
     async def _answer(self, request: Request) -> Response | None:

@@ -8,9 +8,11 @@ little of it or closes the connection; the application need not care.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 SYSTEM_OPERATION = "System"
 """The operation noted for health and metrics requests."""
@@ -32,31 +34,29 @@ class BodyReader(Protocol):
         """
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """`target` is the request target byte for byte as received; `headers` have lower-cased names,
-    in order, values stripped of outer blanks, as latin-1 bytes. `secure` says whether it came over
-    TLS; `peer` is the client's address.
+    values stripped of outer blanks, as latin-1 bytes, the first value where a name is repeated;
+    `repeated` then has all fields in order. `secure` says whether it came over TLS; `peer` is the
+    client's address.
     """
 
     method: str
     target: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: dict[bytes, bytes]
     body: BodyReader
     request_id: str
     secure: bool
     peer: str
-    note: dict[str, str] = field(default_factory=dict)
+    repeated: Sequence[tuple[bytes, bytes]] = ()
+    note: dict[str, str] = {}
     """What the application adds to this request's line in the access log (operation, bucket, user,
     error code).
     """
 
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that lower-cased name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+    def fields(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every header field, repeated ones as often as they came."""
+        return self.repeated or self.headers.items()
 
 
 @dataclass(slots=True)

@@ -62,7 +62,7 @@ def application(services: Services) -> Application:
     """The application that the server calls for every request it does not answer itself."""
 
     async def handle(request: Request) -> Response:
-        host = request.header(b"host") or b""
+        host = request.headers.get(b"host", b"")
         if request.target.startswith(admin.PREFIX) and not bucket_of_host(host, services.domains):
             return await admin.handle_admin(services, request)
         location: Location | None = None

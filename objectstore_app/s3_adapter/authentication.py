@@ -14,15 +14,11 @@ from .services import Services
 
 async def authenticate(services: Services, request: Request, location: Location) -> Call:
     """Raises: S3Error with S3's code for each way in which credentials can be wrong."""
-    claim = sigv4.parse(
-        request.method,
-        location.target,
-        location.query,
-        request.headers,
-        region=services.region,
-        now=services.clock(),
+    headers = request.headers
+    parts = sigv4.SignedParts(
+        request.method, location.target, location.query, headers, request.repeated
     )
-    headers = dict(reversed(request.headers))
+    claim = sigv4.parse(parts, region=services.region, now=services.clock())
     if isinstance(claim, sigv4.Anonymous):
         return Call(services, request, location, headers, claim)
     found = await services.metadata.user_of_key(claim.access_key)

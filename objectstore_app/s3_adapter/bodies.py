@@ -80,7 +80,7 @@ def open_payload(
     """
     claimed = call.claim.payload
     mode = claimed.mode
-    checksum = checksums.parse_expected(call.request.headers) if checksum_of_body else None
+    checksum = checksums.parse_expected(call.request.fields()) if checksum_of_body else None
     if checksum is not None and checksum.in_trailer and not mode.trailer:
         raise S3Error("InvalidRequest", "x-amz-trailer needs a body that carries trailers.")
     promise = Promise(
@@ -94,9 +94,9 @@ def open_payload(
         return PlainPayload(call.request.body, _length(call, _LENGTH)), promise
     length = _length(call, _DECODED_LENGTH)
     signing = None
-    if mode.signed_chunks and isinstance(call.claim, Claim):
-        claim = call.claim
-        signing = ChunkSigning(call.signing_key, claim.timestamp, claim.scope, claim.signature)
+    claim, key = call.claim, call.signing_key
+    if mode.signed_chunks and key is not None and isinstance(claim, Claim):
+        signing = ChunkSigning(key, claim.timestamp, claim.scope, claim.signature)
     trailers = None
     if mode.trailer:
         names = call.text(b"x-amz-trailer").lower().split(",")
@@ -143,5 +143,6 @@ async def read_small_body(
 def body_is_protected(call: Call) -> bool:
     """Whether a digest of the body came along, as DeleteObjects demands (MD5 or a checksum)."""
     return (
-        b"content-md5" in call.headers or checksums.parse_expected(call.request.headers) is not None
+        b"content-md5" in call.headers
+        or checksums.parse_expected(call.request.fields()) is not None
     )

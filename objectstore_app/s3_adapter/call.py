@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ..core.ids import UserId
 from ..metadata_service.api import Bucket, User
 from ..protocol.errors import S3Error
 from ..protocol.routing import Location
-from ..protocol.sigv4 import Anonymous, Claim
+from ..protocol.sigv4 import Anonymous, Claim, SigningKey
 from ..runtime.http import Request, Response
 from .services import Services
 
 Headers = list[tuple[str, str]]
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """An authenticated request; its bucket and the caller's access are not yet checked.
 
     `user` is None for an anonymous caller; `signing_key` also proves the chunks of a signed body.
@@ -28,7 +27,7 @@ class Call:
     headers: dict[bytes, bytes]
     claim: Claim | Anonymous
     user: User | None = None
-    signing_key: bytes = b""
+    signing_key: SigningKey | None = None
 
     def text(self, name: bytes) -> str:
         """A header's value as text, "" where it is missing."""

@@ -59,7 +59,7 @@ def test_head_is_read_the_same_however_it_arrives() -> None:
         assert head == Head(
             "GET",
             b"/bucket/key",
-            [(b"host", b"h:7200"), (b"x-amz-date", b"a b")],
+            {b"host": b"h:7200", b"x-amz-date": b"a b"},
             (1, 1),
             True,
             0,
@@ -93,6 +93,30 @@ def test_pipelined_request_waits_until_it_is_asked_for(request_bytes: bytes) -> 
         assert isinstance(end, End)
         assert reader.next_request() == []
         assert reader.idle
+
+
+@pytest.mark.parametrize("again", [b"X-Amz-Meta-A", b"x-amz-meta-a"])
+def test_repeated_fields_keep_their_order_and_the_first_value_counts(again: bytes) -> None:
+    fields = b"Host: h\r\nX-Amz-Meta-A: 1\r\nB: x \r\n%b:  2\t\r\n" % again
+    for pieces in ways(b"GET / HTTP/1.1\r\n" + fields + b"\r\n"):
+        head = read(pieces)[0]
+        assert isinstance(head, Head)
+        assert head.headers == {b"host": b"h", b"x-amz-meta-a": b"1", b"b": b"x"}
+        assert list(head.repeated) == [
+            (b"host", b"h"),
+            (b"x-amz-meta-a", b"1"),
+            (b"b", b"x"),
+            (b"x-amz-meta-a", b"2"),
+        ]
+
+
+@pytest.mark.parametrize("field", [b"A:b ", b"A: b\t", b"A:\t b \t "])
+def test_blanks_around_values_are_stripped(field: bytes) -> None:
+    for pieces in ways(b"GET / HTTP/1.1\r\nHost: h\r\n" + field + b"\r\nC: d\r\n\r\n"):
+        head = read(pieces)[0]
+        assert isinstance(head, Head)
+        assert head.headers == {b"host": b"h", b"a": b"b", b"c": b"d"}
+        assert not head.repeated
 
 
 def test_empty_lines_before_a_request_are_ignored() -> None:
@@ -161,6 +185,9 @@ def test_malformed_heads_are_refused(lines: bytes, status: int, code: str) -> No
         (b"Transfer-Encoding: gzip\r\n", 501),
         (b"Transfer-Encoding: gzip, chunked\r\n", 501),
         (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
+        (b"Content-Length: 3\r\ncontent-length: 3\r\n", 400),
+        (b"Content-Length: 3\r\nExpect: 100-continue\r\nexpect: 100-continue\r\n", 400),
+        (b"host: a\r\n", 400),
         (b"Transfer-Encoding: xchunked\r\n", 501),
         (b"Transfer-Encoding: identity\r\n", 501),
     ],
@@ -232,6 +259,7 @@ def test_keep_alive_follows_version_and_connection_header() -> None:
     assert not keeps(b"1.1", b"Connection: close\r\n")
     assert not keeps(b"1.0", b"")
     assert keeps(b"1.0", b"Connection: keep-alive\r\n")
+    assert not keeps(b"1.1", b"Connection: x\r\nConnection: close\r\n")
 
 
 def test_expectation_counts_only_with_a_body_and_http_1_1() -> None:

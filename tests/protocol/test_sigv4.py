@@ -17,8 +17,21 @@ from hypothesis import strategies as st
 
 from objectstore_app.protocol import sigv4
 from objectstore_app.protocol.errors import S3Error
-from objectstore_app.protocol.sigv4 import Anonymous, Claim, PayloadMode, signing_key, verify
-from objectstore_app.protocol.sigv4_core import EMPTY_SHA256, canonical_query, encode_query
+from objectstore_app.protocol.sigv4 import (
+    Anonymous,
+    Claim,
+    PayloadMode,
+    SignedParts,
+    signing_key,
+    verify,
+)
+from objectstore_app.protocol.sigv4_core import (
+    EMPTY_SHA256,
+    canonical_query,
+    canonical_request,
+    encode_query,
+    signed_headers,
+)
 from objectstore_app.protocol.sigv4_signer import presign, sign_request
 from objectstore_app.protocol.target import Query, split_target
 
@@ -34,8 +47,9 @@ def parse(
     method: str, target: str, headers: dict[str, str], *, now: float = NOW, region: str = REGION
 ) -> Claim | Anonymous:
     parts = split_target(target.encode())
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    return sigv4.parse(method, parts, Query(parts.query), pairs, region=region, now=now)
+    fields = {name.lower().encode(): value.encode() for name, value in headers.items()}
+    signed = SignedParts(method, parts, Query(parts.query), fields)
+    return sigv4.parse(signed, region=region, now=now)
 
 
 def check(method: str, target: str, headers: dict[str, str], *, now: float = NOW) -> Claim:
@@ -403,3 +417,72 @@ def test_every_octet_is_canonical_by_the_plain_rule_too(octet: int) -> None:
     for form in (b"%%%02X" % octet, b"%%%02x" % octet):
         query = b"b=" + form + b"&a-" + form + b"=1&a=2"
         assert canonical_query(query) == encode_query(query)
+
+
+NAMES = st.from_regex(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,8}", fullmatch=True)
+VALUES = st.from_regex(rb"[\t\x20-\x7e\x80-\xff]{0,12}", fullmatch=True).map(
+    lambda raw: raw.strip(b" \t")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(headers=st.dictionaries(NAMES, VALUES, min_size=1, max_size=5), absent=NAMES, key=KEYS)
+def test_form_of_signed_headers_gives_what_the_plain_rule_gives(
+    headers: dict[bytes, bytes], absent: bytes, key: str
+) -> None:
+    target = split_target(f"/b/{quote(key)}?a=b&X-Amz-Signature=c".encode())
+    names = b";".join([*headers, absent])
+    signed = signed_headers(names)
+    assert signed is not None
+    plain = canonical_request("PUT", target, headers.items(), sorted({*headers, absent}), "hash")
+    assert signed.canonical_request("PUT", target, headers, b"hash") == plain
+
+
+def test_terms_of_one_header_prove_nothing_for_another() -> None:
+    """What is remembered of a header is only what stands in it."""
+    headers = signed()
+    check("GET", "/bkt/k", headers)
+    good = headers["authorization"]
+    for old, new, code in [
+        ("Signature=", "Signature=0", "AuthorizationHeaderMalformed"),
+        ("Signature=", "Signatures=", "AuthorizationHeaderMalformed"),
+        ("host;", "", "AccessDenied"),
+        ("/us-east-1/", "/eu-west-1/", "AuthorizationHeaderMalformed"),
+        ("/20130524/", "/20130525/", "AuthorizationHeaderMalformed"),
+    ]:
+        for _ in range(2):
+            assert (
+                refused("GET", "/bkt/k", signed(authorization=good.replace(old, new))).code == code
+            )
+    wrong = good[:-1] + ("0" if good[-1] != "0" else "1")
+    assert refused("GET", "/bkt/k", signed(authorization=wrong)).code == "SignatureDoesNotMatch"
+    start, _, signature = good.rpartition(", Signature=")
+    first = start.replace(" Credential", f" Signature={signature}, Credential")
+    check("GET", "/bkt/k", signed(authorization=first))
+
+
+def test_repeated_headers_are_signed_joined_by_commas() -> None:
+    joined = sign_request(
+        "GET",
+        "/bkt/k",
+        {"Host": HOST, "x-amz-meta-a": "1,2"},
+        access_key=KEY,
+        secret=SECRET,
+        region=REGION,
+        now=NOW,
+    )
+    fields = {name.encode(): value.encode() for name, value in joined.items()}
+    fields[b"x-amz-meta-a"] = b"1"
+    target = split_target(b"/bkt/k")
+    repeated = (*fields.items(), (b"x-amz-meta-a", b"2"))
+    for pairs, valid in ((repeated, True), (repeated[:-1], False)):
+        claim = sigv4.parse(
+            SignedParts("GET", target, Query(b""), fields, pairs), region=REGION, now=NOW
+        )
+        assert isinstance(claim, Claim)
+        key = signing_key(SECRET, claim.date, claim.region)
+        if valid:
+            verify(claim, key)
+        else:
+            with pytest.raises(S3Error):
+                verify(claim, key)

@@ -21,7 +21,6 @@ from objectstore_app.protocol.dates import iso_basic
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.protocol.sigv4_core import (
     canonical_request,
-    sign,
     signing_key,
     string_to_sign,
 )
@@ -186,7 +185,7 @@ def signed(
         b"x-amz-content-sha256": sha256(body).hexdigest().encode(),
         **fields,
     }
-    stamp = fields[b"x-amz-date"].decode("latin-1")
+    stamp = fields[b"x-amz-date"]
     names = sorted(fields)
     try:
         canonical = canonical_request(
@@ -196,10 +195,8 @@ def signed(
     except S3Error:
         return fields
     scope = f"{now[:8]}/us-east-1/s3/aws4_request"
-    signature = sign(
-        signing_key(server.root.secret_key, now[:8], "us-east-1"),
-        string_to_sign(stamp, scope, canonical),
-    )
+    key = signing_key(server.root.secret_key, now[:8], "us-east-1")
+    signature = key.sign(string_to_sign(stamp, scope.encode(), canonical))
     credential = f"{server.root.access_key}/{scope}"
     names_text = b";".join(names).decode()
     value = (

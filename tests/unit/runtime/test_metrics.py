@@ -25,7 +25,7 @@ def ask(routes: SystemRoutes, target: bytes, method: str = "GET", host: bytes = 
     async def application(_request: Request) -> Response:
         return Response(299)
 
-    request = Request(method, target, [(b"host", host)], NoBody(), "ID", False, "127.0.0.1")
+    request = Request(method, target, {b"host": host}, NoBody(), "ID", False, "127.0.0.1")
     return asyncio.run(routes.wrap(application)(request))  # type: ignore[arg-type]
 
 

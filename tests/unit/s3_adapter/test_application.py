@@ -103,8 +103,8 @@ class Store:
             now=time.time(),
             payload_hash=hashlib.sha256(body).hexdigest(),
         )
-        pairs = [(name.encode(), value.encode()) for name, value in signed.items()]
-        return Request(method, target.encode(), pairs, Bytes(body), "RID", False, "127.0.0.1")
+        fields = {name.encode(): value.encode() for name, value in signed.items()}
+        return Request(method, target.encode(), fields, Bytes(body), "RID", False, "127.0.0.1")
 
 
 def run(test: Callable[[Store], object]) -> None:
@@ -179,7 +179,7 @@ def test_programmers_fault_goes_on_to_the_server() -> None:
         ("/bucket/k", {"content_md5": "nonsense"}, 400),
         ("/bucket/k", {"x_amz_checksum_crc32": "nonsense"}, 400),
         ("/bucket/k", {"x_amz_meta_a": "x" * 3000}, 400),
-        ("/bucket/k", {"x_amz_server_side_encryption": "AES256"}, 501),
+        ("/bucket/k", {"x_amz_server_side_encryption": "nonsense"}, 400),
         ("/bucket/k?partNumber=1&uploadId=none", {}, 404),
     ],
 )
