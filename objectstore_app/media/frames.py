@@ -123,7 +123,7 @@ def table_bytes(plain_bytes: int, frame_bytes: int) -> int:
     return LENGTH_BYTES * frames_in(plain_bytes, frame_bytes)
 
 
-class Extent:
+class CodedExtent:
     """A coded extent as its table tells it: where frames lie and what is in them.
 
     Raises: CorruptDataError when the table is not one of an extent of that many bytes.
@@ -136,7 +136,10 @@ class Extent:
         self._place = place
         self._plain_bytes = plain_bytes
         self._frame_bytes = frame_bytes
-        self._entries = struct.unpack_from(f"<{count}I", table)
+        try:
+            self._entries = struct.unpack_from(f"<{count}I", table)
+        except struct.error as error:
+            raise _damaged("the table of frames is cut off") from error
         self._offsets = [LENGTH_BYTES * count]
         for entry in self._entries:
             self._offsets.append(self._offsets[-1] + (entry & ~COMPRESSED))

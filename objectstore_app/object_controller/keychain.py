@@ -64,6 +64,17 @@ class KeyChain:
                     return self._open(store_key.name, version)
         raise StoreKeyMissingError("find key", f"version {key}")
 
+    async def successor(self, key: int) -> tuple[int, bytes]:
+        """The active version of the key that has that version, which may be the same.
+
+        Raises: StoreKeyMissingError, SealError.
+        """
+        for store_key in await self._metadata.store_keys():
+            if any(version.id == key for version in store_key.versions):
+                newest = store_key.versions[-1]
+                return newest.id, self._open(store_key.name, newest)
+        raise StoreKeyMissingError("find key", f"version {key}")
+
     async def find(self, name: str) -> StoreKey | None:
         for key in await self._metadata.store_keys():
             if key.name == name:

@@ -54,6 +54,7 @@ def complete(upload: Upload, stored: Sequence[Part], named: Sequence[NamedPart])
         checksum_type=kind,
         part_sizes=tuple(part.size for part in chosen),
         part_checksums=tuple(values),
+        encryption=base.encryption,
     )
     return Completion(
         tuple(CompletedPart(part.number, part.etag) for part in chosen),

@@ -31,6 +31,7 @@ from ..core.limits import (
     UPLOAD_PIECE_BYTES_MIN,
 )
 from ..media.api import ChunkInProgress, ChunkWriter, Extent
+from ..metadata_service.api import Coding
 
 JOINED_PIECE_BYTES_MAX = 8 * KIB
 """A piece up to this size is copied: lists of small ones cost more memory than their bytes."""
@@ -64,11 +65,14 @@ class Hashing(Protocol):
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """A body taken in: `data` when small, else `extents` of chunks that are not flushed yet."""
+    """A body taken in: `data` when small, else `extents` of chunks that are not flushed yet; as
+    they are unless there is a `coding`.
+    """
 
     size: int
     data: bytes = b""
     extents: tuple[Extent, ...] = ()
+    coding: tuple[Coding, ...] = ()
 
 
 class UploadMemory(AbstractAsyncContextManager["UploadMemory"]):

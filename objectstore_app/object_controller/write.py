@@ -25,6 +25,7 @@ from ..protocol.checksums import FULL_OBJECT, Algorithm
 from .integrity import DEFAULT_ALGORITHM, NOTHING_PROMISED, Digests, Promise
 from .receive import Payload, Received, UploadMemory, receive
 from .results import expect
+from .transforms import BodyCoder, Transform
 
 
 class Storage(msgspec.Struct, frozen=True, gc=False):
@@ -38,13 +39,16 @@ class Storage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
-    """What a write makes a version of, and under which condition."""
+    """What a write makes a version of, under which condition, and what becomes of its bytes on the
+    way to the medium (None: nothing).
+    """
 
     bucket: Bucket
     key: bytes
     owner: UserId
     attributes: Attributes
     condition: WriteCondition
+    transform: Transform | None = None
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +72,7 @@ async def put_object(
     PutVersion and the chunk writer raise.
     """
     digests = _digests(promise, algorithm)
-    received = await receive(payload, digests, storage.chunks, storage.memory)
+    received = await _receive(storage, payload, digests, target.transform)
     checksums = digests.verify(payload.trailers)
     await _make_durable(storage, received)
     attributes = msgspec.structs.replace(
@@ -86,6 +90,7 @@ async def put_object(
             data=received.data,
             extents=received.extents,
             condition=target.condition,
+            coding=received.coding,
         ),
     )
     return Stored(expect(result, Written), checksums)
@@ -98,11 +103,13 @@ async def put_part(
     number: int,
     payload: Payload,
     promise: Promise = NOTHING_PROMISED,
+    *,
+    transform: Transform | None = None,
 ) -> Part:
     """Store a body as a part. The upload's own algorithm is computed besides the promised one."""
     wanted = Algorithm(upload.checksum_algorithm or DEFAULT_ALGORITHM.value)
     digests = Digests(promise, wanted)
-    received = await receive(payload, digests, storage.chunks, storage.memory)
+    received = await _receive(storage, payload, digests, transform)
     checksums = digests.verify(payload.trailers)
     await _make_durable(storage, received)
     result = await storage.metadata.mutate(
@@ -117,6 +124,7 @@ async def put_part(
             checksums=checksums,
             data=received.data,
             extents=received.extents,
+            coding=received.coding,
         ),
     )
     return expect(result, Part)
@@ -126,6 +134,15 @@ def _digests(promise: Promise, algorithm: Algorithm | None) -> Digests:
     if promise.checksum is not None or algorithm is None:
         return Digests(promise)
     return Digests(promise, algorithm)
+
+
+async def _receive(
+    storage: Storage, payload: Payload, digests: Digests, transform: Transform | None
+) -> Received:
+    if transform is None:
+        return await receive(payload, digests, storage.chunks, storage.memory)
+    coder = BodyCoder(transform, storage.chunks, storage.memory)
+    return coder.finish(await receive(payload, digests, coder, storage.memory))
 
 
 async def _make_durable(storage: Storage, received: Received) -> None:

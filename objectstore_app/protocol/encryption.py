@@ -2,8 +2,8 @@
 
 An `Encryption` is told in three places: by a request's headers, by a bucket's default and by a
 stored object, where it lies as text (`str(encryption)`). Keys of the key store are named plainly,
-as `key/NAME`, `alias/NAME` or as an ARN that ends in one of these. Source: AWS, "Protecting data with
-server-side encryption", "Specifying SSE-C"; PutBucketEncryption.
+as `key/NAME`, `alias/NAME` or as an ARN that ends in one of these. Source: AWS, "Protecting data
+with server-side encryption", "Specifying SSE-C"; PutBucketEncryption.
 """
 
 from __future__ import annotations
@@ -165,9 +165,7 @@ def _base64(value: bytes) -> bytes:
 
 
 def _invalid(message: str, header: bytes, value: bytes) -> S3Error:
-    return S3Error(
-        "InvalidArgument", message, ArgumentName=header.decode(), ArgumentValue=value
-    )
+    return S3Error("InvalidArgument", message, ArgumentName=header.decode(), ArgumentValue=value)
 
 
 # --- a bucket's default ---

@@ -297,6 +297,8 @@ IMPLEMENTED = frozenset(
         "PutBucketAcl",
         "GetBucketCors",
         "GetBucketEncryption",
+        "PutBucketEncryption",
+        "DeleteBucketEncryption",
         "GetBucketLifecycleConfiguration",
         "GetBucketOwnershipControls",
         "GetBucketPolicy",

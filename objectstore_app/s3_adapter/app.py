@@ -15,7 +15,7 @@ from ..core.errors import ObjectStoreError
 from ..protocol.errors import S3Error
 from ..protocol.routing import Location, bucket_of_host, locate, operation_of
 from ..runtime.http import Application, Request, Response
-from . import admin, buckets, copying, listing, multipart, objects, service
+from . import admin, buckets, copying, encryption, listing, multipart, objects, service
 from .authentication import authenticate
 from .call import Call
 from .configurations import ABSENT
@@ -34,6 +34,9 @@ OPERATIONS: dict[str, Operation] = {
     "PutBucketVersioning": buckets.put_versioning,
     "GetBucketAcl": buckets.get_acl,
     "PutBucketAcl": buckets.put_acl,
+    "GetBucketEncryption": encryption.get_bucket,
+    "PutBucketEncryption": encryption.put_bucket,
+    "DeleteBucketEncryption": encryption.delete_bucket,
     "ListObjects": listing.list_objects,
     "ListObjectsV2": listing.list_objects_v2,
     "ListObjectVersions": listing.list_versions,

@@ -13,6 +13,7 @@ from ..protocol.errors import S3Error
 from ..protocol.ranges import parse_copy_range
 from ..protocol.routing import CopySource, parse_copy_source
 from ..runtime.http import Response
+from . import encryption
 from .access import bucket_for, source_bucket
 from .attributes import attributes_of, version_headers
 from .call import Call, Headers, xml
@@ -34,32 +35,37 @@ async def copy_object(call: Call) -> Response:
             f"source: {COPY_SOURCE_BYTES_MAX}",
         )
     onto_itself = origin.id == bucket.id and named.key == call.location.key
-    if onto_itself and not replace and not named.version_id:
+    plain = encryption.plain(call, bucket)
+    if onto_itself and plain and not replace and not named.version_id:
         raise S3Error(
             "InvalidRequest",
             "This copy request is illegal because it is trying to copy an object to itself without "
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes.",
         )
+    attributes = attributes_of(call) if replace else _copied_attributes(call, source.attributes)
+    transform = None
+    if not plain:
+        attributes, transform = await encryption.for_write(call, bucket, attributes)
     target = Target(
-        bucket,
-        call.location.key,
-        call.writer_id(bucket),
-        attributes_of(call) if replace else _copied_attributes(call, source.attributes),
-        condition,
+        bucket, call.location.key, call.writer_id(bucket), attributes, condition, transform
     )
+    body, reader = await encryption.opened_source(call, origin, source)
     services = call.services
     stored = await put_object(
         services.storage,
         target,
-        StoredPayload(source.body, services.reader, 0, source.size),
+        StoredPayload(body, reader, 0, source.size),
         algorithm=_algorithm(call, source),
     )
     written = stored.written
     headers = _source_version(named, source)
     headers += version_headers(written)
-    body = xml_write.copy_object(written.modified_ms, written.etag, stored.checksums, FULL_OBJECT)
-    return xml(body, headers)
+    headers += encryption.headers_of(attributes.encryption)
+    return xml(
+        xml_write.copy_object(written.modified_ms, written.etag, stored.checksums, FULL_OBJECT),
+        headers,
+    )
 
 
 async def upload_part_copy(call: Call) -> Response:
@@ -67,24 +73,29 @@ async def upload_part_copy(call: Call) -> Response:
     refuse_unsupported(call)
     number = part_number(call)
     upload = await own_upload(call, bucket)
-    named, _, source = await _source(call)
+    named, origin, source = await _source(call)
     start, length = 0, source.size
     asked = call.headers.get(b"x-amz-copy-source-range")
     if asked is not None:
         start, length = parse_copy_range(asked, source.size)
     if length > PUT_BYTES_MAX:
         raise S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=PUT_BYTES_MAX)
+    transform = await encryption.for_part(call, bucket, upload)
+    stored, reader = await encryption.opened_source(call, origin, source)
     services = call.services
     part = await put_part(
         services.storage,
         bucket,
         upload,
         number,
-        StoredPayload(source.body, services.reader, start, length),
+        StoredPayload(stored, reader, start, length),
+        transform=transform,
     )
     shown = part.checksums if upload.checksum_algorithm else {}
     body = xml_write.copy_part(part.modified_ms, part.etag, shown)
-    return xml(body, _source_version(named, source))
+    headers = _source_version(named, source)
+    headers += encryption.headers_of(upload.attributes.encryption)
+    return xml(body, headers)
 
 
 async def _source(call: Call) -> tuple[CopySource, Bucket, ObjectVersion]:

@@ -24,6 +24,8 @@ _CODES: dict[type[ObjectStoreError], str] = {
     MediaFailedError: "InternalError",
     CorruptDataError: "InternalError",
     SealError: "InternalError",
+    metadata.StoreKeyMissingError: "InternalError",
+    metadata.StoreKeyClosedError: "ServiceUnavailable",
 }
 
 

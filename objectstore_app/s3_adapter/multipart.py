@@ -25,6 +25,7 @@ from ..protocol.acl import Permission
 from ..protocol.checksums import Algorithm
 from ..protocol.errors import S3Error
 from ..runtime.http import Response
+from . import encryption
 from .access import OwnerNames, bucket_for
 from .attributes import attributes_of, checksum_headers, version_headers
 from .bodies import open_payload, read_small_body
@@ -44,18 +45,21 @@ async def create(call: Call) -> Response:
     algorithm, kind = checksums.parse_multipart(
         call.text(b"x-amz-checksum-algorithm"), call.text(b"x-amz-checksum-type")
     )
+    attributes = attributes_of(call)
+    if not encryption.plain(call, bucket):
+        attributes, _ = await encryption.for_write(call, bucket, attributes)
     mutation = CreateUpload(
         bucket=bucket.id,
         key=call.location.key,
         owner=call.writer_id(bucket),
-        attributes=attributes_of(call),
+        attributes=attributes,
         checksum_algorithm=algorithm.value if algorithm else "",
         checksum_type=kind,
     )
     upload = expect(await call.services.metadata.mutate(bucket, mutation), Upload)
-    headers = []
+    headers = encryption.headers_of(attributes.encryption)
     if algorithm is not None:
-        headers = [
+        headers += [
             ("x-amz-checksum-algorithm", algorithm.value),
             ("x-amz-checksum-type", kind),
         ]
@@ -76,11 +80,14 @@ async def upload_part(call: Call) -> Response:
             f"Checksum Type mismatch occurred, expected checksum Type: "
             f"{upload.checksum_algorithm.lower()}, actual checksum Type: {given.lower()}",
         )
-    services = call.services
-    part = await put_part(services.storage, bucket, upload, number, payload, promise)
+    transform = await encryption.for_part(call, bucket, upload)
+    part = await put_part(
+        call.services.storage, bucket, upload, number, payload, promise, transform=transform
+    )
     shown = given or upload.checksum_algorithm or DEFAULT_ALGORITHM.value
     headers = checksum_headers({shown: part.checksums[shown]})
     headers.append(("ETag", f'"{part.etag}"'))
+    headers += encryption.headers_of(upload.attributes.encryption)
     return empty(200, headers)
 
 
@@ -188,7 +195,9 @@ async def complete(call: Call) -> Response:
         attributes.checksums,
         attributes.checksum_type if attributes.checksums else "",
     )
-    return xml(body, version_headers(written))
+    headers = version_headers(written)
+    headers += encryption.headers_of(attributes.encryption)
+    return xml(body, headers)
 
 
 def _check_promises(call: Call, upload: Upload, done: parts_of.Completion) -> None:

@@ -27,6 +27,7 @@ from ..protocol.errors import S3Error
 from ..protocol.ranges import ByteRange, parse_range
 from ..protocol.routing import check_key
 from ..runtime.http import Response
+from . import encryption
 from .access import OwnerNames, any_bucket, bucket_for, check_object, missing_key
 from .attributes import attributes_of, checksum_headers, object_headers, version_headers
 from .bodies import body_is_protected, open_payload, read_small_body
@@ -42,12 +43,16 @@ async def put(call: Call) -> Response:
     """PutObject: everything that headers can tell is checked before the body is read."""
     bucket = await bucket_for(call, Permission.WRITE)
     refuse_unsupported(call)
+    attributes, transform = attributes_of(call), None
+    if not encryption.plain(call, bucket):
+        attributes, transform = await encryption.for_write(call, bucket, attributes)
     target = Target(
         bucket,
         call.location.key,
         call.writer_id(bucket),
-        attributes_of(call),
+        attributes,
         write_condition(call),
+        transform,
     )
     payload, promise = open_payload(call)
     services = call.services
@@ -56,6 +61,8 @@ async def put(call: Call) -> Response:
     headers = checksum_headers(stored.checksums, "FULL_OBJECT")
     headers.append(("ETag", f'"{written.etag}"'))
     headers += version_headers(written)
+    if attributes.encryption:
+        headers += encryption.headers_of(attributes.encryption)
     return empty(200, headers)
 
 
@@ -70,6 +77,9 @@ async def get(call: Call) -> Response:
     version_id = call.version_id()
     version = await readable_version(call, bucket, call.location.key, version_id)
     headers = object_headers(call, version, named=bool(version_id))
+    customer_key = encryption.check_read(call, version.attributes.encryption)
+    if version.attributes.encryption:
+        headers += encryption.headers_of(version.attributes.encryption)
     conditions.check_read(call.headers, version.etag, version.modified_ms)
     part, status = _part_asked_for(call, version)
     chosen = part or _range_asked_for(call, version)
@@ -80,7 +90,10 @@ async def get(call: Call) -> Response:
     _add_checksum(call, version, headers, ranged=chosen is not None)
     if call.request.method == "HEAD":
         return Response(status, headers, b"", length)
-    body = await read_body(version.body, call.services.reader, start, length)
+    stored, reader = version.body, call.services.reader
+    if stored.coding:
+        stored, reader = await encryption.opened(call, bucket, version, customer_key)
+    body = await read_body(stored, reader, start, length)
     return Response(status, headers, body, length)
 
 
@@ -300,6 +313,7 @@ async def get_attributes(call: Call) -> Response:
         raise S3Error("InvalidArgument", "Invalid attribute name specified.")
     version = await readable_version(call, bucket, call.location.key, version_id)
     attributes = version.attributes
+    encryption.check_read(call, attributes.encryption)
     headers = [("Last-Modified", http_date(version.modified_ms // 1000))]
     if version_id or version.version_id != "null":
         headers.append(("x-amz-version-id", version.version_id))

@@ -9,8 +9,7 @@ from ..protocol.errors import S3Error
 from .call import Call
 
 _REFUSED_PREFIXES = (
-    b"x-amz-server-side-encryption",
-    b"x-amz-copy-source-server-side-encryption",
+    b"x-amz-server-side-encryption-context",
     b"x-amz-object-lock-",
     b"x-amz-grant-",
     b"x-amz-tagging",
