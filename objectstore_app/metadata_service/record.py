@@ -29,6 +29,7 @@ _HEADER = struct.Struct("<4sIHHIIIQQQ")
 _SEAL = struct.Struct("<4sI")
 _CHECKED = struct.Struct("<HHIIIQQQ")
 HEADER_BYTES = _HEADER.size
+NO_BODY_CRC = 0
 _CHECKED_FROM = _SEAL.size
 _SEARCH_BYTES = 1024 * 1024
 _ZEROS = bytes(_SEARCH_BYTES)
@@ -56,11 +57,11 @@ class DamagedRecordError(Exception):
 
 
 def encode(
-    sequence: int, batch: int, epoch: int, payload: bytes, body: bytes, body_crc: int, salt: int
+    sequence: int, batch: int, epoch: int, payload: bytes, body_bytes: int, body_crc: int, salt: int
 ) -> bytes:
     """Header and payload of a record; the body's bytes follow."""
     checked = (
-        _CHECKED.pack(RECORD_VERSION, 0, len(payload), len(body), body_crc, sequence, batch, epoch)
+        _CHECKED.pack(RECORD_VERSION, 0, len(payload), body_bytes, body_crc, sequence, batch, epoch)
         + payload
     )
     return _SEAL.pack(MAGIC, running_checksum(checked, salt)) + checked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import apsw
 import msgspec
@@ -123,10 +123,14 @@ class DataRows:
 
     def flush(self) -> None:
         for bucket in sorted(self._changed):
+            row = self._cache[bucket]
             self._cursor.execute(
                 "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (bucket, *astuple(self._cache[bucket])),
-            )
+                (
+                    bucket, row.versioning, row.closed, row.objects, row.versions, row.size_bytes,
+                    row.uploads,
+                ),
+            )  # fmt: skip
         self._changed.clear()
         self.keys.flush()
         while len(self._cache) > _BUCKETS_CACHED_MAX:

@@ -39,8 +39,8 @@ from .data import DataMachine
 from .directory import DirectoryMachine
 from .effects import Effect, decode_effect, encode_effect, gives_room
 from .errors import RecordTooLargeError, Refused
-from .machine import Decision, Machine, Mutation
-from .record import HEADER_BYTES, LogScan, Record, encode
+from .machine import Machine, Mutation
+from .record import HEADER_BYTES, NO_BODY_CRC, LogScan, Record, encode
 from .view import DATA, DIRECTORY, checkpoint, open_view, read_position, write_position
 
 REPLAY_COMMIT_RECORDS = 5000
@@ -67,6 +67,7 @@ class Shard:
         self._now_ms = now_ms
         schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
         self.view = open_view(view_path, schema)
+        self._cursor = self.view.cursor()
         self._machine = make_machine(shard, self.view, data_shards, random_bits)
         self._broken = False
         self.replayed = self._recover()
@@ -119,28 +120,28 @@ class _Group:
     def run(self) -> list[Outcome]:
         """The outcomes of the first mutations: of all that fit one append, of one at least."""
         shard = self._shard
-        view = shard.view
+        execute = shard._cursor.execute
         self._room = shard._medium.room()
         try:
             self._segment, self._offset = shard._medium.position()
         except MediaFullError as error:
             return [error] * len(self._mutations)
-        view.execute("BEGIN IMMEDIATE")
+        execute("BEGIN IMMEDIATE")
         try:
             self._gather()
             if not self._buffers:
-                view.execute("ROLLBACK")
+                execute("ROLLBACK")
                 return self._outcomes
             shard._machine.flush()
             write_position(
-                view, self._first + self._count - 1, self._segment, self._offset + self._bytes,
+                shard._cursor, shard._sequence, self._segment, self._offset + self._bytes,
                 shard._epoch,
             )  # fmt: skip
             placed = shard._medium.append(self._buffers)
         except (MediaFullError, apsw.FullError) as error:
             # Nothing was appended: neither medium nor view had room.
-            if view.in_transaction:
-                view.execute("ROLLBACK")
+            if shard.view.in_transaction:
+                execute("ROLLBACK")
             shard._machine.forget()
             shard._sequence = LogSequence(self._first - 1)
             refusal = MediaFullError("commit", f"shard {shard.shard}", str(error))
@@ -148,7 +149,7 @@ class _Group:
         except BaseException:
             # Whatever it was, the log may hold what the view does not: recover from the log.
             shard._broken = True
-            view.close(True)
+            shard.view.close(True)
             raise
         if placed != (self._segment, self._offset):
             shard._broken = True
@@ -156,32 +157,26 @@ class _Group:
         self._finish()
         return self._outcomes
 
-    @property
-    def _count(self) -> int:
-        return self._shard._sequence + 1 - self._first
-
     def _gather(self) -> None:
         shard = self._shard
-        machine = shard._machine
+        decide = shard._machine.decide
         now_ms = shard._now_ms()
         for mutation in self._mutations:
             sequence = LogSequence(shard._sequence + 1)
             try:
-                decision = machine.decide(mutation, sequence, now_ms)
-                added = self._add(decision, sequence)
+                decision = decide(mutation, sequence, now_ms)
+                effect = decision.effect
+                if effect is not None and not self._add(effect, decision.body, sequence):
+                    break
             except (Refused, RecordTooLargeError, MediaFullError) as error:
                 self._outcomes.append(error)
                 continue
-            if not added:
-                break
             self._outcomes.append(decision.result)
 
-    def _add(self, decision: Decision, sequence: LogSequence) -> bool:
+    def _add(self, effect: Effect, body: bytes, sequence: LogSequence) -> bool:
         """Apply and log the effect; false, with nothing done, when the append is full."""
-        effect, body = decision.effect, decision.body
-        if effect is None:
-            return True
-        self._check_room(effect)
+        if self._room < LOG_FREE_BYTES_MIN:
+            self._check_room(effect)
         payload = encode_effect(effect)
         total = HEADER_BYTES + len(payload) + len(body)
         if total > COMMIT_BYTES_MAX:
@@ -189,16 +184,18 @@ class _Group:
         if self._bytes + total > COMMIT_BYTES_MAX:
             return False
         shard = self._shard
-        crc = checksum(body)
-        extent = None
+        salt = shard._medium.salt
         if body:
+            crc = checksum(body)
             offset = self._offset + self._bytes + HEADER_BYTES + len(payload)
             extent = Extent(self._segment, offset, len(body), crc)
-        self._buffers.append(
-            encode(sequence, self._first, shard._epoch, payload, body, crc, shard._medium.salt)
-        )
-        if body:
-            self._buffers.append(body)
+            head = encode(sequence, self._first, shard._epoch, payload, len(body), crc, salt)
+            self._buffers += (head, body)
+        else:
+            extent = None
+            self._buffers.append(
+                encode(sequence, self._first, shard._epoch, payload, 0, NO_BODY_CRC, salt)
+            )
         self._bytes += total
         shard._machine.apply(effect, sequence, body, extent)
         shard._sequence = sequence
@@ -208,15 +205,13 @@ class _Group:
         """The view needs room, too: one that cannot commit what its log holds ends the whole store,
         and keeps it from starting. So writes are refused while there is some left.
         """
-        if self._room >= LOG_FREE_BYTES_MIN:
-            return
         if self._room < LOG_RESERVE_BYTES_MIN or not gives_room(effect):
             shard = f"shard {self._shard.shard}"
             raise MediaFullError("commit", shard, f"{self._room} bytes are free")
 
     def _finish(self) -> None:
         try:
-            self._shard.view.execute("COMMIT")
+            self._shard._cursor.execute("COMMIT")
         except apsw.Error as error:
             self._shard._broken = True
             raise MediaFailedError(

@@ -167,9 +167,9 @@ def read_position(connection: apsw.Connection) -> tuple[int, int, int, int]:
 
 
 def write_position(
-    connection: apsw.Connection, sequence: int, segment: int, offset: int, epoch: int
+    view: apsw.Connection | apsw.Cursor, sequence: int, segment: int, offset: int, epoch: int
 ) -> None:
-    connection.execute(
+    view.execute(
         "UPDATE position SET sequence=?, segment=?, offset=?, epoch=?",
         (sequence, segment, offset, epoch),
     )

@@ -145,6 +145,12 @@ def frame(messages: Sequence[bytes]) -> bytes:
     return b"".join((LENGTH.pack(length), _ARRAY.pack(0xDD, len(messages)), *messages))
 
 
+def frame_of(messages: Sequence[object]) -> bytes:
+    """One frame of messages that surely fit it."""
+    content = encoder.encode(messages)
+    return LENGTH.pack(len(content)) + content
+
+
 def frames(messages: Sequence[bytes]) -> Iterator[bytes]:
     """As few frames as hold the messages, each of which fits one."""
     group: list[bytes] = []

@@ -42,14 +42,17 @@ from .wire import (
     FrameReader,
     decode_requests,
     encode_failure,
-    encoder,
     frame,
-    frames,
+    frame_of,
 )
 
 # A peer that does not read its answers is dropped before they fill the memory.
 UNREAD_ANSWER_BYTES_MAX = 64 * 1024 * 1024
+# As many answers as surely fit a frame, for the largest holds an upload's attributes.
+ANSWERS_PER_FRAME = 128
 _GENERATION = struct.Struct("<Q")
+
+Answer = tuple[int, int, object]
 
 
 def now_ms() -> int:
@@ -111,17 +114,19 @@ class HostedShard:
             return
         if self._generation is not None:
             self._generation.advance()
-        answers: dict[_Connection, list[tuple[int, int, object]]] = {}
+        answers: dict[_Connection, list[Answer]] = {}
         for (connection, number, _), outcome in zip(queue, outcomes, strict=True):
-            answers.setdefault(connection, []).append((number, *_encode_outcome(outcome)))
+            if isinstance(outcome, ObjectStoreError):
+                answer: Answer = (number, ERROR, encode_failure(outcome))
+            else:
+                answer = (number, RESULT, outcome)
+            messages = answers.get(connection)
+            if messages is None:
+                answers[connection] = [answer]
+            else:
+                messages.append(answer)
         for connection, messages in answers.items():
             connection.answer(messages)
-
-
-def _encode_outcome(outcome: Outcome) -> tuple[int, object]:
-    if isinstance(outcome, ObjectStoreError):
-        return ERROR, encode_failure(outcome)
-    return RESULT, outcome
 
 
 class _Connection(asyncio.Protocol):
@@ -151,12 +156,12 @@ class _Connection(asyncio.Protocol):
             event("peer_dropped", reason=str(error))
             self.abort()
 
-    def answer(self, messages: list[tuple[int, int, object]]) -> None:
+    def answer(self, messages: list[Answer]) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        for content in frames([encoder.encode(message) for message in messages]):
-            transport.write(content)
+        for start in range(0, len(messages), ANSWERS_PER_FRAME):
+            transport.write(frame_of(messages[start : start + ANSWERS_PER_FRAME]))
         if transport.get_write_buffer_size() > UNREAD_ANSWER_BYTES_MAX:
             event("peer_dropped", reason="does not read its answers")
             self.abort()

@@ -122,7 +122,7 @@ def test_a_record_forged_in_a_body_does_not_make_a_torn_tail_corruption() -> Non
     shard.commit([OpenBucket(bucket=BUCKET)])
     wanted = dump(shard)
     salt = check_header(SEGMENT, store.segments[SEGMENT][:SEGMENT_HEADER_BYTES])
-    forged = encode(1000, 1000, 1, b"payload", b"", 0, salt)
+    forged = encode(1000, 1000, 1, b"payload", 0, 0, salt)
     whole = len(store.segments[SEGMENT])
     shard.commit([put(b"a", forged + b"a" * 600), put(b"b", forged * 3 + b"b" * 600)])
     end = len(store.segments[SEGMENT])
@@ -140,7 +140,7 @@ def test_a_record_of_another_segment_does_not_count_in_this_one() -> None:
     end = len(store.segments[SEGMENT])
     salt = check_header(SEGMENT, store.segments[SEGMENT][:SEGMENT_HEADER_BYTES])
     effect = encode_effect(BucketOpened(BucketId(8)))
-    store.segments[SEGMENT] += encode(2, 2, 1, effect, b"", 0, salt ^ 1)
+    store.segments[SEGMENT] += encode(2, 2, 1, effect, 0, 0, salt ^ 1)
     assert dump(memory_shard(store)) == wanted
     assert len(store.segments[SEGMENT]) == end
 
@@ -151,7 +151,7 @@ def test_log_without_salt_is_read_and_goes_on() -> None:
     header = struct.pack("<8sHHIQII", b"OSTOLOG\n", 1, 0, 0, SEGMENT, 0, 0)
     header = header[:24] + checksum(header).to_bytes(4, "little") + header[28:]
     effect = encode_effect(BucketOpened(BUCKET))
-    store.segments[SEGMENT] = bytearray(header + encode(1, 1, 1, effect, b"", 0, 0))
+    store.segments[SEGMENT] = bytearray(header + encode(1, 1, 1, effect, 0, 0, 0))
     shard = open_shard(Unsalted(store, ShardId(0)), ShardId(0))
     do(shard, put(b"k", b"x" * 900))
     rows = dump(shard)
