@@ -95,10 +95,11 @@ class Bench:
         *,
         payload: int | None = None,
         objects: int | None = None,
+        first_byte: bool = False,
     ) -> Row:
         """Run one case and keep its row. `payload`: bytes an operation moves, else what is read.
 
-        Raises: CaseError.
+        `first_byte`: the client's time to the first byte is worth keeping. Raises: CaseError.
         """
         with Watch(self.server.pid) as watch:
             outcome = run()
@@ -113,7 +114,8 @@ class Bench:
         row.cpu_s_per_1000 = round(watch.cpu_s / thousands, 4)
         row.rss_mib = round(watch.peak.rss, 1)
         row.pss_mib = round(watch.peak.pss, 1)
-        row.ttfb_ms = None if outcome.ttfb_ms is None else round(outcome.ttfb_ms, 3)
+        if first_byte and outcome.ttfb_ms is not None:
+            row.ttfb_ms = round(outcome.ttfb_ms, 3)
         row.client = client
         row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
         row.objects = objects
@@ -157,8 +159,13 @@ class Bench:
         )
 
     def _load(self, conversations: list[Conversation], seconds: float | None = None) -> Outcome:
+        """Raises: CaseError when a connection breaks."""
         quick_ack = self.server.system.quick_ack
-        return load.measure(self.server.port, conversations, seconds=seconds, quick_ack=quick_ack)
+        port = self.server.port
+        try:
+            return load.measure(port, conversations, seconds=seconds, quick_ack=quick_ack)
+        except OSError as error:
+            raise CaseError(f"a connection broke: {error}") from error
 
     # The groups
 
@@ -254,6 +261,7 @@ class Bench:
             "threads",
             lambda: bulk.measure(port, many(reads, connections), seconds=seconds),
             payload=MIB,
+            first_byte=True,
         )
 
     def huge(self) -> None:
@@ -261,14 +269,13 @@ class Bench:
         size, port, seconds = PARTS * PART_BYTES, self.server.port, self.plan.seconds
         numbers = itertools.count()
         senders = [uploads(self.signer, numbers) for _ in range(HUGE_CONNECTIONS)]
-        row = self.record(
+        self.record(
             "PUT 64 MiB multipart",
             HUGE_CONNECTIONS,
             "threads",
             lambda: bulk.measure(port, senders, seconds=seconds),
             payload=size,
         )
-        row.ttfb_ms = None
         self._verify(upload_target(0), upload_digest(0))
         there = min(max(next(numbers) - 2 * HUGE_CONNECTIONS, 1), HUGE_READ)
         heads = [self.signer.head("GET", upload_target(number)) for number in range(there)]
@@ -279,6 +286,7 @@ class Bench:
             "threads",
             lambda: bulk.measure(port, many(reads, HUGE_CONNECTIONS), seconds=seconds),
             payload=size,
+            first_byte=True,
         )
 
     def listing(self) -> None:
@@ -292,7 +300,13 @@ class Bench:
         seconds = self.plan.seconds
         for connections in (1, 16):
             walkers = [walk(self.signer, LIST_BUCKET) for _ in range(connections)]
-            self.record("LIST full", connections, "loop", lambda w=walkers: self._load(w, seconds))
+            self.record(
+                "LIST full",
+                connections,
+                "loop",
+                lambda w=walkers: self._load(w, seconds),
+                first_byte=True,
+            )
             query = "?delimiter=%2F&list-type=2&prefix="
             folders = [f"/{LIST_BUCKET}{query}p{top}%2F" for top in range(LIST_TOPS)]
             prepared = wrk.prepare_gets(self.signer, folders, 0)
@@ -342,12 +356,17 @@ class Bench:
 
     def _first_byte_ms(self, gets: wrk.Prepared) -> float | None:
         """Median time to the first byte of the answer, one connection."""
-        return self._load(many(itertools.cycle(gets.heads), 1), PROBE_S).ttfb_ms
+        probed = self._load(many(itertools.cycle(gets.heads), 1), PROBE_S).ttfb_ms
+        return None if probed is None else round(probed, 3)
 
     def _verify(self, target: str, digest: str) -> None:
         """What was written is what is read. Raises: CaseError."""
-        with bulk.Connection(self.server.port) as connection:
-            answer = connection.exchange(Ask((self.signer.head("GET", target),), keep=True))
+        request = Ask((self.signer.head("GET", target),), keep=True)
+        try:
+            with bulk.Connection(self.server.port) as connection:
+                answer = connection.exchange(request)
+        except OSError as error:
+            raise CaseError(f"GET {target}: {error}") from error
         if answer.status != 200 or hashlib.sha256(answer.body).hexdigest() != digest:
             raise CaseError(f"GET {target} gave {answer.status} and not what was written")
 

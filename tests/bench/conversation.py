@@ -73,19 +73,19 @@ class AnswerReader:
 
     def feed(self, piece: bytes) -> bool:
         """Take bytes of one answer; True when it is complete."""
+        start = 0
         if not self.head:
-            self._tail += piece
-            end = self._tail.find(b"\r\n\r\n")
-            if end < 0:
+            piece = self._tail + piece if self._tail else piece  # pieces may be large: no copy
+            start = piece.find(b"\r\n\r\n") + 4
+            if start < 4:
+                self._tail = piece
                 return False
-            self.head, piece = self._tail[: end + 4], self._tail[end + 4 :]
-            self._tail = b""
-            self.received = len(self.head)
+            self.head, self._tail = piece[:start], b""
             self._read_head()
         self.received += len(piece)
         if self._need >= 0:
             return self.received >= self._need
-        self._tail = (self._tail + piece[-5:])[-5:]
+        self._tail = (self._tail + piece[max(len(piece) - 5, start) :])[-5:]
         return self._tail == b"0\r\n\r\n"
 
     def skip(self, count: int) -> bool:

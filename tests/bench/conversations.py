@@ -81,7 +81,7 @@ def puts(prepared: Prepared, numbers: Iterator[int]) -> Conversation:
 
 
 TOKEN = b"<NextContinuationToken>"
-TOKEN_WITHIN = 4096
+TOKEN_WITHIN = 8192
 
 
 def walk(signer: Signer, bucket: str) -> Conversation:
@@ -118,14 +118,33 @@ def next_token(answer: Answer) -> str:
 
     A page is a third of a megabyte: it is not put together for this where that is not needed.
     """
-    pieces = (answer.body,) if answer.chunked else (answer.pieces[0], b"".join(answer.pieces[-2:]))
-    for piece in pieces:
-        for start in (0, max(len(piece) - TOKEN_WITHIN, 0)):
-            at = piece.find(TOKEN, start, start + TOKEN_WITHIN)
-            end = piece.find(b"<", at + len(TOKEN))
-            if at >= 0 and end >= 0:
-                return html.unescape(piece[at + len(TOKEN) : end].decode())
+    pieces = (answer.body,) if answer.chunked else answer.pieces
+    for text in (first_bytes(pieces), last_bytes(pieces)):
+        at = text.find(TOKEN)
+        end = text.find(b"<", at + len(TOKEN))
+        if at >= 0 and end >= 0:
+            return html.unescape(text[at + len(TOKEN) : end].decode())
     return ""
+
+
+def first_bytes(pieces: tuple[bytes, ...]) -> bytes:
+    """The first TOKEN_WITHIN bytes of what the pieces make up."""
+    found = b""
+    for piece in pieces:
+        found += piece[: TOKEN_WITHIN - len(found)]
+        if len(found) == TOKEN_WITHIN:
+            break
+    return found
+
+
+def last_bytes(pieces: tuple[bytes, ...]) -> bytes:
+    """The last TOKEN_WITHIN bytes of what the pieces make up."""
+    found = b""
+    for piece in reversed(pieces):
+        found = piece[max(len(piece) - TOKEN_WITHIN + len(found), 0) :] + found
+        if len(found) == TOKEN_WITHIN:
+            break
+    return found
 
 
 def deletions(signer: Signer, bucket: str, batches: Iterator[list[str]]) -> Conversation:

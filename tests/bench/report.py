@@ -39,15 +39,10 @@ def page(results: Results) -> str:
     durable = {row.system: (row.version, row.durability) for row in results.rows}
     systems = [["system", "version", "syncs before it answers a PUT"]]
     systems += [[name, *facts] for name, facts in durable.items()]
-    goals = "\n".join(f"- {verdict}" for verdict in judge(results))
-    return "\n\n".join(
-        (
-            _markdown(systems),
-            _markdown(_ratios(results)),
-            _markdown(_details(results)),
-            goals + "\n",
-        )
-    )
+    notes = [f"- {verdict}" for verdict in judge(results)]
+    notes += [f"- without figures: {m.system} {m.case}: {m.reason}" for m in results.missed]
+    parts = (_markdown(lines) for lines in (systems, _ratios(results), _details(results)))
+    return "\n\n".join((*parts, "\n".join(notes) + "\n"))
 
 
 def _cases(results: Results) -> list[tuple[str, int]]:

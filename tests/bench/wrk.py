@@ -116,9 +116,12 @@ def run(program: str, port: int, prepared: Prepared, *, connections: int, second
             *("-s", str(SCRIPT), f"http://127.0.0.1:{port}/", "--", str(path)),
         ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=seconds + GRACE_S, check=False
-        )
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=seconds + GRACE_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CaseError(f"wrk did not end within {GRACE_S} s of its time") from error
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise CaseError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}")
