@@ -31,6 +31,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand("serve", "serve", "Run the object store on this machine.", "serve"),
     "status": LazyCommand("status", "status", "Show whether a store is up and well.", "serve"),
     "user": LazyCommand("user", "user", "Add, list and remove people.", "serve"),
+    "bucket": LazyCommand("bucket", "bucket", "Show buckets, set their compression.", "serve"),
+    "key": LazyCommand("key", "key", "Manage the keys that encrypt objects.", "serve"),
     "fsck": LazyCommand("fsck", "fsck", "Verify or rebuild a data folder.", "serve"),
     "bundle": LazyCommand(
         "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"

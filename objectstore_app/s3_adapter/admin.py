@@ -1,4 +1,4 @@
-"""The admin API under `/_admin/v1/`: people, as JSON, for administrators.
+"""The admin API under `/_admin/v1/`: people, buckets and keys, as JSON, for administrators.
 
 Requests carry the same SigV4 signatures as S3's. Every error is a JSON object with a code, a
 message and the request's id. What exists is described in `admin_openapi`.
@@ -6,7 +6,8 @@ message and the request's id. What exists is described in `admin_openapi`.
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import msgspec
 
@@ -20,9 +21,13 @@ from ..object_controller.people import add_person, find_person, remove_person
 from ..protocol.routing import Location
 from ..protocol.target import Query, split_target
 from ..runtime.http import Request, Response
+from .admin_answers import error_answer, json_answer, not_allowed, not_found, view_answer
+from .admin_buckets import answer_buckets
+from .admin_keys import answer_keys
 from .admin_openapi import DOCUMENT_JSON
 from .authentication import authenticate
 from .bodies import read_small_body
+from .call import Call
 from .failures import as_s3_error
 from .services import Services
 
@@ -57,54 +62,64 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     administrator: bool = False
 
 
-class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
-    code: str
-    message: str
-    request_id: str
-
-
 async def handle_admin(services: Services, request: Request) -> Response:
     """Answer one request whose target starts with PREFIX."""
     try:
         return await _answer(services, request)
     except InvalidIdentityError as error:
-        return _error(request, 400, "InvalidArgument", str(error))
+        return error_answer(request, 400, "InvalidArgument", str(error))
     except UserExistsError as error:
-        return _error(request, 409, "UserExists", str(error))
+        return error_answer(request, 409, "UserExists", str(error))
     except UserMissingError as error:
-        return _error(request, 404, "NoSuchUser", str(error))
+        return error_answer(request, 404, "NoSuchUser", str(error))
     except ObjectStoreError as error:
         told = as_s3_error(error)
-        return _error(request, told.status, told.code, told.message)
+        return error_answer(request, told.status, told.code, told.message)
 
 
 async def _answer(services: Services, request: Request) -> Response:
     path, _, _ = request.target.partition(b"?")
-    parts = path[len(PREFIX) :].split(b"/")
-    if parts == [b"openapi.json"]:
+    resource, *rest = path[len(PREFIX) :].decode("latin-1").split("/")
+    if resource == "openapi.json" and not rest:
         if request.method != "GET":
-            return _not_allowed(request, "GET")
-        return _json(200, DOCUMENT_JSON)
-    if parts[0] != b"users" or len(parts) > 2 or (len(parts) == 2 and not parts[1]):
-        return _error(request, 404, "NotFound", "no such resource; see /_admin/v1/openapi.json")
+            return not_allowed(request, "GET")
+        return json_answer(200, DOCUMENT_JSON)
+    answer = _RESOURCES.get(resource)
+    if answer is None or "" in rest:
+        return not_found(request)
     target = split_target(request.target)
     location = Location("", b"", Query(target.query), target)
     call = await authenticate(services, request, location)
     if call.user is None:
-        return _error(request, 401, "MissingAuthenticationToken", "sign the request (SigV4)")
+        return error_answer(request, 401, "MissingAuthenticationToken", "sign the request (SigV4)")
     if not call.user.administrator:
-        return _error(request, 403, "AccessDenied", "only administrators may do this")
-    if len(parts) == 2:
+        return error_answer(request, 403, "AccessDenied", "only administrators may do this")
+    return await answer(call, rest)
+
+
+async def _answer_users(call: Call, path: list[str]) -> Response:
+    """`users`, `users/WHO`."""
+    services, request = call.services, call.request
+    if len(path) > 1:
+        return not_found(request)
+    if path:
         if request.method != "DELETE":
-            return _not_allowed(request, "DELETE")
-        return await _remove(services, request, unquote_to_bytes(parts[1]).decode(errors="replace"))
+            return not_allowed(request, "DELETE")
+        return await _remove(services, request, unquote(path[0]))
     if request.method == "GET":
         request.note["operation"] = "AdminListUsers"
         people = sorted(await services.metadata.users(), key=lambda user: user.email)
-        return _json(200, msgspec.json.encode([_view(user) for user in people]))
+        return view_answer(200, [_view(user) for user in people])
     if request.method == "POST":
         return await _add(services, request, await read_small_body(call, REQUEST_BYTES_MAX))
-    return _not_allowed(request, "GET, POST")
+    return not_allowed(request, "GET, POST")
+
+
+_RESOURCES: dict[str, Callable[[Call, list[str]], Awaitable[Response]]] = {
+    "users": _answer_users,
+    "buckets": answer_buckets,
+    "keys": answer_keys,
+}
 
 
 async def _add(services: Services, request: Request, body: bytes) -> Response:
@@ -112,7 +127,7 @@ async def _add(services: Services, request: Request, body: bytes) -> Response:
     try:
         asked = msgspec.json.decode(body, type=NewUser)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _error(request, 400, "MalformedJSON", str(error))
+        return error_answer(request, 400, "MalformedJSON", str(error))
     identity = new_identity(
         asked.email, asked.name, access_key=asked.access_key, secret_key=asked.secret_key
     )
@@ -128,7 +143,7 @@ async def _add(services: Services, request: Request, body: bytes) -> Response:
         access_key=identity.access_key,
         secret_key=identity.secret_key,
     )
-    return _json(201, msgspec.json.encode(added))
+    return view_answer(201, added)
 
 
 async def _remove(services: Services, request: Request, who: str) -> Response:
@@ -141,11 +156,11 @@ async def _remove(services: Services, request: Request, who: str) -> Response:
             if other.administrator and other.id != user.id
         ]
         if not others:
-            return _error(
+            return error_answer(
                 request, 409, "LastAdministrator", "the last administrator cannot be removed"
             )
     removed = await remove_person(services.metadata, who)
-    return _json(200, msgspec.json.encode(_view(removed)))
+    return view_answer(200, _view(removed))
 
 
 def _view(user: User) -> UserView:
@@ -156,19 +171,3 @@ def _view(user: User) -> UserView:
         administrator=user.administrator,
         access_keys=tuple(key.access_key for key in user.keys),
     )
-
-
-def _json(status: int, body: bytes) -> Response:
-    return Response(status, [("Content-Type", "application/json")], body, len(body))
-
-
-def _error(request: Request, status: int, code: str, message: str) -> Response:
-    request.note["error"] = code
-    view = ErrorView(code=code, message=message, request_id=request.request_id)
-    return _json(status, msgspec.json.encode(view))
-
-
-def _not_allowed(request: Request, allowed: str) -> Response:
-    response = _error(request, 405, "MethodNotAllowed", f"this resource allows {allowed}")
-    response.headers.append(("Allow", allowed))
-    return response

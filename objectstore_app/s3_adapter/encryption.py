@@ -45,7 +45,7 @@ from .call import Call, Headers, empty, xml
 ENCRYPTION, COMPRESSION = "encryption", "compression"
 """Names in `Bucket.settings`."""
 
-ZSTD, NONE = b"zstd", b"none"
+ZSTD = b"zstd"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = lru_cache(maxsize=1024)(msgspec.msgpack.Decoder(BucketEncryption).decode)
@@ -76,6 +76,12 @@ async def for_write(
     if asked is not None:
         attributes = msgspec.structs.replace(attributes, encryption=str(asked))
     return attributes, _transform(call, bucket, sealing)
+
+
+def compressed(call: Call, bucket: Bucket) -> bool:
+    """By the bucket's setting, else the store's."""
+    setting = bucket.settings.get(COMPRESSION)
+    return setting == ZSTD if setting else call.services.compressed
 
 
 async def for_part(call: Call, bucket: Bucket, upload: Upload) -> Transform | None:
@@ -143,8 +149,7 @@ async def _sealing(
 
 
 def _transform(call: Call, bucket: Bucket, sealing: Sealing | None) -> Transform | None:
-    setting = bucket.settings.get(COMPRESSION)
-    compress = setting == ZSTD if setting else call.services.compressed
+    compress = compressed(call, bucket)
     return Transform(compress, sealing) if compress or sealing else None
 
 

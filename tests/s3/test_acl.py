@@ -191,7 +191,7 @@ def test_another_writer_cannot_touch_an_upload_that_is_not_theirs(
 @pytest.mark.parametrize(
     "headers",
     [
-        {"x-amz-server-side-encryption": "AES256"},
+        {"x-amz-server-side-encryption-context": "e30="},
         {"x-amz-object-lock-mode": "GOVERNANCE"},
         {"x-amz-tagging": "a=b"},
     ],
