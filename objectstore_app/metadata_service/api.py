@@ -13,7 +13,7 @@ defaults and never change meaning: old bytes stay readable (docs/formats/log.md)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -531,23 +531,34 @@ MutationResult = Bucket | User | StoreKey | Upload | Part | Written | Deleted | 
 # --- pages ---
 
 
-class ObjectsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """`entries` in key order: a version, or the bytes of a common prefix. `next_after` resumes
-    behind the last entry.
+ObjectRow = tuple[bytes, int, str, int, str, str, int]
+"""Key, modified_ms, ETag, size, checksum (`pages.checksum_text`), owner, delete marker (0)."""
+
+VersionRow = tuple[bytes, str, int, str, int, str, int, str, int]
+"""Key, version id, modified_ms, ETag, size, checksum, delete marker (0, 1), owner, order."""
+
+
+class ObjectsPage(NamedTuple):
+    """Objects and common prefixes, each in key order. Resume behind `next_after`: the last entry,
+    or, where the page ended early, a key with NUL at its end: the next one to look at.
     """
 
-    entries: tuple[ObjectVersion | bytes, ...]
-    truncated: bool
+    objects: Sequence[ObjectRow]
+    prefixes: Sequence[bytes]
+    truncated: bool = False
     next_after: bytes = b""
 
 
-class VersionsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Versions and delete markers of each key, newest first. Resume with both `next_*` (the version
-    id may be empty).
+class VersionsPage(NamedTuple):
+    """Versions and delete markers of each key, newest first, and common prefixes. Of the key
+    `continued` a newer version came before this page. Resume with both `next_*` (the version id may
+    be empty).
     """
 
-    entries: tuple[ObjectVersion | bytes, ...]
-    truncated: bool
+    versions: Sequence[VersionRow]
+    prefixes: Sequence[bytes]
+    continued: bytes = b""
+    truncated: bool = False
     next_key: bytes = b""
     next_version_id: str = ""
 
@@ -607,7 +618,8 @@ class MetadataClient(Protocol):
         limit: int = 1000,
     ) -> ObjectsPage:
         """Current objects whose keys start with `prefix` and are greater than `after`; a common
-        prefix that `after` is in or equals is skipped whole.
+        prefix that `after` is in or equals is skipped whole. A page may end early, and even be
+        empty, where many delete markers lie.
         """
 
     async def list_versions(

@@ -25,15 +25,14 @@ from .api import (
     BucketState,
     DataMutation,
     DirectoryMutation,
-    ObjectsPage,
     ObjectVersion,
     Part,
     StoreKey,
     Upload,
     UploadsPage,
     User,
-    VersionsPage,
 )
+from .pages import SentObjects, SentVersions
 
 # An answer may exceed RPC_FRAME_BYTES_MAX: the extents of an object of some terabytes do.
 CLUSTER_FRAME_BYTES_MAX = 4 * RPC_FRAME_BYTES_MAX
@@ -79,8 +78,8 @@ METHODS: dict[str, Method[tuple[object, ...], object]] = {
         ("key_use", tuple[()], dict[int, int]),
         ("state", tuple[Bucket], BucketState),
         ("lookup", tuple[Bucket, bytes, str], ObjectVersion | None),
-        ("list_objects", KeyRange, ObjectsPage),
-        ("list_versions", NamedRange, VersionsPage),
+        ("list_objects", KeyRange, SentObjects),
+        ("list_versions", NamedRange, SentVersions),
         ("list_uploads", NamedRange, UploadsPage),
         ("upload", tuple[Bucket, bytes, str], Upload | None),
         ("parts", tuple[Bucket, str, int, int], list[Part]),

@@ -30,6 +30,7 @@ from .cluster import (
     decode_calls,
 )
 from .errors import RecordTooLargeError
+from .pages import send_objects, send_versions
 from .wire import ERROR, RESULT, FrameError, FrameReader, encode_failure, encoder, frames
 
 SEND_HIGH_WATER_BYTES = 16 * 1024 * 1024
@@ -76,16 +77,18 @@ class GatewayService:
 
     async def _list_objects(self, *where: *KeyRange) -> object:
         bucket, prefix, after, delimiter, limit = where
-        return await self._client.list_objects(
+        page = await self._client.list_objects(
             bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit
         )
+        return send_objects(page)
 
     async def _list_versions(self, *where: *NamedRange) -> object:
         bucket, prefix, key, name, delimiter, limit = where
-        return await self._client.list_versions(
+        page = await self._client.list_versions(
             bucket, prefix=prefix, after_key=key, after_version_id=name, delimiter=delimiter,
             limit=limit,
         )  # fmt: skip
+        return send_versions(page)
 
     async def _list_uploads(self, *where: *NamedRange) -> object:
         bucket, prefix, key, name, delimiter, limit = where

@@ -1,37 +1,89 @@
 """Pages of objects, versions and uploads; the cost follows the page, not the bucket.
 
-Theory of operation. All three walk a primary key in order: (key, order) or (key, upload id). A walk
-is one statement read step by step. It is abandoned, and begun anew further on, where reading on
-would cost more than a seek: behind a common prefix (one seek a group, whatever lies in it) and,
-for objects, behind a long run of one key's older versions. No statement outlives the call.
+Theory of operation. All three walk a primary key in order, (key, order) or (key, upload id), in one
+snapshot. Where each row is an entry, one statement reads the whole page. Elsewhere rows may belong
+to no entry of their own: they lie in a common prefix that is told already, are older versions or
+delete markers. There the walk reads slices. While at least half of a slice is of use, the next one
+is longer; else SQLite is asked for *heads*: a recursive statement that seeks from one key to the
+next that matters, behind all versions of a key or behind a common prefix, whatever lies in it.
+
+A page of objects reads at most LIST_ROWS_MAX rows and heads, then ends early: a long run of delete
+markers is crossed page by page. Of versions and uploads each slice gives entries, so that a page's
+limit bounds its work. Keys are compared as bytes; none is longer than KEY_BYTES_MAX or holds NUL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, cast
 
 import apsw
 
 from ..core.ids import BucketId
-from .api import ObjectsPage, ObjectVersion, Upload, UploadsPage, VersionsPage
+from ..core.limits import KEY_BYTES_MAX, LIST_ROWS_MAX
+from .api import ObjectRow, ObjectsPage, Upload, UploadsPage, VersionRow, VersionsPage
 from .ordering import order_of
-from .reads import NO_ATTRIBUTES, decode_upload, named_order
-from .rows import EMPTY, decode_attributes
+from .reads import bucket_state, decode_upload, named_order
 
-# Older versions read and dropped before a seek is cheaper.
-_RUN_MAX = 8
-_COLUMNS = "key, ord, version_id, size, etag, modified_ms, owner, marker, attributes"
-FROM_KEY = f"SELECT {_COLUMNS} FROM versions WHERE bucket=? AND key>=? ORDER BY key, ord"
-FROM_ORDER = (
-    f"SELECT {_COLUMNS} FROM versions WHERE bucket=? AND (key, ord) > (?, ?) ORDER BY key, ord"
+_PROBE_ROWS = 32
+_HEADS = 250
+_BEHIND_ALL_KEYS = b"\xff" * (KEY_BYTES_MAX + 1)
+_BEFORE_ALL_ORDERS = -(2**63)
+
+_OBJECT = "v.key, v.modified_ms, v.etag, v.size, v.checksum, v.owner, v.marker"
+RUN_OF_OBJECTS = (
+    f"SELECT {_OBJECT} FROM versions v WHERE bucket=:bucket AND key>=:start AND key<:end"
+    " ORDER BY key, ord LIMIT :limit"
 )
-FROM_UPLOAD = (
-    "SELECT key, upload, record FROM uploads"
-    " WHERE bucket=? AND (key, upload) > (?, ?) ORDER BY key, upload"
+RUN_OF_VERSIONS = (
+    "SELECT key, version_id, modified_ms, etag, size, checksum, marker, owner, ord FROM versions"
+    " WHERE bucket=:bucket AND (key, ord) > (:start, :behind) AND key<:end"
+    " ORDER BY key, ord LIMIT :limit"
 )
-_Item = TypeVar("_Item", ObjectVersion, Upload)
-_Cells = tuple[bytes, int, str, int, str, int, str, int, bytes]
+RUN_OF_UPLOADS = (
+    "SELECT key, upload, record, upload FROM uploads"
+    " WHERE bucket=:bucket AND (key, upload) > (:start, :behind) AND key<:end"
+    " ORDER BY key, upload LIMIT :limit"
+)
+_FIRST = (
+    "SELECT n.key FROM {table} n WHERE n.bucket=:bucket AND n.key>={start} AND n.key<:end"
+    " ORDER BY n.key LIMIT 1"
+)
+_HEADS_FROM = (
+    "WITH RECURSIVE heads(key) AS ("
+    f" SELECT ({_FIRST.replace('{start}', ':start')}) UNION ALL SELECT ({_FIRST})"
+    " FROM heads h WHERE {goes_on} LIMIT :limit) "
+)
+_DELIMITER = "instr(substr(h.key, :behind_prefix), :delimiter)"
+_BEHIND_GROUP = f"substr(h.key, 1, :behind_prefix + {_DELIMITER} - 2) || :behind_delimiter"
+_CURRENT = (
+    "(SELECT c.{column} FROM versions c WHERE c.bucket=:bucket AND c.key=h.key"
+    " ORDER BY c.ord LIMIT 1)"
+)
+_TELLS_GROUP = f"{_DELIMITER} AND NOT (:versioned AND {_CURRENT.format(column='marker')})"
+# Behind the group that a head tells, else behind all versions of the key. Of a group that it tells
+# for certain the key alone is of interest.
+HEADS_OF_OBJECTS = (
+    _HEADS_FROM.format(
+        table="versions",
+        start=f"CAST(iif({_TELLS_GROUP}, {_BEHIND_GROUP}, h.key || x'00') AS BLOB)",
+        goes_on="h.key IS NOT NULL",
+    )
+    + f"SELECT h.key, {_OBJECT.removeprefix('v.key, ')} FROM heads h LEFT JOIN versions v"
+    f" ON (:versioned OR NOT ifnull({_DELIMITER}, 0)) AND v.bucket=:bucket AND v.key=h.key"
+    f" AND v.ord={_CURRENT.format(column='ord')} WHERE h.key IS NOT NULL"
+)
+# One key of each group, up to the first key that is in none.
+_GROUPS = (
+    _HEADS_FROM.replace("{start}", f"CAST({_BEHIND_GROUP} AS BLOB)").replace(
+        "{goes_on}", _DELIMITER
+    )
+    + "SELECT key FROM heads WHERE key IS NOT NULL"
+)
+GROUPS_OF_VERSIONS = _GROUPS.format(table="versions")
+GROUPS_OF_UPLOADS = _GROUPS.format(table="uploads")
+
+_MARKER = 6
+Bindings = dict[str, bytes | int | str | None]
 
 
 def list_objects(
@@ -43,41 +95,70 @@ def list_objects(
     limit: int,
 ) -> ObjectsPage:
     """See MetadataClient.list_objects."""
-    entries: list[ObjectVersion | bytes] = []
     if limit <= 0:
-        return ObjectsPage(entries=(), truncated=False)
-    position: bytes | None = start_key(prefix, after, delimiter)
-    cursor = connection.cursor()
-    while position is not None:
-        start, position = position, None
-        seen: bytes | None = None
-        run = 0
-        for row in cursor.execute(FROM_KEY, (bucket, start)):
+        return ObjectsPage([], [])
+    bindings = _bindings(bucket, prefix, delimiter)
+    bindings["start"] = start_key(prefix, after, delimiter)
+    with connection:
+        versioned = bool(bucket_state(connection, bucket).versioning)
+        if delimiter or versioned:
+            bindings["versioned"] = versioned
+            return _objects_in_slices(connection, bindings, prefix, delimiter, limit)
+        bindings["limit"] = limit + 1
+        rows: list[ObjectRow] = connection.execute(RUN_OF_OBJECTS, bindings).fetchall()
+    if len(rows) <= limit:
+        return ObjectsPage(rows, [])
+    rows.pop()
+    return ObjectsPage(rows, [], truncated=True, next_after=rows[-1][0])
+
+
+def _objects_in_slices(
+    connection: apsw.Connection, bindings: Bindings, prefix: bytes, delimiter: bytes, limit: int
+) -> ObjectsPage:
+    objects: list[ObjectRow] = []
+    groups: list[bytes] = []
+    resume, position = b"", cast("bytes", bindings["start"])
+    sql, size, left = RUN_OF_OBJECTS, _PROBE_ROWS, LIST_ROWS_MAX
+    while left:
+        room = limit - len(objects) - len(groups)
+        size = min(size, left, room + 1)
+        bindings["start"], bindings["limit"] = position, size
+        rows: list[ObjectRow] = connection.execute(sql, bindings).fetchall()
+        of_use = 0
+        for row in rows:
             key = row[0]
-            if key == seen:
-                run += 1
-                if run > _RUN_MAX:
-                    position = key + b"\0"
-                    break
+            if key < position:
                 continue
-            seen, run = key, 0
-            if not key.startswith(prefix):
-                break
-            if row[7]:
+            of_use += 1
+            position = key + b"\0"
+            if row[_MARKER]:
+                resume = position
                 continue
-            if len(entries) == limit:
-                cursor.close()
-                last = entries[-1]
-                resume = last if isinstance(last, bytes) else last.key
-                return ObjectsPage(entries=tuple(entries), truncated=True, next_after=resume)
+            if not room:
+                return ObjectsPage(objects, groups, truncated=True, next_after=resume)
+            room -= 1
             group = common_prefix(key, prefix, delimiter) if delimiter else None
-            if group is not None:
-                entries.append(group)
-                position = successor(group)
-                break
-            entries.append(_version(row, latest=True))
-    cursor.close()
-    return ObjectsPage(entries=tuple(entries), truncated=False)
+            if group is None:
+                objects.append(row)
+                resume = key
+            else:
+                groups.append(group)
+                resume = group
+                position = successor(group) or _BEHIND_ALL_KEYS
+        if len(rows) < size:
+            return ObjectsPage(objects, groups)
+        left -= size
+        sql, size = _next_slice(sql, size, of_use)
+    return ObjectsPage(objects, groups, truncated=True, next_after=resume)
+
+
+def _next_slice(sql: str, size: int, of_use: int) -> tuple[str, int]:
+    """Which statement reads on, and how many rows."""
+    if sql == HEADS_OF_OBJECTS:
+        return RUN_OF_OBJECTS, _PROBE_ROWS
+    if 2 * of_use < size:
+        return HEADS_OF_OBJECTS, _HEADS
+    return RUN_OF_OBJECTS, 8 * size
 
 
 def list_versions(
@@ -92,35 +173,20 @@ def list_versions(
     """See MetadataClient.list_versions. When the version to resume behind is gone and was `null`,
     its key starts anew.
     """
-    latest_of: bytes | None = None
-    sql, start = FROM_KEY, (start_key(prefix, after_key, delimiter),)
-    resume: tuple[object, ...] = start
-    if after_version_id and after_key.startswith(prefix) and start[0] == after_key + b"\0":
-        order, newest = _resume_order(connection, bucket, after_key, after_version_id)
-        sql, resume = FROM_ORDER, (after_key, order)
-        latest_of = after_key if newest else None
-
-    def walk(sql: str, resume: tuple[object, ...]) -> Iterator[tuple[bytes, str, _Cells]]:
-        cursor = connection.cursor()
-        try:
-            for row in cursor.execute(sql, (bucket, *resume)):
-                yield row[0], row[2], row
-        finally:
-            cursor.close()
-
-    seen = latest_of
-
-    def make(row: _Cells) -> ObjectVersion:
-        nonlocal seen
-        latest, seen = row[0] != seen, row[0]
-        return _version(row, latest=latest)
-
-    entries, end = _page(
-        walk, (sql, resume), lambda key: (FROM_KEY, (key,)), make, prefix, delimiter, limit
-    )
+    bindings = _bindings(bucket, prefix, delimiter)
+    start, behind = start_key(prefix, after_key, delimiter), _BEFORE_ALL_ORDERS
+    continued = b""
+    with connection:
+        if after_version_id and after_key.startswith(prefix) and start == after_key + b"\0":
+            start = after_key
+            behind, newest = _resume_order(connection, bucket, after_key, after_version_id)
+            continued = after_key if newest else b""
+        bindings["start"], bindings["behind"] = start, behind
+        rows, groups, end = _page(connection, _VERSIONS, bindings, prefix, delimiter, limit)
+    versions = cast("list[VersionRow]", rows)
     if end is None:
-        return VersionsPage(entries=entries, truncated=False)
-    return VersionsPage(entries=entries, truncated=True, next_key=end[0], next_version_id=end[1])
+        return VersionsPage(versions, groups, continued)
+    return VersionsPage(versions, groups, continued, True, *end)
 
 
 def list_uploads(
@@ -133,67 +199,101 @@ def list_uploads(
     limit: int,
 ) -> UploadsPage:
     """See MetadataClient.list_uploads."""
-    start = start_key(prefix, after_key, delimiter)
-    resume = (start, "")
+    bindings = _bindings(bucket, prefix, delimiter)
+    start, behind = start_key(prefix, after_key, delimiter), ""
     if after_upload_id and after_key.startswith(prefix) and start == after_key + b"\0":
-        resume = (after_key, after_upload_id)
-
-    def walk(sql: str, resume: tuple[object, ...]) -> Iterator[tuple[bytes, str, bytes]]:
-        cursor = connection.cursor()
-        try:
-            yield from cursor.execute(sql, (bucket, *resume))
-        finally:
-            cursor.close()
-
-    def make(row: bytes) -> Upload:
-        return decode_upload(row)
-
-    entries, end = _page(
-        walk, (FROM_UPLOAD, resume), lambda key: (FROM_UPLOAD, (key, "")), make, prefix,
-        delimiter, limit,
-    )  # fmt: skip
+        start, behind = after_key, after_upload_id
+    bindings["start"], bindings["behind"] = start, behind
+    with connection:
+        rows, groups, end = _page(connection, _UPLOADS, bindings, prefix, delimiter, limit)
+    unsorted: list[Upload | bytes] = [decode_upload(cast("bytes", row[2])) for row in rows]
+    unsorted += groups
+    entries = tuple(sorted(unsorted, key=lambda one: one if isinstance(one, bytes) else one.key))
     if end is None:
         return UploadsPage(entries=entries, truncated=False)
     return UploadsPage(entries=entries, truncated=True, next_key=end[0], next_upload_id=end[1])
 
 
-_Raw = TypeVar("_Raw")
-_Seek = tuple[str, tuple[object, ...]]
+_Row = tuple[bytes | str | int, ...]
+"""Key, name, …, and last what the primary key has besides the key."""
+
+
+class _Table(NamedTuple):
+    """How a table is read; `lowest` is less than all that its primary key has besides the key."""
+
+    run: str
+    groups: str
+    lowest: int | str
+
+
+_VERSIONS = _Table(RUN_OF_VERSIONS, GROUPS_OF_VERSIONS, _BEFORE_ALL_ORDERS)
+_UPLOADS = _Table(RUN_OF_UPLOADS, GROUPS_OF_UPLOADS, "")
 
 
 def _page(
-    walk: Callable[[str, tuple[object, ...]], Iterator[tuple[bytes, str, _Raw]]],
-    first: _Seek,
-    seek: Callable[[bytes], _Seek],
-    make: Callable[[_Raw], _Item],
+    connection: apsw.Connection,
+    table: _Table,
+    bindings: Bindings,
     prefix: bytes,
     delimiter: bytes,
     limit: int,
-) -> tuple[tuple[_Item | bytes, ...], tuple[bytes, str] | None]:
-    """Entries in order, and behind which (key, id) the next page begins (None: there is none)."""
-    entries: list[_Item | bytes] = []
+) -> tuple[list[_Row], list[bytes], tuple[bytes, str] | None]:
+    """Rows, groups, and behind which (key, name) the next page begins (None: there is none)."""
+    entries: list[_Row] = []
+    groups: list[bytes] = []
     end = (b"", "")
-    position: _Seek | None = first if limit > 0 else None
-    while position is not None:
-        rows = walk(*position)
-        position = None
-        for key, name, raw in rows:
-            if not key.startswith(prefix):
+    sql, size = table.run, _PROBE_ROWS if delimiter else limit + 1
+    while limit > 0:
+        size = min(size, limit - len(entries) - len(groups) + 1)
+        bindings["limit"] = size
+        rows: list[_Row] = connection.execute(sql, bindings).fetchall()
+        if not delimiter:
+            entries, more = rows[:limit], rows[limit:]
+            return entries, [], _name(entries[-1]) if more else None
+        of_use, floor = 0, b""
+        for row in rows:
+            key = cast("bytes", row[0])
+            if key < floor:
+                continue
+            group = common_prefix(key, prefix, delimiter)
+            if group is None and sql == table.groups:
                 break
-            if len(entries) == limit:
-                rows.close()  # type: ignore[attr-defined] # the walks are generators
-                return tuple(entries), end
-            group = common_prefix(key, prefix, delimiter) if delimiter else None
-            if group is not None:
-                entries.append(group)
-                end = (group, "")
-                after = successor(group)
-                position = None if after is None else seek(after)
-                break
-            entries.append(make(raw))
-            end = (key, name)
-        rows.close()  # type: ignore[attr-defined] # the walks are generators
-    return tuple(entries), None
+            if len(entries) + len(groups) == limit:
+                return entries, groups, end
+            of_use += 1
+            if group is None:
+                entries.append(row)
+                end = _name(row)
+                bindings["start"], bindings["behind"] = key, cast("int | str", row[-1])
+            else:
+                groups.append(group)
+                end = group, ""
+                floor = successor(group) or _BEHIND_ALL_KEYS
+                bindings["start"], bindings["behind"] = floor, table.lowest
+        if sql == table.groups:
+            sql, size = table.run, _PROBE_ROWS
+        elif len(rows) < size:
+            break
+        elif 2 * of_use < size and bindings["start"] == floor:
+            sql, size = table.groups, _HEADS
+        else:
+            size = 8 * size
+    return entries, groups, None
+
+
+def _name(row: _Row) -> tuple[bytes, str]:
+    return cast("tuple[bytes, str]", row[:2])
+
+
+def _bindings(bucket: BucketId, prefix: bytes, delimiter: bytes) -> Bindings:
+    """What the statements call the request; `delimiter` NULL is found in no key."""
+    return {
+        "bucket": bucket,
+        "end": successor(prefix) or _BEHIND_ALL_KEYS,
+        "behind_prefix": len(prefix) + 1,
+        "delimiter": delimiter or None,
+        "behind_delimiter": successor(delimiter),
+    }
 
 
 def _resume_order(
@@ -216,9 +316,13 @@ def _resume_order(
 
 
 def start_key(prefix: bytes, after: bytes, delimiter: bytes) -> bytes:
-    """The first key that a page may show: behind `after`, and behind its whole common prefix."""
+    """The first key that a page may show: behind `after`, and behind its whole common prefix. Where
+    `after` ends with NUL it is that key itself (see `ObjectsPage`).
+    """
     if after < prefix:
         return prefix
+    if after.endswith(b"\0"):
+        return after
     group = common_prefix(after, prefix, delimiter) if delimiter else None
     if group is None:
         return after + b"\0"
@@ -239,19 +343,3 @@ def successor(group: bytes) -> bytes | None:
     if not stem:
         return None
     return stem[:-1] + bytes((stem[-1] + 1,))
-
-
-def _version(row: _Cells, *, latest: bool) -> ObjectVersion:
-    key, order, version_id, size, etag, modified_ms, owner, marker, attributes = row
-    return ObjectVersion(
-        key=key,
-        order=order,  # type: ignore[arg-type] # cells are plain values of their NewTypes
-        version_id=version_id,
-        size=size,
-        etag=etag,
-        modified_ms=modified_ms,
-        owner=owner,  # type: ignore[arg-type] # as is the owner
-        delete_marker=bool(marker),
-        latest=latest,
-        attributes=NO_ATTRIBUTES if attributes == EMPTY else decode_attributes(attributes),
-    )

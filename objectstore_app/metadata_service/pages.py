@@ -1,52 +1,18 @@
-"""Pages of listings: rows as they come from the view, and their form on the wire between nodes.
+"""What listings tell of a checksum, and the form of their pages on the wire between nodes.
 
-A page of a thousand entries is made, rendered and dropped within a request, so entries are plain
-tuples, in the shape that `protocol/xml_write.py` renders. On the wire (`cluster.py`) pages keep the
-form of the first release, so that nodes of two releases understand each other.
+In a process a page's entries are plain tuples, in the shape that `protocol/xml_write.py` renders.
+On the wire (`cluster.py`) pages keep the form of the first release, so that nodes of two releases
+understand each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
-from .api import Attributes
-
-FULL_OBJECT = "FULL_OBJECT"
-
-ObjectRow = tuple[bytes, int, str, int, str, str, int]
-"""Key, modified_ms, ETag, size, checksum (`checksum_text`), owner, delete marker (0 in a page)."""
-
-VersionRow = tuple[bytes, str, int, str, int, str, int, str, int]
-"""Key, version id, modified_ms, ETag, size, checksum, delete marker (0, 1), owner, order."""
-
-
-class ObjectsPage(NamedTuple):
-    """Objects and common prefixes, each in key order. Resume behind `next_after`, which is the last
-    entry, or ends with NUL where the page ended early: then it names the next key to look at.
-    """
-
-    objects: Sequence[ObjectRow]
-    prefixes: Sequence[bytes]
-    truncated: bool = False
-    next_after: bytes = b""
-
-
-class VersionsPage(NamedTuple):
-    """Versions and delete markers of each key, newest first, and common prefixes. Of the key
-    `continued` a newer version came before this page. Resume with both `next_*` (the version id may
-    be empty).
-    """
-
-    versions: Sequence[VersionRow]
-    prefixes: Sequence[bytes]
-    continued: bytes = b""
-    truncated: bool = False
-    next_key: bytes = b""
-    next_version_id: str = ""
+from ..protocol.checksums import FULL_OBJECT
+from .api import Attributes, ObjectRow, ObjectsPage, VersionRow, VersionsPage
 
 
 def checksum_text(attributes: Attributes) -> str:

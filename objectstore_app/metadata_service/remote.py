@@ -40,6 +40,7 @@ from .api import (
 from .cache import DirectoryCache
 from .cluster import CLUSTER_FRAME_BYTES_MAX, METHODS, MUTATING, READ_BYTES_MAX
 from .link import Link
+from .pages import SentObjects, SentVersions, received_objects, received_versions
 from .wire import result_of
 
 CONNECT_TIMEOUT_S = 5.0
@@ -148,7 +149,7 @@ class RemoteClient:
         answer = await self._connection.call(
             "list_objects", bucket, prefix, after, delimiter, limit
         )
-        return cast("ObjectsPage", answer)
+        return received_objects(cast("SentObjects", answer))
 
     async def list_versions(
         self,
@@ -163,7 +164,7 @@ class RemoteClient:
         answer = await self._connection.call(
             "list_versions", bucket, prefix, after_key, after_version_id, delimiter, limit
         )
-        return cast("VersionsPage", answer)
+        return received_versions(cast("SentVersions", answer))
 
     async def list_uploads(
         self,

@@ -8,12 +8,17 @@ as `&#13;`, since a parser would turn it into LF. Source: W3C XML 1.0, 2.2 and 2
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from collections.abc import Callable, Iterable
 
 XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 _SPECIAL = re.compile('[&<>"\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 _REFERENCES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\x7f": "\x7f"}
+
+_PLAIN_IN_URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/-_.~*"
+_URL_TEXTS = [chr(one) if one in _PLAIN_IN_URL else f"%{one:02X}" for one in range(256)]
+# Bytes of UTF-8 that occur in no special character. 0xED begins surrogates, 0xEF U+FFFE and U+FFFF.
+_PLAIN_IN_XML = b"\t\n" + bytes(one for one in range(0x20, 0x100) if one not in b'&<>"\xed\xef')
 
 
 def escape(value: str | int | bytes) -> str:
@@ -29,7 +34,23 @@ def escape(value: str | int | bytes) -> str:
 
 def url_encode(value: str | bytes) -> str:
     """`encoding-type=url`: percent-encoding that keeps `/` and the unreserved characters."""
-    return quote(value, safe="/-_.~*")
+    if isinstance(value, str):
+        value = value.encode()
+    return value.decode("latin-1").translate(_URL_TEXTS)
+
+
+def writer_of_keys(keys: Iterable[bytes], *, url: bool) -> Callable[[bytes], str]:
+    """What writes each of these keys into a document. As a rule none of them holds what has to be
+    replaced, which is found out here, for all of them at once.
+    """
+    joined = b"".join(keys)
+    if joined.translate(None, _PLAIN_IN_URL if url else _PLAIN_IN_XML):
+        return url_encode if url else escape
+    return bytes.decode if joined.isascii() else _decode
+
+
+def _decode(key: bytes) -> str:
+    return key.decode("utf-8", "replace")
 
 
 def _reference(match: re.Match[str]) -> str:

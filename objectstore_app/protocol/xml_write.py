@@ -2,18 +2,20 @@
 
 Writers take plain values; keys are bytes. With `url=True` (encoding-type=url) keys, prefixes,
 delimiters and markers are percent-encoded, but never tokens, as S3 has it. Listings are a hot path:
-a thousand entries are a thousand f-strings and nothing else. Source: AWS, the API pages.
+a thousand entries are a thousand f-strings over the tuples that the view gave, and nothing else.
+Source: AWS, the API pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from .acl import Grant
+from .checksums import FULL_OBJECT
 from .dates import iso_extended
-from .xml_text import XML_HEAD, escape, url_encode
+from .xml_text import XML_HEAD, escape, url_encode, writer_of_keys
 
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -29,29 +31,15 @@ class ListedBucket(NamedTuple):
     region: str = ""
 
 
-class ListedObject(NamedTuple):
-    """`etag` without quotes; `checksum` is the algorithm's name, `checksum_type` its scope."""
+ListedObject = tuple[bytes, int, str, int, str, str, int]
+"""Key, milliseconds since the epoch, ETag without quotes, size, checksum, owner's id, and what is
+not written. The checksum is its algorithm, with another type than FULL_OBJECT behind a blank.
+"""
 
-    key: bytes
-    modified_ms: int
-    etag: str
-    size: int
-    owner: Owner | None = None
-    checksum: str = ""
-    checksum_type: str = ""
-
-
-class ListedVersion(NamedTuple):
-    key: bytes
-    version_id: str
-    latest: bool
-    modified_ms: int
-    owner: Owner
-    delete_marker: bool = False
-    etag: str = ""
-    size: int = 0
-    checksum: str = ""
-    checksum_type: str = ""
+ListedVersion = tuple[bytes, str, int, str, int, str, int, str, int]
+"""Key, version id, milliseconds since the epoch, ETag without quotes, size, checksum as above,
+whether it is a delete marker, owner's id, and what is not written.
+"""
 
 
 class ListedUpload(NamedTuple):
@@ -112,6 +100,7 @@ def list_objects(
     bucket: str,
     objects: Sequence[ListedObject],
     prefixes: Sequence[bytes],
+    owners: Mapping[str, Owner],
     *,
     prefix: bytes,
     marker: bytes,
@@ -121,15 +110,16 @@ def list_objects(
     next_marker: bytes | None = None,
     url: bool = False,
 ) -> bytes:
-    """ListBucketResult, version 1."""
+    """ListBucketResult, version 1. `owners` holds the objects' owners by id."""
     text = _key_text(url)
-    return _document(
+    return _listing(
         "ListBucketResult",
         f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix><Marker>{text(marker)}</Marker>"
         f"{_key('NextMarker', next_marker, text)}<MaxKeys>{max_keys}</MaxKeys>"
         f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
-        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
-        f"{_contents(objects, text)}{_prefixes(prefixes, text)}",
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>",
+        _contents(objects, owners, url=url),
+        _prefixes(prefixes, url=url),
     )
 
 
@@ -137,6 +127,7 @@ def list_objects_v2(
     bucket: str,
     objects: Sequence[ListedObject],
     prefixes: Sequence[bytes],
+    owners: Mapping[str, Owner] | None = None,
     *,
     prefix: bytes,
     delimiter: bytes,
@@ -147,9 +138,11 @@ def list_objects_v2(
     next_continuation_token: str | None = None,
     url: bool = False,
 ) -> bytes:
-    """ListBucketResult, version 2. Tokens are opaque text and stay as they are."""
+    """ListBucketResult, version 2. Tokens are opaque text and stay as they are; owners are told
+    where they are given.
+    """
     text = _key_text(url)
-    return _document(
+    return _listing(
         "ListBucketResult",
         f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>"
         f"{_key('StartAfter', start_after or None, text)}"
@@ -157,8 +150,9 @@ def list_objects_v2(
         f"{_given('NextContinuationToken', next_continuation_token)}"
         f"<KeyCount>{len(objects) + len(prefixes)}</KeyCount><MaxKeys>{max_keys}</MaxKeys>"
         f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
-        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
-        f"{_contents(objects, text)}{_prefixes(prefixes, text)}",
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>",
+        _contents(objects, owners, url=url),
+        _prefixes(prefixes, url=url),
     )
 
 
@@ -166,7 +160,9 @@ def list_versions(
     bucket: str,
     versions: Sequence[ListedVersion],
     prefixes: Sequence[bytes],
+    owners: Mapping[str, Owner],
     *,
+    continued: bytes,
     prefix: bytes,
     key_marker: bytes,
     version_id_marker: str,
@@ -177,9 +173,11 @@ def list_versions(
     next_version_id_marker: str | None = None,
     url: bool = False,
 ) -> bytes:
-    """ListVersionsResult; versions and delete markers in the order given."""
+    """ListVersionsResult; versions and delete markers in the order given: the first of a key is its
+    latest, unless a page before has told that one and `continued` is the key.
+    """
     text = _key_text(url)
-    return _document(
+    return _listing(
         "ListVersionsResult",
         f"<Name>{bucket}</Name><Prefix>{text(prefix)}</Prefix>"
         f"<KeyMarker>{text(key_marker)}</KeyMarker>"
@@ -187,8 +185,9 @@ def list_versions(
         f"{_key('NextKeyMarker', next_key_marker, text)}"
         f"{_given('NextVersionIdMarker', next_version_id_marker)}<MaxKeys>{max_keys}</MaxKeys>"
         f"{_key('Delimiter', delimiter or None, text)}{_encoding(url)}"
-        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>"
-        f"{''.join([_version(v, text) for v in versions])}{_prefixes(prefixes, text)}",
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>",
+        _versions(versions, owners, continued, url=url),
+        _prefixes(prefixes, url=url),
     )
 
 
@@ -209,15 +208,15 @@ def list_multipart_uploads(
 ) -> bytes:
     """ListMultipartUploadsResult."""
     text = _key_text(url)
-    rows = "".join(
+    rows = [
         f"<Upload><Key>{text(u.key)}</Key><UploadId>{escape(u.upload_id)}</UploadId>"
         f"{_owner('Initiator', u.owner)}{_owner('Owner', u.owner)}"
         f"<StorageClass>STANDARD</StorageClass>"
         f"<Initiated>{iso_extended(u.initiated_ms)}</Initiated>"
         f"{_checksum_kind(u.checksum, u.checksum_type)}</Upload>"
         for u in uploads
-    )
-    return _document(
+    ]
+    return _listing(
         "ListMultipartUploadsResult",
         f"<Bucket>{bucket}</Bucket><KeyMarker>{text(key_marker)}</KeyMarker>"
         f"<UploadIdMarker>{escape(upload_id_marker)}</UploadIdMarker>"
@@ -225,7 +224,9 @@ def list_multipart_uploads(
         f"{_given('NextUploadIdMarker', next_upload_id_marker)}"
         f"<Prefix>{text(prefix)}</Prefix>{_key('Delimiter', delimiter or None, text)}"
         f"<MaxUploads>{max_uploads}</MaxUploads>{_encoding(url)}"
-        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>{rows}{_prefixes(prefixes, text)}",
+        f"<IsTruncated>{_boolean(truncated)}</IsTruncated>",
+        rows,
+        _prefixes(prefixes, url=url),
     )
 
 
@@ -420,38 +421,55 @@ def _key_text(url: bool) -> Callable[[bytes], str]:
     return url_encode if url else escape
 
 
-def _contents(objects: Sequence[ListedObject], text: Callable[[bytes], str]) -> str:
+def _listing(root: str, head: str, entries: list[str], prefixes: list[str]) -> bytes:
+    """A page as one document, its parts joined once: it has some hundred kilobytes."""
     return "".join(
-        [
-            f"<Contents><Key>{text(key)}</Key><LastModified>{iso_extended(modified)}"
-            f"</LastModified><ETag>&quot;{etag}&quot;</ETag>"
-            f"{_checksum_kind(checksum, kind) if checksum else ''}<Size>{size}</Size>"
-            f"{_owner('Owner', owner) if owner else ''}<StorageClass>STANDARD</StorageClass>"
-            f"</Contents>"
-            for key, modified, etag, size, owner, checksum, kind in objects
-        ]
-    )
+        [f'{XML_HEAD}<{root} xmlns="{XMLNS}">{head}', *entries, *prefixes, f"</{root}>"]
+    ).encode()
 
 
-def _version(v: ListedVersion, text: Callable[[bytes], str]) -> str:
-    common = (
-        f"<Key>{text(v.key)}</Key><VersionId>{escape(v.version_id)}</VersionId>"
-        f"<IsLatest>{_boolean(v.latest)}</IsLatest>"
-        f"<LastModified>{iso_extended(v.modified_ms)}</LastModified>"
-    )
-    if v.delete_marker:
-        return f"<DeleteMarker>{common}{_owner('Owner', v.owner)}</DeleteMarker>"
-    return (
-        f"<Version>{common}<ETag>&quot;{v.etag}&quot;</ETag>"
-        f"{_checksum_kind(v.checksum, v.checksum_type)}<Size>{v.size}</Size>"
-        f"{_owner('Owner', v.owner)}<StorageClass>STANDARD</StorageClass></Version>"
-    )
+def _contents(
+    objects: Sequence[ListedObject], owners: Mapping[str, Owner] | None, *, url: bool
+) -> list[str]:
+    text = writer_of_keys([one[0] for one in objects], url=url)
+    told = {
+        owner: "" if owners is None else _owner("Owner", owners[owner])
+        for owner in {one[5] for one in objects}
+    }
+    return [
+        f"<Contents><Key>{text(key)}</Key><LastModified>{iso_extended(modified_ms)}"
+        f"</LastModified><ETag>&quot;{etag}&quot;</ETag>{_listed_checksum(checksum)}"
+        f"<Size>{size}</Size>{told[owner]}<StorageClass>STANDARD</StorageClass></Contents>"
+        for key, modified_ms, etag, size, checksum, owner, _ in objects
+    ]
 
 
-def _prefixes(prefixes: Sequence[bytes], text: Callable[[bytes], str]) -> str:
-    return "".join(
-        [f"<CommonPrefixes><Prefix>{text(p)}</Prefix></CommonPrefixes>" for p in prefixes]
-    )
+def _versions(
+    versions: Sequence[ListedVersion], owners: Mapping[str, Owner], continued: bytes, *, url: bool
+) -> list[str]:
+    text = writer_of_keys([one[0] for one in versions], url=url)
+    seen = continued
+    entries = []
+    for key, version_id, modified_ms, etag, size, checksum, marker, owner, _ in versions:
+        common = (
+            f"<Key>{text(key)}</Key><VersionId>{version_id}</VersionId>"
+            f"<IsLatest>{'false' if key == seen else 'true'}</IsLatest>"
+            f"<LastModified>{iso_extended(modified_ms)}</LastModified>"
+        )
+        seen = key
+        told = _owner("Owner", owners[owner])
+        entries.append(
+            f"<DeleteMarker>{common}{told}</DeleteMarker>"
+            if marker
+            else f"<Version>{common}<ETag>&quot;{etag}&quot;</ETag>{_listed_checksum(checksum)}"
+            f"<Size>{size}</Size>{told}<StorageClass>STANDARD</StorageClass></Version>"
+        )
+    return entries
+
+
+def _prefixes(prefixes: Sequence[bytes], *, url: bool) -> list[str]:
+    text = writer_of_keys(prefixes, url=url)
+    return [f"<CommonPrefixes><Prefix>{text(p)}</Prefix></CommonPrefixes>" for p in prefixes]
 
 
 def _copy(
@@ -477,6 +495,12 @@ def _checksums(checksums: dict[str, str]) -> str:
     return "".join(
         [f"<Checksum{name}>{escape(value)}</Checksum{name}>" for name, value in checksums.items()]
     )
+
+
+@lru_cache(maxsize=64)
+def _listed_checksum(checksum: str) -> str:
+    algorithm, _, kind = checksum.partition(" ")
+    return _checksum_kind(algorithm, kind or FULL_OBJECT) if algorithm else ""
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,8 @@ probe for keys.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 from ..metadata_service.api import Bucket, ObjectVersion
 from ..protocol import acl
 from ..protocol.acl import Permission
@@ -98,9 +100,15 @@ class OwnerNames:
             self._known[call.user.id] = Owner(call.user.id, call.user.name)
         self._complete = False
 
-    async def of(self, *ids: str) -> list[Owner]:
-        if not self._complete and any(one not in self._known for one in ids):
+    async def by_id(self, ids: Set[str]) -> Mapping[str, Owner]:
+        """An owner for each id; without a name where the user is gone."""
+        known = self._known
+        if not self._complete and not ids <= known.keys():
             for user in await self._call.services.metadata.users():
-                self._known[user.id] = Owner(user.id, user.name)
+                known[user.id] = Owner(user.id, user.name)
             self._complete = True
-        return [self._known.get(one) or Owner(one) for one in ids]
+        return {one: known.get(one) or Owner(one) for one in ids}
+
+    async def of(self, *ids: str) -> list[Owner]:
+        owners = await self.by_id(frozenset(ids))
+        return [owners[one] for one in ids]

@@ -7,11 +7,13 @@ key of that prefix, because the service skips a prefix that the position names.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+from collections.abc import Mapping
 
 from ..core.limits import PAGE_KEYS_MAX
-from ..metadata_service.api import Attributes, ObjectsPage, ObjectVersion, Upload
+from ..metadata_service.api import ObjectsPage, Upload, VersionsPage
 from ..protocol import xml_write
 from ..protocol.acl import Permission
 from ..protocol.errors import S3Error
@@ -24,29 +26,32 @@ _TOKEN_VERSION = b"1"
 
 
 async def list_objects(call: Call) -> Response:
-    """ListObjects v1: NextMarker only where a delimiter is given."""
+    """ListObjects v1: NextMarker only where a delimiter is given. Else clients go on behind the
+    last key, so that a truncated page must not be empty: the walk goes on here, in turns.
+    """
     bucket = await bucket_for(call, Permission.READ)
     query = call.location.query
     url = _url_encoding(query)
     prefix, delimiter, marker = query.key("prefix"), query.key("delimiter"), query.key("marker")
     limit = query.integer("max-keys", PAGE_KEYS_MAX, PAGE_KEYS_MAX)
-    page = ObjectsPage(entries=(), truncated=False)
-    if limit:
+    page = ObjectsPage([], [], truncated=limit > 0, next_after=marker)
+    while page.truncated and not (page.objects or page.prefixes):
         page = await call.services.metadata.list_objects(
-            bucket, prefix=prefix, after=marker, delimiter=delimiter, limit=limit
+            bucket, prefix=prefix, after=page.next_after, delimiter=delimiter, limit=limit
         )
-    objects, prefixes = await _listed(call, page, owners=True)
+        await asyncio.sleep(0)
     return xml(
         xml_write.list_objects(
             bucket.name,
-            objects,
-            prefixes,
+            page.objects,
+            page.prefixes,
+            await OwnerNames(call).by_id({row[5] for row in page.objects}),
             prefix=prefix,
             marker=marker,
             delimiter=delimiter,
             max_keys=limit,
             truncated=page.truncated,
-            next_marker=page.next_after if page.truncated and delimiter else None,
+            next_marker=_last_entry(page) if page.truncated and delimiter else None,
             url=url,
         )
     )
@@ -62,19 +67,20 @@ async def list_objects_v2(call: Call) -> Response:
     token = query.text("continuation-token")
     after = _after_of(token) if token else start_after
     limit = query.integer("max-keys", PAGE_KEYS_MAX, PAGE_KEYS_MAX)
-    page = ObjectsPage(entries=(), truncated=False)
+    page = ObjectsPage([], [])
     if limit:
         page = await call.services.metadata.list_objects(
             bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit
         )
-    objects, prefixes = await _listed(
-        call, page, owners=(query.text("fetch-owner") or "").lower() == "true"
-    )
+    owners: Mapping[str, xml_write.Owner] | None = None
+    if (query.text("fetch-owner") or "").lower() == "true":
+        owners = await OwnerNames(call).by_id({row[5] for row in page.objects})
     return xml(
         xml_write.list_objects_v2(
             bucket.name,
-            objects,
-            prefixes,
+            page.objects,
+            page.prefixes,
+            owners,
             prefix=prefix,
             delimiter=delimiter,
             max_keys=limit,
@@ -99,8 +105,7 @@ async def list_versions(call: Call) -> Response:
     if version_marker and not key_marker:
         raise _invalid("version-id-marker", "A version-id marker needs a key marker.")
     limit = query.integer("max-keys", PAGE_KEYS_MAX, PAGE_KEYS_MAX)
-    entries: tuple[ObjectVersion | bytes, ...] = ()
-    truncated, next_key, next_version = False, b"", ""
+    page = VersionsPage([], [])
     if limit:
         page = await call.services.metadata.list_versions(
             bucket,
@@ -110,36 +115,21 @@ async def list_versions(call: Call) -> Response:
             delimiter=delimiter,
             limit=limit,
         )
-        entries, truncated = page.entries, page.truncated
-        next_key, next_version = page.next_key, page.next_version_id
-    versions = [entry for entry in entries if isinstance(entry, ObjectVersion)]
-    owners = await OwnerNames(call).of(*[version.owner for version in versions])
     return xml(
         xml_write.list_versions(
             bucket.name,
-            [
-                xml_write.ListedVersion(
-                    one.key,
-                    one.version_id,
-                    one.latest,
-                    one.modified_ms,
-                    owner,
-                    one.delete_marker,
-                    one.etag,
-                    one.size,
-                    *_checksum(one.attributes),
-                )
-                for one, owner in zip(versions, owners, strict=True)
-            ],
-            [entry for entry in entries if isinstance(entry, bytes)],
+            page.versions,
+            page.prefixes,
+            await OwnerNames(call).by_id({row[7] for row in page.versions}),
+            continued=page.continued,
             prefix=prefix,
             key_marker=key_marker,
             version_id_marker=version_marker,
             delimiter=delimiter,
             max_keys=limit,
-            truncated=truncated,
-            next_key_marker=next_key if truncated else None,
-            next_version_id_marker=next_version if truncated and next_version else None,
+            truncated=page.truncated,
+            next_key_marker=page.next_key if page.truncated else None,
+            next_version_id_marker=(page.next_version_id or None) if page.truncated else None,
             url=url,
         )
     )
@@ -197,29 +187,9 @@ async def list_uploads(call: Call) -> Response:
     )
 
 
-async def _listed(
-    call: Call, page: ObjectsPage, *, owners: bool
-) -> tuple[list[xml_write.ListedObject], list[bytes]]:
-    """A page's entries in the writer's shape, with or without their owners."""
-    versions = [entry for entry in page.entries if isinstance(entry, ObjectVersion)]
-    prefixes = [entry for entry in page.entries if isinstance(entry, bytes)]
-    named: list[xml_write.Owner] | list[None] = [None] * len(versions)
-    if owners:
-        named = await OwnerNames(call).of(*[version.owner for version in versions])
-    listed = [
-        xml_write.ListedObject(
-            one.key, one.modified_ms, one.etag, one.size, owner, *_checksum(one.attributes)
-        )
-        for one, owner in zip(versions, named, strict=True)
-    ]
-    return listed, prefixes
-
-
-def _checksum(attributes: Attributes) -> tuple[str, str]:
-    """Algorithm and type of a version's checksum."""
-    for algorithm in attributes.checksums:
-        return algorithm, attributes.checksum_type
-    return "", ""
+def _last_entry(page: ObjectsPage) -> bytes:
+    """The greater one of the last key and the last prefix."""
+    return max([*page.prefixes[-1:], *(row[0] for row in page.objects[-1:])])
 
 
 def _url_encoding(query: Query) -> bool:

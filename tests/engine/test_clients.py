@@ -197,9 +197,9 @@ def test_every_operation_answers_alike_here_and_remotely(store: Store, tls: Path
         assert found is not None
         assert found.body.inline == b"body b"
         page = await client.list_objects(bucket, delimiter=b"/", limit=1)
-        assert (page.entries, page.truncated, page.next_after) == ((b"a/",), True, b"a/")
+        assert (page.prefixes, page.truncated, page.next_after) == ([b"a/"], True, b"a/")
         versions = await client.list_versions(bucket, prefix=b"a/")
-        assert [one.key for one in versions.entries] == [b"a/1", b"a/2"]
+        assert [row[0] for row in versions.versions] == [b"a/1", b"a/2"]
         upload = await client.mutate(bucket, CreateUpload(bucket=bucket.id, key=b"u", owner=OWNER))
         assert isinstance(upload, Upload)
         assert await client.upload(bucket, b"u", upload.upload_id) == upload

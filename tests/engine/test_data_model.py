@@ -17,7 +17,6 @@ from objectstore_app.metadata_service.api import (
     Deleted,
     DeleteKey,
     DeleteVersion,
-    ObjectVersion,
     PutPart,
     SetVersioning,
     Upload,
@@ -192,8 +191,9 @@ def page_objects(view, prefix, after, delimiter, limit):
     entries, more = [], True
     while more:
         page = listing.list_objects(view, BUCKET, prefix, after, delimiter, limit)
-        assert len(page.entries) == limit or not page.truncated
-        entries += [one.key if isinstance(one, ObjectVersion) else one for one in page.entries]
+        told = sorted([row[0] for row in page.objects] + page.prefixes)
+        assert len(told) == limit or not page.truncated
+        entries += told
         after, more = page.next_after, page.truncated
     return entries
 
@@ -202,13 +202,14 @@ def page_versions(view, prefix, delimiter, limit):
     entries, key, name, more = [], b"", "", True
     while more:
         page = listing.list_versions(view, BUCKET, prefix, key, name, delimiter, limit)
-        assert len(page.entries) == limit or not page.truncated
-        entries += [
-            (one.key, one.version_id, one.latest)
-            if isinstance(one, ObjectVersion)
-            else (one, "", False)
-            for one in page.entries
+        before = [page.continued, *(row[0] for row in page.versions)]
+        told = [
+            (row[0], row[1], row[0] != seen)
+            for row, seen in zip(page.versions, before, strict=False)
         ]
+        told += [(one, "", False) for one in page.prefixes]
+        assert len(told) == limit or not page.truncated
+        entries += sorted(told, key=lambda one: one[0])
         key, name, more = page.next_key, page.next_version_id, page.truncated
     return entries
 

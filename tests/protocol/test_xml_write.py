@@ -42,9 +42,10 @@ def parsed(operation: str, body: bytes) -> dict[str, Any]:
     return result
 
 
-LISTED = [
-    ListedObject(b"a/<b>&\r\n", MS, "e1", 5, ME, "CRC64NVME", "FULL_OBJECT"),
-    ListedObject("é".encode(), MS, "e2", 0),
+OWNERS = {ME.id: ME}
+LISTED: list[ListedObject] = [
+    (b"a/<b>&\r\n", MS, "e1", 5, "CRC64NVME", ME.id, 0),
+    ("é".encode(), MS, "e2", 0, "", ME.id, 0),
 ]
 
 
@@ -65,6 +66,7 @@ def test_list_objects() -> None:
         "bkt",
         LISTED,
         [b"p/"],
+        OWNERS,
         prefix=b"",
         marker=b"m",
         delimiter=b"/",
@@ -77,7 +79,7 @@ def test_list_objects() -> None:
     first, second = result["Contents"]
     assert (first["ETag"], first["Size"], first["Owner"]["ID"]) == ('"e1"', 5, ME.id)
     assert (first["ChecksumAlgorithm"], first["ChecksumType"]) == (["CRC64NVME"], "FULL_OBJECT")
-    assert "Owner" not in second
+    assert "ChecksumAlgorithm" not in second
     assert result["CommonPrefixes"] == [{"Prefix": "p/"}]
     assert (result["Marker"], result["NextMarker"], result["IsTruncated"]) == ("m", "p/", True)
 
@@ -85,7 +87,7 @@ def test_list_objects() -> None:
 def test_list_objects_v2_encodes_keys_but_not_tokens() -> None:
     body = xml_write.list_objects_v2(
         "bkt",
-        [ListedObject(b"a b\x01\xff+", MS, "e", 1)],
+        [(b"a b\x01\xff+", MS, "e", 1, "", ME.id, 0)],
         [b"p /"],
         prefix=b"p ",
         delimiter=b"/ ",
@@ -97,6 +99,7 @@ def test_list_objects_v2_encodes_keys_but_not_tokens() -> None:
         url=True,
     )
     result = parsed("ListObjectsV2", body)
+    assert "Owner" not in result["Contents"][0]
     assert result["Contents"][0]["Key"] == "a%20b%01%FF%2B"
     assert result["CommonPrefixes"] == [{"Prefix": "p%20/"}]
     assert (result["Prefix"], result["Delimiter"], result["StartAfter"]) == ("p%20", "/%20", "s%20")
@@ -105,14 +108,16 @@ def test_list_objects_v2_encodes_keys_but_not_tokens() -> None:
 
 
 def test_list_versions_keeps_the_order_of_versions_and_markers() -> None:
-    versions = [
-        ListedVersion(b"k", "v2", True, MS, ME, delete_marker=True),
-        ListedVersion(b"k", "v1", False, MS, ME, False, "e", 3, "CRC32", "COMPOSITE"),
+    versions: list[ListedVersion] = [
+        (b"k", "v2", MS, "", 0, "", 1, ME.id, -2),
+        (b"k", "v1", MS, "e", 3, "CRC32 COMPOSITE", 0, ME.id, -1),
     ]
     body = xml_write.list_versions(
         "bkt",
         versions,
         [b"p/"],
+        OWNERS,
+        continued=b"",
         prefix=b"",
         key_marker=b"",
         version_id_marker="",
@@ -231,7 +236,7 @@ def test_any_key_makes_a_well_formed_document(key: bytes) -> None:
     for url in (False, True):
         body = xml_write.list_objects_v2(
             "b",
-            [ListedObject(key, MS, "e", 1)],
+            [(key, MS, "e", 1, "", ME.id, 0)],
             [],
             prefix=key,
             delimiter=b"",
