@@ -24,6 +24,7 @@ from ..config.settings import Address, ClusterTls, ServeSettings
 from ..core.ids import UserId
 from ..core.limits import DRAIN_TIMEOUT_S
 from ..iam.keyring import Keyring
+from ..media.api import ChunkWriter, ExtentReader
 from ..media.chunks import LocalChunks, LocalReader
 from ..media.store import Store
 from ..metadata_service.api import MetadataClient, RemoveUser
@@ -140,6 +141,21 @@ class FrontEnd:
 
     async def _services(self, held: contextlib.AsyncExitStack, stop: asyncio.Event) -> Services:
         settings = self.settings
+
+        def services(
+            metadata: MetadataClient, reader: ExtentReader, chunks: ChunkWriter, keyring: Keyring
+        ) -> Services:
+            return Services(
+                metadata,
+                reader,
+                chunks,
+                keyring,
+                settings.region,
+                settings.domains,
+                encrypted=settings.encrypted,
+                compressed=settings.compressed,
+            )
+
         if self.store is not None:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
@@ -147,8 +163,7 @@ class FrontEnd:
             held.callback(reader.close)
             chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
             held.push_async_callback(chunks.close)
-            keyring = Keyring(self.store.master_key())
-            return Services(client, reader, chunks, keyring, settings.region, settings.domains)
+            return services(client, reader, chunks, Keyring(self.store.master_key()))
         upstream, tls, master_key = settings.upstream, settings.cluster_tls, settings.master_key
         if upstream is None or tls is None or master_key is None:
             raise StartError("start front end", "", "--upstream, --cluster-* and --master-key")
@@ -159,9 +174,7 @@ class FrontEnd:
         )
         held.push_async_callback(remote.close)
         keyring = Keyring(_read_master_key(master_key))
-        return Services(
-            remote.client, remote.reader, remote.chunks, keyring, settings.region, settings.domains
-        )
+        return services(remote.client, remote.reader, remote.chunks, keyring)
 
     def _server(self, slot: int, services: Services, tls: ServerTls) -> HttpServer:
         loop = asyncio.get_running_loop()

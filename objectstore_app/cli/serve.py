@@ -14,6 +14,8 @@ import click
 from .. import __version__
 from ..config.errors import SettingsError
 from ..config.settings import (
+    COMPRESSIONS,
+    ENCRYPTIONS,
     LISTEN_DEFAULT,
     LOG_FORMATS,
     REGION_DEFAULT,
@@ -92,6 +94,18 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
 )
 @click.option(
     "--master-key", metavar="FILE", help="With --upstream: a copy of DIR/keys/master.key."
+)
+@click.option(
+    "--encryption",
+    type=click.Choice(ENCRYPTIONS),
+    default="none",
+    help="Encrypt objects in buckets that have no default encryption of their own.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(COMPRESSIONS),
+    default="none",
+    help="Compress objects in buckets that are not set otherwise.",
 )
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(

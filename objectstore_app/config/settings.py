@@ -20,6 +20,8 @@ LISTEN_DEFAULT = "127.0.0.1:7200"
 REGION_DEFAULT = "us-east-1"
 WORKERS_MAX = 64
 LOG_FORMATS = ("text", "json")
+ENCRYPTIONS = ("none", "AES256")
+COMPRESSIONS = ("none", "zstd")
 
 _KINDS: dict[str, type] = {
     "data": str,
@@ -35,6 +37,8 @@ _KINDS: dict[str, type] = {
     "cluster_key": str,
     "upstream": str,
     "master_key": str,
+    "encryption": str,
+    "compression": str,
     "log_format": str,
     "drain_grace": float,
 }
@@ -68,7 +72,8 @@ class ServeSettings:
     """What `objectstore serve` was asked to do.
 
     Either `data` is set (a store of its own) or `upstream` (front ends of another node's store,
-    which then need `master_key` and `cluster_tls`).
+    which then need `master_key` and `cluster_tls`). `encrypted` and `compressed` are what becomes
+    of objects in buckets that say nothing about it.
     """
 
     data: Path | None
@@ -81,6 +86,8 @@ class ServeSettings:
     cluster_tls: ClusterTls | None = None
     upstream: Address | None = None
     master_key: Path | None = None
+    encrypted: bool = False
+    compressed: bool = False
     log_format: str = "text"
     drain_grace_s: float = 0.0
 
@@ -100,6 +107,8 @@ def serve_settings(
     cluster_key: str | None = None,
     upstream: str | None = None,
     master_key: str | None = None,
+    encryption: str = "none",
+    compression: str = "none",
     log_format: str = "text",
     drain_grace: float = 0.0,
 ) -> ServeSettings:
@@ -129,6 +138,8 @@ def serve_settings(
         )
     if cluster_listen and upstream:
         raise SettingsError("--cluster-listen", cluster_listen, "only with --data")
+    _check(encryption in ENCRYPTIONS, "--encryption", encryption, " or ".join(ENCRYPTIONS))
+    _check(compression in COMPRESSIONS, "--compression", compression, " or ".join(COMPRESSIONS))
     _check(log_format in LOG_FORMATS, "--log-format", log_format, " or ".join(LOG_FORMATS))
     _check(bool(_REGION.fullmatch(region)), "--region", region, "letters, digits, hyphens")
     _check(0 <= drain_grace <= 3600, "--drain-grace", str(drain_grace), "0 to 3600 seconds")
@@ -145,6 +156,8 @@ def serve_settings(
         cluster_tls=ClusterTls(*cluster) if cluster else None,
         upstream=address(upstream, "--upstream") if upstream else None,
         master_key=Path(master_key).absolute() if master_key else None,
+        encrypted=encryption != "none",
+        compressed=compression != "none",
         log_format=log_format,
         drain_grace_s=drain_grace,
     )
