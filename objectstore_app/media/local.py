@@ -63,6 +63,7 @@ class LocalLog:
         self._segment_bytes_max = segment_bytes_max
         self._spare = SpareSegment(folder, segment_bytes_max if spare else 0)
         self._ample = False
+        self._announced = False
         self._appended = 0
         self._failed = False
         self._fd = -1
@@ -75,7 +76,10 @@ class LocalLog:
             self._create(log_segment(shard, 1))
 
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
-        segment, offset = self.position()
+        if not self._announced:
+            self.position()
+        self._announced = False
+        segment, offset = self._segment, self._size
         if self._failed:
             raise MediaFailedError("append", self._name(), "an earlier write failed")
         total = sum(map(len, buffers))
@@ -123,6 +127,8 @@ class LocalLog:
         grows = self._size >= self._written_to
         if self._size > SEGMENT_HEADER_BYTES and (full or (grows and self._spare.ready)):
             self._create(self._segment + 1)
+        # The spare may get ready at any moment: what was announced holds until the append.
+        self._announced = True
         return self._segment, self._size
 
     def room(self) -> int:

@@ -71,6 +71,15 @@ def test_a_log_rolls_from_a_growing_file_into_the_spare_and_overwrites_zeros(
     assert torn.append([b"7"]) == (2, 35)
 
 
+def test_a_spare_that_gets_ready_does_not_change_the_place_announced(tmp_path: Path) -> None:
+    log = log_in_use(tmp_path)
+    announced = log.position()
+    assert finished(log._spare)
+    assert log.append([b"3"]) == announced
+    assert log.position() == (2, 32)
+    log.close()
+
+
 def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     log = log_in_use(tmp_path)
     log.close()
