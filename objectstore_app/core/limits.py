@@ -66,6 +66,9 @@ UPLOAD_PIECE_BYTES_MAX = 2 * MIB
 READ_PIECE_BYTES = 1 * MIB
 CHECKSUM_BLOCK_BYTES = 128 * KIB
 SEGMENT_BYTES_MAX = 512 * MIB
+CHUNK_SEGMENT_S_MAX = 3600
+CHUNK_NAMED_S_MAX = 25 * 3600
+CHUNKS_OLD_MARGIN_S = 3600
 COMMIT_REQUESTS_MAX = 512
 COMMIT_BYTES_MAX = 4 * MIB
 LOG_SEGMENT_BYTES_MAX = 128 * MIB
@@ -116,6 +119,9 @@ invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refuse
 invariant(
     CHUNKS_FREE_BYTES_MIN + LOG_SEGMENT_BYTES_MAX < LOG_SPARE_FREE_BYTES_MIN,
     "a log's spare segment takes no room that writes need",
+)
+invariant(
+    CHUNK_SEGMENT_S_MAX < CHUNK_NAMED_S_MAX, "a body has time between its last byte and its commit"
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

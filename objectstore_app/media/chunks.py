@@ -25,6 +25,7 @@ from ..core.errors import invariant
 from ..core.limits import (
     CHECKSUM_BLOCK_BYTES,
     CHUNK_BYTES_MAX,
+    CHUNK_SEGMENT_S_MAX,
     CHUNKS_FREE_BYTES_MIN,
     KIB,
     OPEN_SEGMENTS_MAX,
@@ -40,6 +41,7 @@ from .segments import (
     check_blocks,
     checksum,
     chunk_segment,
+    chunk_segment_made_ms,
     corrupt,
     encode_header,
     segment_path,
@@ -108,6 +110,8 @@ class LocalChunks:
         segment = self._segment
         if segment is None or segment.sealed or segment.size + total > self._segment_bytes_max:
             segment = self._roll()
+        elif self._now_ms() - chunk_segment_made_ms(segment.number) > CHUNK_SEGMENT_S_MAX * 1000:
+            segment = self._roll()  # a writer refuses chunks of old segments
         offset = segment.size
         segment.size += total
         segment.open += 1

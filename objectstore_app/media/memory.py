@@ -6,6 +6,7 @@ asks its `Faults` what survives of an append when the power fails in the midst o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,11 +17,11 @@ from .api import Extent, LogPiece
 from .collected import CollectedChunk
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .segments import (
-    CHUNK_BIT,
     SEGMENT_HEADER_BYTES,
     check_blocks,
     check_header,
     checksum,
+    chunk_segment,
     corrupt,
     encode_header,
     encode_table,
@@ -150,7 +151,7 @@ class MemoryChunks:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._segment = CHUNK_BIT | len(store.segments) + 1
+        self._segment = chunk_segment(time.time_ns() // 1_000_000, len(store.segments))
         store.segments[self._segment] = bytearray(encode_header(self._segment))
 
     @property

@@ -61,6 +61,11 @@ def chunk_segment(now_ms: int, random_bits: int) -> int:
     return CHUNK_BIT | (now_ms & (1 << 42) - 1) << 20 | random_bits & (1 << 20) - 1
 
 
+def chunk_segment_made_ms(segment: int) -> int:
+    """When a chunk segment was made."""
+    return (segment & ~CHUNK_BIT) >> 20
+
+
 def is_chunk(segment: int) -> bool:
     return bool(segment & CHUNK_BIT)
 

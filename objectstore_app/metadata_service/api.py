@@ -297,7 +297,7 @@ class PutVersion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     flushed chunks.
 
     Raises BucketMissingError, ConditionFailedError, KeyMissingError, StoreKeyClosedError,
-    MediaFullError.
+    ChunksExpiredError, MediaFullError.
     """
 
     bucket: BucketId
@@ -356,8 +356,8 @@ class CreateUpload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class PutPart(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """→ Part. Replaces a part of the same number. Raises UploadMissingError,
-    StoreKeyClosedError.
+    """→ Part. Replaces a part of the same number. Raises UploadMissingError, StoreKeyClosedError,
+    ChunksExpiredError.
     """
 
     bucket: BucketId

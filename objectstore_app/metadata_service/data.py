@@ -15,8 +15,9 @@ import apsw
 
 from ..core.errors import InvariantError
 from ..core.ids import NULL_VERSION, BucketId, Sequence, UserId
-from ..core.limits import CODED_FRAME_BYTES_MORE, RECORD_BODY_BYTES_MAX
+from ..core.limits import CHUNK_NAMED_S_MAX, CODED_FRAME_BYTES_MORE, RECORD_BODY_BYTES_MAX
 from ..media.api import Extent
+from ..media.segments import chunk_segment_made_ms
 from .api import (
     AbortUpload,
     Attributes,
@@ -54,6 +55,7 @@ from .effects import (
 from .errors import (
     BucketMissingError,
     BucketNotEmptyError,
+    ChunksExpiredError,
     ConditionFailedError,
     KeyMissingError,
     RecordTooLargeError,
@@ -124,6 +126,8 @@ class DataMachine:
             case PutPart():
                 self._open_bucket(mutation.bucket)
                 check_body(mutation.key, mutation.data, mutation.coding)
+                if mutation.extents:
+                    check_chunks(mutation.key, mutation.extents, now_ms)
                 self._rows.keys.check_open(run.key for run in mutation.coding)
                 return self._uploads.put_part(mutation, now_ms)
             case CompleteUpload():
@@ -177,6 +181,8 @@ class DataMachine:
     def _put(self, put: PutVersion, sequence: int, now_ms: int) -> Decision:
         row = self._open_bucket(put.bucket)
         check_body(put.key, put.data, put.coding)
+        if put.extents:
+            check_chunks(put.key, put.extents, now_ms)
         if put.coding:
             self._rows.keys.check_open(run.key for run in put.coding)
         current = self._current(put.bucket, put.key)
@@ -354,6 +360,13 @@ def check_condition(key: bytes, condition: WriteCondition, current: Found | None
 def check_body(key: bytes, data: bytes, coding: tuple[Coding, ...]) -> None:
     if len(data) > RECORD_BODY_BYTES_MAX + len(coding) * CODED_FRAME_BYTES_MORE:
         raise RecordTooLargeError("write", key_text(key), "the body belongs into chunks")
+
+
+def check_chunks(key: bytes, extents: tuple[Extent, ...], now_ms: int) -> None:
+    """Raises ChunksExpiredError where Atlas may have taken the chunks for orphans by now."""
+    oldest_ms = min(chunk_segment_made_ms(extent.segment) for extent in extents)
+    if now_ms - oldest_ms > CHUNK_NAMED_S_MAX * 1000:
+        raise ChunksExpiredError("write", key_text(key), "the body took too long: send it again")
 
 
 def key_text(key: bytes) -> str:

@@ -12,6 +12,7 @@ ObjectStoreError
    │  ├─ UploadMissingError
    │  ├─ InvalidPartError        unknown part, or its ETag differs
    │  ├─ PartTooSmallError
+   │  ├─ ChunksExpiredError      the body took so long that its chunks may be gone
    │  ├─ UserExistsError
    │  ├─ UserMissingError
    │  ├─ StoreKeyExistsError
@@ -69,6 +70,12 @@ class InvalidPartError(Refused):
 
 class PartTooSmallError(Refused):
     """A part other than the last is smaller than PART_BYTES_MIN."""
+
+
+class ChunksExpiredError(Refused):
+    """Between the first byte of a body and its commit lay more than CHUNK_NAMED_S_MAX."""
+
+    retryable = True
 
 
 class UserExistsError(Refused):

@@ -19,6 +19,7 @@ _CODES: dict[type[ObjectStoreError], str] = {
     metadata.UploadMissingError: "NoSuchUpload",
     metadata.InvalidPartError: "InvalidPart",
     metadata.PartTooSmallError: "EntityTooSmall",
+    metadata.ChunksExpiredError: "RequestTimeout",
     metadata.UnavailableError: "ServiceUnavailable",
     MediaFullError: "InsufficientStorage",
     MediaFailedError: "InternalError",

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from objectstore_app.core.ids import ShardId
+from objectstore_app.core.limits import CHUNK_NAMED_S_MAX, CHUNK_SEGMENT_S_MAX
 from objectstore_app.media.api import Extent
-from objectstore_app.media.memory import MemoryStore
+from objectstore_app.media.chunks import LocalChunks
+from objectstore_app.media.memory import MemoryLog, MemoryStore
+from objectstore_app.media.segments import chunk_segment
+from objectstore_app.media.store import open_store
 from objectstore_app.metadata_service.api import (
     CloseBucket,
     CreateUpload,
@@ -15,14 +23,17 @@ from objectstore_app.metadata_service.api import (
     Moved,
     MovePartBody,
     MoveVersionBody,
+    OpenBucket,
     PutPart,
+    PutVersion,
     Upload,
 )
+from objectstore_app.metadata_service.errors import ChunksExpiredError
 from objectstore_app.metadata_service.inventory import extents_of, garbage_of, usage_differences
 from objectstore_app.metadata_service.reads import lookup, parts_of
 from objectstore_app.metadata_service.shard import Shard
 
-from .support import BUCKET, OWNER, do, dump, memory_shard, opened_bucket, put
+from .support import BUCKET, OWNER, Clock, do, dump, memory_shard, opened_bucket, put
 
 BODY = b"b" * 2000
 
@@ -139,3 +150,49 @@ def test_closed_bucket_is_forgotten_and_an_open_one_is_kept() -> None:
     do(shard, ForgetBucket(bucket=BUCKET))
     assert dump(shard)["buckets"] == []
     assert_rebuilt_alike(store, shard)
+
+
+def test_chunks_of_a_segment_that_may_be_taken_for_orphans_are_not_named() -> None:
+    store = MemoryStore()
+    clock = Clock()
+    made_ms = clock.now
+    shard = Shard(ShardId(0), MemoryLog(store, ShardId(0)), None, data_shards=1, now_ms=clock)
+    do(shard, OpenBucket(bucket=BUCKET))
+    upload = do(shard, CreateUpload(bucket=BUCKET, key=b"k", owner=OWNER))
+    assert isinstance(upload, Upload)
+    chunk = Extent(chunk_segment(made_ms, 1), 32, 200_000, 0, blocks=True)
+    late = PutVersion(
+        bucket=BUCKET, key=b"k", owner=OWNER, size=200_000, etag="e", extents=(chunk,)
+    )
+    part = PutPart(
+        bucket=BUCKET, key=b"k", upload_id=upload.upload_id, number=1, size=200_000, etag="e",
+        extents=(chunk,),
+    )  # fmt: skip
+    clock.now = made_ms + CHUNK_NAMED_S_MAX * 1000 + 10
+    for mutation in (late, part):
+        with pytest.raises(ChunksExpiredError):
+            do(shard, mutation)
+    clock.now = made_ms + CHUNK_NAMED_S_MAX * 1000 - 10
+    for mutation in (late, part):
+        do(shard, mutation)
+
+
+def test_a_front_end_begins_a_new_segment_long_before_its_chunks_are_refused(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path / "data")
+    clock = Clock()
+
+    async def write() -> list[int]:
+        chunks = LocalChunks(store.path, clock)
+        segments = [(await chunks.write(b"c" * 10)).segment]
+        clock.now += CHUNK_SEGMENT_S_MAX * 1000 - 10
+        segments.append((await chunks.write(b"c" * 10)).segment)
+        clock.now += 20
+        segments.append((await chunks.write(b"c" * 10)).segment)
+        await chunks.close()
+        return segments
+
+    first, same, next_one = asyncio.run(write())
+    assert first == same
+    assert next_one != first
