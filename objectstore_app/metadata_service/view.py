@@ -175,9 +175,21 @@ def write_position(
     )
 
 
-def checkpoint(connection: apsw.Connection) -> None:
-    """Move the write-ahead log into the database as far as readers allow."""
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+def open_checkpointer(path: Path) -> apsw.Connection:
+    """Open a view to move its write-ahead log beside its writer. Raises apsw.Error."""
+    connection = _connect(str(path), apsw.SQLITE_OPEN_READWRITE)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.wal_autocheckpoint(0)
+    read_position(connection)
+    return connection
+
+
+def checkpoint(connection: apsw.Connection) -> int:
+    """Move the write-ahead log into the database as far as readers allow; how many of its pages
+    are moved by now.
+    """
+    _, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    return moved
 
 
 def is_damage(error: apsw.Error) -> bool:

@@ -32,6 +32,7 @@ from ..runtime.logging import event
 from . import sockets
 from .api import Bucket, OpenBucket, RemoveBucket
 from .bases import restore_view
+from .checkpoints import Checkpointer
 from .directory import all_buckets
 from .machine import Mutation
 from .shard import Outcome, Shard
@@ -83,8 +84,15 @@ class Generation:
 class HostedShard:
     """A shard, its queue and the connections that feed it."""
 
-    def __init__(self, shard: Shard, generation: Generation | None, fail: Callable[[str], None]):
+    def __init__(
+        self,
+        shard: Shard,
+        view_path: Path,
+        generation: Generation | None,
+        fail: Callable[[str], None],
+    ) -> None:
         self.shard = shard
+        self._checkpointer = Checkpointer(shard.view, view_path, fail)
         self._generation = generation
         self._fail = fail
         self._queue: list[tuple[_Connection, int, Mutation]] = []
@@ -94,6 +102,10 @@ class HostedShard:
         if not self._queue:
             self._loop.call_soon(self.commit)
         self._queue.extend((connection, number, mutation) for number, mutation in requests)
+
+    async def close(self) -> None:
+        await self._checkpointer.close()
+        self.shard.close()
 
     def commit(self) -> None:
         """Commit all that waits and answer it."""
@@ -208,7 +220,7 @@ async def serve_writer(
             locks.append(store.lock_shard(shard))
             held = open_shard(store, shard)
             counter = generation if shard == DIRECTORY_SHARD else None
-            hosted[shard] = HostedShard(held, counter, fail)
+            hosted[shard] = HostedShard(held, store.view(shard), counter, fail)
             event("shard_open", shard=store.shard(shard).name, replayed=held.replayed)
         complete_halves({shard: held.shard for shard, held in hosted.items()})
         # A front end may have cached what an earlier writer answered without advancing.
@@ -233,7 +245,7 @@ async def serve_writer(
         # One turn of the loop for the transports to send what is written.
         await asyncio.sleep(0)
         for held_shard in hosted.values():
-            held_shard.shard.close()
+            await held_shard.close()
         for lock in locks:
             lock.release()
         generation.close()
