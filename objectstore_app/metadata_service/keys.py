@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apsw
+import msgspec
 
-from .api import Coding, Rewrapped
+from ..core.ids import BucketId
+from .api import Body, Coding, Rewrapped
 from .errors import StoreKeyClosedError, StoreKeyInUseError
+
+_decode_body = msgspec.msgpack.Decoder(Body).decode
 
 
 @dataclass(slots=True)
@@ -80,6 +85,38 @@ def key_use(connection: apsw.Connection) -> dict[int, int]:
     """The data keys wrapped by each version that wraps any, committed state."""
     rows = connection.execute("SELECT key, bodies FROM key_use WHERE bodies > 0").fetchall()
     return dict(rows)
+
+
+class WrappedBody(NamedTuple):
+    """A version whose data keys are wrapped; its first three fields are its place in a walk."""
+
+    bucket: BucketId
+    key: bytes
+    order: int
+    body: Body
+
+
+Place = tuple[int, bytes, int]
+BEGIN: Place = (-1, b"", 0)
+
+
+def wrapped_page(
+    connection: apsw.Connection, after: Place, limit: int
+) -> tuple[list[WrappedBody], Place | None]:
+    """Of the `limit` versions behind a place those with wrapped data keys, and the place of the
+    last one, None behind the last of all. One short read of committed state.
+    """
+    rows = connection.execute(
+        "SELECT bucket, key, ord, body FROM versions WHERE (bucket, key, ord) > (?, ?, ?)"
+        " ORDER BY bucket, key, ord LIMIT ?",
+        (*after, limit),
+    ).fetchall()
+    found = []
+    for bucket, key, order, raw in rows:
+        body = _decode_body(raw)
+        if any(run.key > 0 for run in body.coding):
+            found.append(WrappedBody(bucket, key, order, body))
+    return found, rows[-1][:3] if len(rows) == limit else None
 
 
 def rewrapped(coding: tuple[Coding, ...], wraps: tuple[Rewrapped, ...]) -> tuple[Coding, ...]:

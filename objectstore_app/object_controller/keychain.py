@@ -8,7 +8,8 @@ asked anew for each write (the metadata client's cache is exact); what a version
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from ..iam.envelope import new_data_key
 from ..iam.keyring import Keyring
@@ -30,13 +31,65 @@ DEFAULT_KEY: Final = "default"
 KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
-class KeyChain:
-    """Opens versions of keys, each once; one per process."""
+class KeyDirectory(Protocol):
+    """Where the named keys are read."""
 
-    def __init__(self, metadata: MetadataClient, keyring: Keyring) -> None:
-        self._metadata = metadata
+    async def store_keys(self) -> Sequence[StoreKey]: ...
+
+
+class OpenKeys:
+    """Opens versions of keys, each once."""
+
+    def __init__(self, directory: KeyDirectory, keyring: Keyring) -> None:
+        self._directory = directory
         self._keyring = keyring
         self._opened: dict[int, bytes] = {}
+
+    async def version(self, key: int) -> bytes:
+        """The bytes of a version that wrapped something.
+
+        Raises: StoreKeyMissingError, SealError.
+        """
+        opened = self._opened.get(key)
+        if opened is not None:
+            return opened
+        for store_key in await self._directory.store_keys():
+            for version in store_key.versions:
+                if version.id == key:
+                    return self._open(store_key.name, version)
+        raise StoreKeyMissingError("find key", f"version {key}")
+
+    async def successor(self, key: int) -> tuple[int, bytes]:
+        """The active version of the key that has that version, which may be the same.
+
+        Raises: StoreKeyMissingError, SealError.
+        """
+        for store_key in await self._directory.store_keys():
+            if any(version.id == key for version in store_key.versions):
+                newest = store_key.versions[-1]
+                return newest.id, self._open(store_key.name, newest)
+        raise StoreKeyMissingError("find key", f"version {key}")
+
+    async def find(self, name: str) -> StoreKey | None:
+        for key in await self._directory.store_keys():
+            if key.name == name:
+                return key
+        return None
+
+    def _open(self, name: str, version: KeyVersion) -> bytes:
+        opened = self._opened.get(version.id)
+        if opened is None:
+            opened = self._keyring.open_store_key(name, version.sealed)
+            self._opened[version.id] = opened
+        return opened
+
+
+class KeyChain(OpenKeys):
+    """The key store of a front end: what wraps now, and changes to the keys."""
+
+    def __init__(self, metadata: MetadataClient, keyring: Keyring) -> None:
+        super().__init__(metadata, keyring)
+        self._metadata = metadata
 
     async def active(self, name: str) -> tuple[int, bytes]:
         """The version that wraps now: its id and its bytes. Raises: StoreKeyMissingError,
@@ -49,37 +102,6 @@ class KeyChain:
             raise StoreKeyMissingError("find key", name)
         version = key.versions[-1]
         return version.id, self._open(key.name, version)
-
-    async def version(self, key: int) -> bytes:
-        """The bytes of a version that wrapped something.
-
-        Raises: StoreKeyMissingError, SealError.
-        """
-        opened = self._opened.get(key)
-        if opened is not None:
-            return opened
-        for store_key in await self._metadata.store_keys():
-            for version in store_key.versions:
-                if version.id == key:
-                    return self._open(store_key.name, version)
-        raise StoreKeyMissingError("find key", f"version {key}")
-
-    async def successor(self, key: int) -> tuple[int, bytes]:
-        """The active version of the key that has that version, which may be the same.
-
-        Raises: StoreKeyMissingError, SealError.
-        """
-        for store_key in await self._metadata.store_keys():
-            if any(version.id == key for version in store_key.versions):
-                newest = store_key.versions[-1]
-                return newest.id, self._open(store_key.name, newest)
-        raise StoreKeyMissingError("find key", f"version {key}")
-
-    async def find(self, name: str) -> StoreKey | None:
-        for key in await self._metadata.store_keys():
-            if key.name == name:
-                return key
-        return None
 
     async def add(self, name: str) -> StoreKey:
         """Raises: StoreKeyExistsError."""
@@ -116,10 +138,3 @@ class KeyChain:
 
     def _sealed(self, name: str) -> bytes:
         return self._keyring.seal_store_key(name, new_data_key())
-
-    def _open(self, name: str, version: KeyVersion) -> bytes:
-        opened = self._opened.get(version.id)
-        if opened is None:
-            opened = self._keyring.open_store_key(name, version.sealed)
-            self._opened[version.id] = opened
-        return opened

@@ -29,7 +29,7 @@ from ..iam.envelope import new_data_key, unwrap, wrap
 from ..media import frames
 from ..media.api import Also, Buffer, ChunkInProgress, ChunkWriter, Extent, ExtentReader, nothing
 from ..metadata_service.api import CUSTOMER_KEY, Body, Coding, Rewrapped
-from .keychain import KeyChain
+from .keychain import OpenKeys
 
 if TYPE_CHECKING:
     from .receive import Received, UploadMemory
@@ -169,7 +169,7 @@ class CodedChunk:
 
 
 async def open_body(
-    body: Body, reader: ExtentReader, keys: KeyChain, context: bytes, customer_key: bytes = b""
+    body: Body, reader: ExtentReader, keys: OpenKeys, context: bytes, customer_key: bytes = b""
 ) -> tuple[Body, ExtentReader]:
     """The body as if it were plain, and what reads its extents.
 
@@ -184,7 +184,7 @@ async def open_body(
     return opened.plain, opened
 
 
-async def rewraps(body: Body, keys: KeyChain, context: bytes) -> tuple[Rewrapped, ...]:
+async def rewraps(body: Body, keys: OpenKeys, context: bytes) -> tuple[Rewrapped, ...]:
     """The body's data keys that an older version of a store key wraps, wrapped by its active one.
 
     Raises: StoreKeyMissingError, SealError.
@@ -207,7 +207,7 @@ class CodedReader:
     """
 
     def __init__(
-        self, body: Body, reader: ExtentReader, keys: KeyChain, context: bytes, customer_key: bytes
+        self, body: Body, reader: ExtentReader, keys: OpenKeys, context: bytes, customer_key: bytes
     ) -> None:
         self._body = body
         self._reader = reader

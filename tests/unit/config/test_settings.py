@@ -47,6 +47,8 @@ def test_bad_address_is_refused(text: str) -> None:
         ({"data": "x", "workers": 0}, "--workers.*0"),
         ({"data": "x", "workers": 1000}, "--workers.*1 to 64"),
         ({"data": "x", "region": "EU West"}, "--region"),
+        ({"data": "x", "encryption": "yes"}, "--encryption.*none or AES256"),
+        ({"data": "x", "compression": "lz4"}, "--compression.*none or zstd"),
         ({"data": "x", "log_format": "xml"}, "--log-format.*text or json"),
         ({"data": "x", "tls_cert": "/etc/hostname"}, "--tls-key.*--tls-cert"),
         ({"data": "x", "tls_cert": "/no/such", "tls_key": "/no/such"}, "--tls-cert.*can be read"),
