@@ -10,6 +10,7 @@ reported and are no error.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,12 +28,14 @@ from ..media.errors import CorruptDataError, MediaError
 from ..media.local import LocalLog
 from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header, table_bytes
 from ..media.store import Store, open_store
+from ..metadata_service.bases import place_base
 from ..metadata_service.inventory import TABLES, extents_of, garbage_of, rows_of, usage_differences
 from ..metadata_service.shard import make_machine, replay
 from ..metadata_service.view import DATA, DIRECTORY, Schema, open_view, read_position
 
 ERROR, NOTE = "error", "note"
 FINDINGS_MAX = 1000
+HOLE_EDGE_BYTES_MAX = 4096
 _READ_BYTES = 8 * 1024 * 1024
 
 Progress = Callable[[str], None]
@@ -136,8 +139,14 @@ def _check_shard(
 def _replay(
     store: Store, shard: ShardId, schema: Schema, path: Path, report: Report
 ) -> apsw.Connection | None:
-    """A fresh view of the whole log; None when the log is damaged."""
+    """A fresh view, of the base if there is one and of the log behind it; None when the log is
+    damaged. With a damaged base the log serves as long as it is whole.
+    """
     where = store.shard(shard).name
+    try:
+        place_base(store.shard(shard), path)
+    except MediaError as error:
+        report.add(ERROR, where, str(error))
     fresh = open_view(path, schema)
     try:
         log = LocalLog(store.shard(shard), shard)
@@ -272,13 +281,31 @@ def _check_orphans(store: Store, report: Report, named: _Named) -> None:
     for path in sorted(store.chunks.glob("*.seg")):
         number = int(path.stem, 16)
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
             try:
+                taken = _bytes_taken(file.fileno())
                 check_header(number, file.read(SEGMENT_HEADER_BYTES))
             except CorruptDataError as error:
                 severity = ERROR if number in named.chunk_bytes else NOTE
                 report.add(severity, path.name, str(error))
                 continue
-        unnamed = size - SEGMENT_HEADER_BYTES - named.chunk_bytes.get(number, 0)
+        unnamed = taken - SEGMENT_HEADER_BYTES - named.chunk_bytes.get(number, 0)
         if unnamed > 0:
             report.add(NOTE, path.name, f"{unnamed} bytes of chunks that nothing names")
+
+
+def _bytes_taken(descriptor: int) -> int:
+    """The file's bytes but for its holes and the rests of blocks at their edges."""
+    size = os.fstat(descriptor).st_size
+    taken = end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # a hole to the end
+            raise
+        taken -= 2 * HOLE_EDGE_BYTES_MAX if start > end else 0
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        taken += end - start
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return taken

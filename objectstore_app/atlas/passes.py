@@ -1,0 +1,120 @@
+"""Atlas' passes: which are due, and running them one after the other.
+
+Theory of operation. Atlas is a process that lives for its passes only, so that it takes no memory
+between them. It holds the store's `atlas` lock, so two never work on one store. The passes know
+nothing of each other; each can be cut off at any point and begins anew, but for the scrub, which
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import apsw
+
+from ..config.atlas import AtlasSettings
+from ..core.errors import ObjectStoreError
+from ..media.store import Store
+from ..metadata_service.view import is_damage
+from ..runtime.logging import event
+from .compaction import compact
+from .garbage import collect
+from .leftovers import clean
+from .orphans import remove_orphans
+from .pace import Pace, StoppedError
+from .rewrap import rewrap
+from .scrub import Scrub
+from .state import PassRecord, State, load_state, save_state
+from .work import Work
+
+PASSES = ("gc", "rewrap", "compact", "orphans", "uploads", "scrub")
+
+
+def due(state: State, settings: AtlasSettings, now_ms: int) -> tuple[str, ...]:
+    """The passes whose time has come, in the order to run them."""
+
+    def since_s(ended_ms: int) -> float:
+        return (now_ms - ended_ms) / 1000
+
+    every_s = {
+        "gc": 0.0,
+        "rewrap": 0.0,
+        "compact": settings.compact_every_s,
+        "orphans": settings.orphans_every_s,
+        "uploads": settings.uploads_every_s,
+    }
+    found = [
+        name
+        for name, pause_s in every_s.items()
+        if name not in state.passes or since_s(state.passes[name].ended_ms) >= pause_s
+    ]
+    if state.scrub.stage or since_s(state.scrub_ended_ms) >= settings.scrub_every_s:
+        found.append("scrub")
+    return tuple(found)
+
+
+async def run_passes(
+    store: Store,
+    settings: AtlasSettings,
+    *,
+    names: Sequence[str] | None,
+    pace: Pace,
+    now_ms: Callable[[], int],
+) -> State:
+    """Run the passes named, whole, or with None those that are due; return the state they leave.
+
+    Call it inside a running loop, while the store's writers live. Raises StoreInUseError when
+    another Atlas works on the store, MediaFailedError when its views cannot be opened.
+    """
+    with store.lock("atlas"):
+        state = load_state(store)
+        asked = names is not None
+        work = Work(store, settings, state, pace, now_ms)
+        try:
+            for name in names if names is not None else due(state, settings, now_ms()):
+                going_on = await _run(work, name, asked=asked)
+                save_state(store, state)
+                if not going_on:
+                    break
+        finally:
+            await work.close()
+    return state
+
+
+async def _run(work: Work, name: str, *, asked: bool) -> bool:
+    """Run one pass and record how it went; false when Atlas is to end."""
+    begun = time.monotonic()
+    stopped_by = ""
+    try:
+        await _pass(work, name, asked=asked)
+    except StoppedError as error:
+        stopped_by = str(error)
+        return False
+    except ObjectStoreError as error:
+        stopped_by = str(error)
+    except apsw.Error as error:
+        stopped_by = str(error)
+        if is_damage(error):
+            work.report_damage("view", f"{error}; run `objectstore fsck --data DIR`")
+    finally:
+        took_s = time.monotonic() - begun
+        work.state.passes[name] = PassRecord(work.now_ms(), round(took_s, 3), stopped_by)
+        event("atlas_pass_ended", atlas_pass=name, took_s=round(took_s, 3), stopped_by=stopped_by)
+    return True
+
+
+def _pass(work: Work, name: str, *, asked: bool) -> Awaitable[None]:
+    match name:
+        case "gc":
+            return collect(work)
+        case "rewrap":
+            return rewrap(work)
+        case "compact":
+            return compact(work, at_once=asked)
+        case "orphans":
+            return remove_orphans(work)
+        case "uploads":
+            return clean(work)
+        case _:
+            return Scrub(work, slice_s=0 if asked else work.settings.scrub_slice_s).run()

@@ -1,0 +1,138 @@
+"""What every pass of Atlas works with: the views to read, the writers to ask, pace and state.
+
+Atlas reads the views as a front end does and changes nothing in them itself: what has to change it
+asks of the shards' writers, in small batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from ..config.atlas import AtlasSettings
+from ..core.ids import ShardId
+from ..media.api import Extent
+from ..media.chunks import LocalReader
+from ..media.segments import DIRECTORY_SHARD, segment_path, table_bytes
+from ..media.store import Store
+from ..metadata_service.api import DataMutation, ForgetGarbage, MutationResult
+from ..metadata_service.pipe import MutationPipe
+from ..metadata_service.survey import (
+    PARTS_BEGIN,
+    VERSIONS_BEGIN,
+    PartBody,
+    VersionBody,
+    parts_page,
+    segment_garbage_page,
+    versions_page,
+)
+from ..metadata_service.view import open_reader
+from ..metadata_service.views import close_views
+from ..runtime.logging import event
+from .pace import Pace
+from .state import Damage, State
+
+ASK_AT_ONCE = 16
+PAGE_ROWS = 500
+FORGET_ROWS = 250
+
+
+@dataclass(slots=True)
+class Work:
+    """Open it inside a running loop and while the writers live; close it at the end."""
+
+    store: Store
+    settings: AtlasSettings
+    state: State
+    pace: Pace
+    now_ms: Callable[[], int]
+    views: dict[ShardId, apsw.Connection] = field(init=False)
+    reader: LocalReader = field(init=False)
+    _pipes: dict[ShardId, MutationPipe] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.views = {shard: open_reader(self.store.view(shard)) for shard in self.store.shards}
+        self.reader = LocalReader(self.store.path)
+        self._pipes = {
+            shard: MutationPipe(self.store.run, self.store.socket_name(shard))
+            for shard in self.data_shards
+        }
+
+    @property
+    def data_shards(self) -> tuple[ShardId, ...]:
+        return tuple(shard for shard in self.store.shards if shard != DIRECTORY_SHARD)
+
+    @property
+    def horizon_ms(self) -> int:
+        """What was freed by then, nobody reads any more."""
+        return self.now_ms() - int(self.settings.grace_s * 1000)
+
+    async def ask(self, shard: ShardId, mutations: Sequence[DataMutation]) -> list[MutationResult]:
+        """Have the shard's writer decide these, few at a time. Raises what one was refused with,
+        once those beside it are answered.
+        """
+        pipe = self._pipes[shard]
+        results: list[MutationResult] = []
+        for first in range(0, len(mutations), ASK_AT_ONCE):
+            begun = time.monotonic()
+            outcomes = await asyncio.gather(
+                *map(pipe.submit, mutations[first : first + ASK_AT_ONCE]), return_exceptions=True
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                results.append(outcome)
+            await self.pace.after_commit(time.monotonic() - begun)
+        return results
+
+    async def bodies(self, shard: ShardId) -> AsyncIterator[VersionBody | PartBody]:
+        """All parts of a shard that name extents, and then all versions that do: in this order, see
+        `survey`.
+        """
+        view = self.views[shard]
+        part = PARTS_BEGIN
+        while parts := parts_page(view, part, PAGE_ROWS):
+            for held in parts:
+                if held.extents:
+                    yield held
+            part = parts[-1][:3]
+            await self.pace.rest()
+        version = VERSIONS_BEGIN
+        while versions := versions_page(view, version, PAGE_ROWS):
+            for one in versions:
+                if one.extents:
+                    yield one
+            version = versions[-1][:3]
+            await self.pace.rest()
+
+    async def forget_segment(self, shard: ShardId, segment: int) -> None:
+        """Drop the garbage rows of a segment that is gone."""
+        view = self.views[shard]
+        while page := segment_garbage_page(view, segment, -1, FORGET_ROWS):
+            newest = max(row.freed_ms for row in page)
+            end = page[-1].offset + 1
+            forget = ForgetGarbage(segment=segment, start=0, end=end, freed_ms=newest)
+            await self.ask(shard, [forget])
+
+    def report_damage(self, where: str, what: str) -> None:
+        event("damage_found", where=where, what=what)
+        self.state.add_damage(Damage(self.now_ms(), where, what))
+
+    def path_of(self, segment: int) -> Path:
+        return segment_path(self.store.path, segment)
+
+    async def close(self) -> None:
+        for pipe in self._pipes.values():
+            await pipe.close()
+        close_views(list(self.views.values()))
+        self.reader.close()
+
+
+def stored_bytes(extent: Extent) -> int:
+    """What an extent takes in its segment."""
+    return extent.length + (table_bytes(extent.length) if extent.blocks else 0)
