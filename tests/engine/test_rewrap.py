@@ -1,4 +1,4 @@
-"""Wrapping data keys anew: only envelopes change, and a pass that is cut off leaves all readable."""
+"""Wrapping data keys anew: only envelopes change; a pass that is cut off leaves all readable."""
 
 from __future__ import annotations
 

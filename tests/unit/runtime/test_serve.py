@@ -283,6 +283,41 @@ def test_front_end_of_another_node_serves_the_same_store(tmp_path: Path) -> None
             assert client.get("/_health/live").status == 200
 
 
+def test_front_ends_of_both_nodes_encrypt_and_decrypt_with_the_same_keys(tmp_path: Path) -> None:
+    tls = make_pki(tmp_path)
+    gateway = f"127.0.0.1:{free_port()}"
+    data = tmp_path / "data"
+    shared = ["--workers", "1", "--encryption", "AES256", "--compression", "zstd", *tls]
+    far_options = ["--upstream", gateway, "--master-key", str(data / "keys" / "master.key")]
+    far_options += ["--tls-cert", str(data / "tls/cert.pem")]
+    far_options += ["--tls-key", str(data / "tls/key.pem")]
+    secret = b"never in clear on the disk; "
+    bodies = {"/both/tiny": secret, "/both/small": secret * 1000, "/both/large": secret * 90_000}
+    bodies["/both/noise"] = os.urandom(3_000_000)
+    with (
+        serving(tmp_path, "--cluster-listen", gateway, *shared) as near,
+        serving(tmp_path, *shared, *far_options, data=False) as far,
+    ):
+        assert far.put("/both") == 200
+        for writer, reader in ((near, far), (far, near)):
+            for path, body in bodies.items():
+                assert writer.put(path, body) == 200
+                assert reader.send("GET", path).body == body
+        assert len(json.loads(near.send("GET", "/_admin/v1/keys").body)) == 1
+        assert far.send("POST", "/_admin/v1/keys/default/rotate").status == 200
+        for path, body in bodies.items():
+            assert near.send("GET", path).body == body
+            assert far.put(path, body) == 200
+        versions = json.loads(near.send("GET", "/_admin/v1/keys").body)[0]["versions"]
+        assert [one["data_keys"] for one in versions] == [0, len(bodies)]
+        old = f"/_admin/v1/keys/default/versions/{versions[0]['id']}"
+        assert far.send("DELETE", old).status == 200
+        for path, body in bodies.items():
+            assert near.send("GET", path).body == body
+    held = [path.read_bytes() for path in data.rglob("*") if path.is_file()]
+    assert all(secret not in content for content in held)
+
+
 def test_settings_come_from_the_environment_and_a_file(tmp_path: Path) -> None:
     port = free_port()
     file = tmp_path / "serve.toml"
