@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import httptools
@@ -468,53 +468,57 @@ class ResponseHeads:
     are a programmer's fault and crash the request rather than split the response.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, server: str = "objectstore") -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        server: str = "objectstore",
+        host_id: str = "",
+    ) -> None:
         self._clock = clock
-        self._server = server
+        self._fixed = f"Server: {server}\r\n" + (f"x-amz-id-2: {host_id}\r\n" if host_id else "")
         self._second = -1
         self._common = ""
 
     def head(
         self,
         status: int,
-        headers: Iterable[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
         *,
         length: int | None,
         keep_alive: bool,
         version: tuple[int, int] = (1, 1),
+        request_id: str = "",
     ) -> bytes:
         """Bytes up to and with the empty line.
 
         `length` None means chunked (HTTP/1.1 only: under 1.0 the body ends with the connection).
-        Date, Server, Content-Length, Transfer-Encoding and Connection are written here and must
-        not be among `headers`.
+        Date, Server, Content-Length, Transfer-Encoding, Connection and the x-amz-ids are written
+        here and must not be among `headers`.
         """
         second = int(self._clock())
         if second != self._second:
-            self._common = f"Date: {http_date(second)}\r\nServer: {self._server}\r\n"
+            self._common = f"Date: {http_date(second)}\r\n{self._fixed}"
             self._second = second
-        fields = [f"{name}: {value}\r\n" for name, value in headers]
-        given = "".join(fields)
-        breaks = len(fields)  # a field that holds CR or LF would make one too many
-        invariant(
-            given.count("\r") == breaks and given.count("\n") == breaks and "\0" not in given,
-            "a response header holds a character that none may hold",
-        )
-        lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n", self._common, given]
+        given = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        breaks = len(headers)  # a field that holds CR or LF would make one too many
+        if given.count("\r") != breaks or given.count("\n") != breaks or "\0" in given:
+            raise InvariantError("write head", hint="a header holds what none may hold")
+        framing = ""
         if length is None:
             if version == (1, 1):
-                lines.append("Transfer-Encoding: chunked\r\n")
+                framing = "Transfer-Encoding: chunked\r\n"
             else:
                 keep_alive = False
         elif status >= 200 and status != 204 and status != 304:
-            lines.append(f"Content-Length: {length}\r\n")
+            framing = f"Content-Length: {length}\r\n"
         if not keep_alive:
-            lines.append("Connection: close\r\n")
+            framing += "Connection: close\r\n"
         elif version == (1, 0):
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
+            framing += "Connection: keep-alive\r\n"
+        line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+        identity = f"x-amz-request-id: {request_id}\r\n" if request_id else ""
         try:
-            return "".join(lines).encode("latin-1")
+            return f"{line}{self._common}{identity}{given}{framing}\r\n".encode("latin-1")
         except UnicodeEncodeError as error:
             raise InvariantError("write head", hint="a header is not latin-1") from error
 

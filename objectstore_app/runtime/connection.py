@@ -217,17 +217,13 @@ class Connection(Duplex):
     async def _turn(self) -> None:
         """Answer a request, or an error in its place; leave the connection ready or closed."""
         keep = False
+        head = self._head
         try:
-            head = self._head
-            if head is None:
-                await self._refuse_broken()
-            else:
-                self._busy = True
-                keep = await self._exchange(head)
-                self._busy = False
+            keep = await (self._refuse_broken() if head is None else self._exchange(head))
             if keep:
                 self._begin_next()
             else:
+                self._busy = False
                 await self._linger()
         except ConnectionCutError:
             keep = False
@@ -244,27 +240,32 @@ class Connection(Duplex):
 
     def _begin_next(self) -> None:
         self._head = None
-        self._pieces.clear()
+        self._busy = False
+        if self._pieces:
+            self._pieces.clear()
         self._discarding = False
+        reader = self._reader
+        self._head_begun = reader.unread_size > 0
         limits = self._context.limits
-        events: list[Event] = []
-        try:
-            events = self._reader.next_request()
-        except HttpError as error:
-            self._error = error
-        self._head_begun = not self._reader.idle
         self.deadline = self._loop.time() + (
             limits.header_timeout_s if self._head_begun else limits.keep_alive_timeout_s
         )
         self._buffered = 0
+        try:
+            events = reader.next_request()
+        except HttpError as error:
+            self._error = error
+            return
         if self._reading_paused:
-            self._buffered = self._reader.unread_size
+            self._buffered = reader.unread_size
             if self._buffered <= PIPELINED_BYTES_MAX:
                 self._resume_reading()
-        self._take(events)
+        if events:
+            self._take(events)
 
     async def _exchange(self, head: Head) -> bool:
         """Answer one request; True when the connection can take another."""
+        self._busy = True
         context = self._context
         started = time.perf_counter()
         request = Request(
@@ -286,13 +287,16 @@ class Connection(Duplex):
             response = context.error_response(request, error)
         except Exception:  # noqa: BLE001 - one request must not end the others
             response = self._fault(request)
-        keep = False
         try:
             try:
-                keep = await self._respond(head, request, response)
+                keep = self._respond(head, request, response)
             except InvariantError:  # its headers cannot be sent, and nothing was
                 response = self._fault(request)
-                keep = await self._respond(head, request, response)
+                keep = self._respond(head, request, response)
+            if not isinstance(response.body, bytes):
+                keep = await self._stream(head, request, response) and keep
+            if self._writing_paused:
+                await self._drain()
         finally:
             context.finished(
                 request,
@@ -309,8 +313,8 @@ class Connection(Duplex):
         fault("request_failed", id=request.request_id, method=request.method, **request.note)
         return self._context.error_response(request, S3Error("InternalError"))
 
-    async def _refuse_broken(self) -> None:
-        """Answer what is not a request."""
+    async def _refuse_broken(self) -> bool:
+        """Answer what is not a request; the connection cannot go on."""
         error = self._error
         invariant(error is not None, "broken without an error")
         context = self._context
@@ -319,16 +323,20 @@ class Connection(Duplex):
         )
         response = context.error_response(request, cast("HttpError", error))
         self._sent_bytes = 0
-        head = Head("-", b"-", {}, (1, 1), False, 0, False)
-        await self._respond(head, request, response)
+        self._respond(Head("-", b"-", {}, (1, 1), False, 0, False), request, response)
+        if self._writing_paused:
+            await self._drain()
         context.finished(
             request, response.status, bytes_in=0, bytes_out=self._sent_bytes, seconds=0.0
         )
+        return False
 
     # --- writing ---
 
-    async def _respond(self, head: Head, request: Request, response: Response) -> bool:
-        """Write the response; True when the connection may be kept."""
+    def _respond(self, head: Head, request: Request, response: Response) -> bool:
+        """Write the response's head, and its body if it is there whole; True when the connection
+        may be kept.
+        """
         if self._lost:
             raise ConnectionCutError
         keep = (
@@ -337,47 +345,40 @@ class Connection(Duplex):
             and not self._refused
             and not self._context.draining
             and self._error is None
-            and self._rest_is_small(head)
+            and (self._body_ended or self._rest_is_small(head))
         )
-        body = response.body
-        length = response.length
-        if isinstance(body, bytes) and (length is None or head.method != "HEAD"):
+        length, status = response.length, response.status
+        body = response.body if isinstance(response.body, bytes) else None
+        bare = head.method == "HEAD" or status == 204 or status == 304
+        if body is not None and (length is None or head.method != "HEAD"):
             length = len(body)
         written = self._context.heads.head(
-            response.status,
-            [*response.headers, *self._context.identity_headers(request.request_id)],
+            status,
+            response.headers,
             length=length,
             keep_alive=keep,
             version=head.version,
+            request_id=request.request_id,
         )
-        if head.method == "HEAD" or response.status in (204, 304):
+        if bare or body is None:
             self._write(written)
-            if not isinstance(body, bytes):
-                await _close_pieces(body)
-        elif isinstance(body, bytes):
-            self._sent_bytes = len(body)
-            if len(body) <= JOIN_BYTES_MAX:
-                self._write(written + body)
-            else:
-                self._write(written)
-                self._write(body)
+            return keep
+        self._sent_bytes = len(body)
+        if len(body) <= JOIN_BYTES_MAX:
+            self._write(written + body)
         else:
             self._write(written)
-            chunked = length is None and head.version == (1, 1)
-            await self._stream(request, body, length, chunked=chunked)
-            keep = keep and (chunked or length is not None)
-        if self._writing_paused:
-            await self._drain()
+            self._write(body)
         return keep
 
-    async def _stream(
-        self,
-        request: Request,
-        pieces: AsyncIterator[bytes | memoryview],
-        length: int | None,
-        *,
-        chunked: bool,
-    ) -> None:
+    async def _stream(self, head: Head, request: Request, response: Response) -> bool:
+        """Write a body in pieces; True when its end shows without closing the connection."""
+        pieces = cast("AsyncIterator[bytes | memoryview]", response.body)
+        length = response.length
+        if head.method == "HEAD" or response.status in (204, 304):
+            await _close_pieces(pieces)
+            return True
+        chunked = length is None and head.version == (1, 1)
         try:
             async for piece in pieces:
                 if not len(piece):
@@ -407,12 +408,11 @@ class Connection(Duplex):
             raise ConnectionCutError
         if chunked:
             self._write(LAST_CHUNK)
+        return chunked or length is not None
 
     # --- the rest of a body that the application did not read ---
 
     def _rest_is_small(self, head: Head) -> bool:
-        if self._body_ended:
-            return True
         if head.expect_continue and not self._body_bytes:
             # Whether a client that was refused its body sends it all the same cannot be known.
             return False

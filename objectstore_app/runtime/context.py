@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from ..core import limits as bounds
 from ..protocol.errors import S3Error
 from ..protocol.http1 import HttpError, ResponseHeads
 from .http import SYSTEM_OPERATION, Application, Request, Response
-from .logging import AccessLog
+from .logging import LOGGED_PATH_BYTES_MAX, AccessLine, AccessLog
 from .metrics import Counters
 
 SWEEP_INTERVAL_S = 0.5
@@ -67,7 +68,6 @@ class ServerContext:
         self.application = application
         self.counters = counters
         self.limits = limits
-        self.heads = ResponseHeads()
         self.draining = False
         self.connections: set[Connected] = set()
         self.gone: asyncio.Future[None] | None = None
@@ -75,6 +75,7 @@ class ServerContext:
         self._access_log = access_log
         self._next_id = int.from_bytes(os.urandom(8), "big")
         self._host_id = base64.b64encode(os.urandom(24)).decode()
+        self.heads = ResponseHeads(host_id=self._host_id)
 
     def opened(self, connection: Connected) -> None:
         self.connections.add(connection)
@@ -91,9 +92,6 @@ class ServerContext:
         self._next_id = (self._next_id + _STRIDE) & _MASK_64
         return f"{self._next_id:016X}"
 
-    def identity_headers(self, request_id: str) -> tuple[tuple[str, str], tuple[str, str]]:
-        return ("x-amz-request-id", request_id), ("x-amz-id-2", self._host_id)
-
     def error_response(self, request: Request, error: S3Error) -> Response:
         """The answer to a fault that the application did not answer itself."""
         request.note.setdefault("code", error.code)
@@ -106,17 +104,23 @@ class ServerContext:
         self, request: Request, status: int, *, bytes_in: int, bytes_out: int, seconds: float
     ) -> None:
         """Count and log one request; the log is spared probes that went well."""
-        operation = request.note.get("operation", "Other")
+        note = request.note
+        operation = note.get("operation", "Other")
         self.counters.count(operation, status, seconds)
-        if self._access_log is not None and (operation != SYSTEM_OPERATION or status >= 400):
-            self._access_log.request(
-                request_id=request.request_id,
-                peer=request.peer,
-                method=request.method,
-                target=request.target,
-                status=status,
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                seconds=seconds,
-                note=request.note,
+        log = self._access_log
+        if log is not None and (operation != SYSTEM_OPERATION or status >= 400):
+            path = request.target.partition(b"?")[0][:LOGGED_PATH_BYTES_MAX]
+            log.request(
+                AccessLine(
+                    time.time(),
+                    request.request_id,
+                    request.peer,
+                    request.method,
+                    path,
+                    status,
+                    bytes_in,
+                    bytes_out,
+                    seconds,
+                    note,
+                )
             )

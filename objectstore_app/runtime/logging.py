@@ -1,8 +1,9 @@
 """Structured logging: events through the standard library, and one access line a request.
 
-Events are lines of `key=value` pairs (`text`) or JSON objects (`json`), written at once. Access
-lines are gathered and written together a moment later, because a write for each request would cost
-more than all the rest of logging. Values never contain secrets: callers pass names and numbers.
+Events are lines of `key=value` pairs (`text`) or JSON objects (`json`), written at once. What
+access lines are made of is gathered, and the lines are made and written together a moment later: a
+write for each request would cost more than all the rest of logging. Values never contain secrets:
+callers pass names and numbers.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import msgspec
 
 FLUSH_DELAY_S = 0.1
-PENDING_LINES_MAX = 20_000
+FLUSH_LINES = 256
+"""As many are written at once: making lines must not keep requests waiting for long."""
+LOGGED_PATH_BYTES_MAX = 1024
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+%*,()\[\]-]+")
 
 log = logging.getLogger("objectstore")
@@ -45,6 +51,24 @@ def set_up(form: str, role: str) -> None:
     log.propagate = False
 
 
+class AccessLine(msgspec.Struct, frozen=True, gc=False):
+    """A finished request. `ended_s` is seconds since the epoch; `path` the target without its
+    query, for presigned URLs carry signatures there; `note` what the application added (operation,
+    user, …).
+    """
+
+    ended_s: float
+    request_id: str
+    peer: str
+    method: str
+    path: bytes
+    status: int
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    note: Mapping[str, str]
+
+
 class AccessLog:
     """Writes one line a request to a file descriptor, in batches.
 
@@ -56,67 +80,26 @@ class AccessLog:
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, form: str) -> None:
         self._loop = loop
         self._descriptor = descriptor
-        self._json = form == "json"
+        self._lines_of = _json_lines if form == "json" else _text_lines
         mode = os.fstat(descriptor).st_mode
         self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-        self._lines: list[str] = []
+        self._pending: list[AccessLine] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._second = 0
-        self._stamp = ""
         self.dropped = 0
 
-    def request(
-        self,
-        *,
-        request_id: str,
-        peer: str,
-        method: str,
-        target: bytes,
-        status: int,
-        bytes_in: int,
-        bytes_out: int,
-        seconds: float,
-        note: Mapping[str, str],
-    ) -> None:
-        """Log a finished request. `note` is what the application added (operation, user, …)."""
-        if len(self._lines) >= PENDING_LINES_MAX:
-            self.dropped += 1
-            return
-        now = time.time()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        stamp = f"{self._stamp}.{int(now * 1000) % 1000:03d}Z"
-        # Presigned URLs carry signatures: the query is left out, the operation names what matters.
-        path = target.partition(b"?")[0][:1024].decode("latin-1")
-        if self._json:
-            values: dict[str, object] = {
-                "time": stamp,
-                "event": "request",
-                "id": request_id,
-                "peer": peer,
-                "method": method,
-                "path": path,
-                "status": status,
-                "in": bytes_in,
-                "out": bytes_out,
-                "ms": round(seconds * 1000, 2),
-                **note,
-            }
-            self._lines.append(json.dumps(values, separators=(",", ":")) + "\n")
-        else:
-            extra = "".join([f" {key}={_quoted(value)}" for key, value in note.items()])
-            self._lines.append(
-                f"{stamp} request id={request_id} peer={peer} {method} {_quoted(path)} "
-                f"status={status} in={bytes_in} out={bytes_out} ms={seconds * 1000:.2f}{extra}\n"
-            )
-        if self._timer is None:
-            self._timer = self._loop.call_later(FLUSH_DELAY_S, self.flush)
+    def request(self, line: AccessLine) -> None:
+        """Log a finished request."""
+        pending = self._pending
+        pending.append(line)
+        if len(pending) >= FLUSH_LINES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_DELAY_S, self._flush_late)
 
     def flush(self) -> None:
         """Write what was gathered."""
-        self._timer = None
-        lines, self._lines = self._lines, []
+        pending, self._pending = self._pending, []
+        lines = self._lines_of(pending)
         if self.dropped:
             dropped, self.dropped = self.dropped, 0
             lines.append(f"access_lines_dropped count={dropped}\n")
@@ -130,6 +113,50 @@ class AccessLog:
                 os.write(self._descriptor, piece)
             except OSError:
                 return  # the log's reader is gone; the store lives on without it
+
+    def _flush_late(self) -> None:
+        self._timer = None
+        self.flush()
+
+
+def _text_lines(pending: Sequence[AccessLine]) -> list[str]:
+    lines = []
+    for line in pending:
+        path = line.path.decode("latin-1")
+        if _PLAIN.fullmatch(path) is None:
+            path = _quoted(path)
+        extra = "".join([f" {key}={_quoted_again(value)}" for key, value in line.note.items()])
+        lines.append(
+            f"{_second(int(line.ended_s))}.{int(line.ended_s * 1000) % 1000:03d}Z request "
+            f"id={line.request_id} peer={line.peer} {line.method} {path} status={line.status} "
+            f"in={line.bytes_in} out={line.bytes_out} ms={line.seconds * 1000:.2f}{extra}\n"
+        )
+    return lines
+
+
+def _json_lines(pending: Sequence[AccessLine]) -> list[str]:
+    lines = []
+    for line in pending:
+        values: dict[str, object] = {
+            "time": f"{_second(int(line.ended_s))}.{int(line.ended_s * 1000) % 1000:03d}Z",
+            "event": "request",
+            "id": line.request_id,
+            "peer": line.peer,
+            "method": line.method,
+            "path": line.path.decode("latin-1"),
+            "status": line.status,
+            "in": line.bytes_in,
+            "out": line.bytes_out,
+            "ms": round(line.seconds * 1000, 2),
+            **line.note,
+        }
+        lines.append(json.dumps(values, separators=(",", ":")) + "\n")
+    return lines
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _whole_lines(data: bytes, size: int) -> list[bytes]:
@@ -151,6 +178,10 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+# Operations, buckets and users are the same few in line after line.
+_quoted_again = lru_cache(maxsize=1024)(_quoted)
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, form: str, role: str) -> None:
         super().__init__()
@@ -158,9 +189,8 @@ class _Formatter(logging.Formatter):
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         values: dict[str, object] = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "event": record.getMessage(),
             "level": record.levelname.lower(),
             "role": self._role,

@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -62,12 +63,7 @@ class Counters:
         statuses = counter.statuses
         statuses[status] = statuses.get(status, 0) + 1
         counter.seconds += seconds
-        place = 0
-        for bound in LATENCY_BOUNDS_S:
-            if seconds <= bound:
-                break
-            place += 1
-        counter.buckets[place] += 1
+        counter.buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
 
 
 class MetricsBoard:
