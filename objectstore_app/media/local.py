@@ -180,10 +180,14 @@ class LocalLog:
         except OSError as error:
             raise MediaFailedError("open log", str(path), str(error)) from error
         try:
+            _show_the_disk(fd)
             salt = check_header(segment, os.pread(fd, SEGMENT_HEADER_BYTES, 0))
         except CorruptDataError:
             os.close(fd)
             raise
+        except OSError as error:
+            os.close(fd)
+            raise MediaFailedError("open log", str(path), str(error)) from error
         self._switch(fd, segment, salt, 0)
 
     def _create(self, segment: int) -> None:
@@ -220,6 +224,16 @@ class LocalLog:
 
     def _name(self) -> str:
         return str(self._folder / log_name(self._segment))
+
+
+def _show_the_disk(fd: int) -> None:
+    """See to it that what is read from a segment is on the disk. The writer before may have died
+    between an append and its flush: then only the kernel's memory holds it, and a view that has
+    applied it would be ahead of the log after a power loss. Or its flush failed: then the kernel
+    may hold pages for clean that it could not write; they are dropped and read anew.
+    """
+    os.fdatasync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class LocalLogReader:

@@ -89,7 +89,7 @@ def assert_clean(store: Store) -> None:
     assert report.clean, report.findings
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 + ROUNDS)
 def test_kill_at_any_moment_loses_nothing_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
