@@ -13,9 +13,11 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from . import growth, report, wrk
+from . import bounds, growth, report, transforms, wrk
 from .cases import GROUPS, Bench, Plan, free_bytes, say
 from .goals import judge
 from .outcome import CaseError
@@ -23,22 +25,46 @@ from .peers import default_folder, obtain
 from .results import Missed, Results
 from .systems import OURS, SYSTEMS, Server, System, our_binary
 
-SECONDS, QUICK_SECONDS = 5, 1
-LIST_KEYS, QUICK_LIST_KEYS = 100_000, 10_000
-GROWTH = (10_000, 100_000, 1_000_000)
-QUICK_GROWTH = (10_000, 100_000)
-FREE_GIB_MIN = 20
-EXTRA_GROUPS = ("growth",)
-# Timed runs of each group, quick and full; what a system takes besides, in seconds.
-RUNS = {"4k": (6, 9), "64k": (3, 3), "1m": (2, 2), "64m": (2, 2), "list": (6, 6), "delete": (2, 2)}
-BESIDES_S = {True: 12, False: 75}
-GROWTH_S = {True: 45, False: 300}
+FULL = Plan(
+    seconds=5,
+    connections=(1, 16, 64),
+    list_keys=100_000,
+    growth=(10_000, 100_000, 1_000_000),
+    largest_mib=5 * 1024,
+)
+QUICK = Plan(
+    seconds=1,
+    connections=(16, 64),
+    list_keys=10_000,
+    growth=(10_000, 100_000),
+    largest_mib=512,
+)
+FREE_GIB_MIN = 25
+# Groups of our store alone, each with a module of its own.
+OWN_GROUPS: dict[str, Callable[[Plan, Results], None]] = {
+    "growth": growth.run,
+    "bounds": bounds.run,
+    "transforms": transforms.run,
+}
+# What a group takes: timed runs (of each number of connections for 4k), and seconds besides.
+TAKES = {
+    "4k": (3, 3, 5),
+    "64k": (3, 1, 3),
+    "1m": (2, 1, 2),
+    "64m": (3, 3, 6),
+    "list": (6, 4, 60),
+    "delete": (2, 0, 15),
+    "growth": (0, 45, 300),
+    "bounds": (0, 10, 60),
+    "transforms": (21, 25, 40),
+}
+SYSTEM_S = 6
 
 
 def arguments() -> argparse.Namespace:
     names = [system.name for system in SYSTEMS]
     usual = [system.name for system in SYSTEMS if system.by_default]
-    groups = [*GROUPS, *EXTRA_GROUPS]
+    groups = [*GROUPS, *OWN_GROUPS]
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         description=__doc__,
@@ -46,7 +72,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--systems", nargs="+", choices=names, default=usual, metavar="NAME")
     parser.add_argument("--cases", nargs="+", choices=groups, default=groups, metavar="GROUP")
-    parser.add_argument("--seconds", type=int, help=f"of each timed run (default {SECONDS})")
+    parser.add_argument("--seconds", type=int, help=f"of each timed run (default {FULL.seconds})")
     parser.add_argument("--quick", action="store_true", help="about 3 minutes; installs nothing")
     parser.add_argument("--peers", type=Path, default=default_folder(), help="binaries' folder")
     parser.add_argument("--no-install", action="store_true", help="leave out who is not there")
@@ -67,13 +93,11 @@ def main() -> int:
     if free_bytes(options.folder) < FREE_GIB_MIN * 2**30:
         say(f"less than {FREE_GIB_MIN} GiB are free where the data would go: choose --folder")
         return 1
-    quick = options.quick
-    plan = Plan(
-        seconds=options.seconds or (QUICK_SECONDS if quick else SECONDS),
-        quick=quick,
+    scale = QUICK if options.quick else FULL
+    plan = replace(
+        scale,
+        seconds=options.seconds or scale.seconds,
         groups=frozenset(options.cases),
-        list_keys=QUICK_LIST_KEYS if quick else LIST_KEYS,
-        growth=QUICK_GROWTH if quick else GROWTH,
         wrk=program,
         folder=options.folder,
     )
@@ -81,7 +105,7 @@ def main() -> int:
     chosen = []
     for system in SYSTEMS:
         if system.name in options.systems:
-            install = not (quick or options.no_install)
+            install = not (options.quick or options.no_install)
             binary, reason = _binary(system, options.peers, install=install)
             if binary is None:
                 say(f"{system.name}: left out, {reason}")
@@ -102,22 +126,30 @@ def _binary(system: System, folder: Path, *, install: bool) -> tuple[str | None,
 
 
 def _run(chosen: list[tuple[System, str]], plan: Plan, results: Results) -> None:
-    grows = "growth" in plan.groups and OURS in (system.name for system, _ in chosen)
-    say(f"about {_estimate_s(len(chosen), plan, grows=grows) / 60:.0f} minutes\n")
+    shared = plan.groups & set(GROUPS)
+    own = [name for name in OWN_GROUPS if name in plan.groups]
+    if OURS not in (system.name for system, _ in chosen):
+        own = []
+    say(f"about {_estimate_s(len(chosen), shared, own, plan) / 60:.0f} minutes\n")
     began = time.monotonic()
-    for system, binary in chosen:
+    for system, binary in chosen if shared else []:
         _measure(system, binary, plan, results)
         say(f"  {time.monotonic() - began:.0f} s so far\n")
-    if grows:
-        say("growth")
-        growth.run(plan, results)
-        say(f"  {time.monotonic() - began:.0f} s in all\n")
+    for name in own:
+        say(f"{name} (our store alone)")
+        OWN_GROUPS[name](plan, results)
+        os.sync()
+        say(f"  {time.monotonic() - began:.0f} s so far\n")
 
 
-def _estimate_s(systems: int, plan: Plan, *, grows: bool) -> float:
-    runs = sum(RUNS[group][not plan.quick] for group in plan.groups if group in RUNS)
-    each = runs * (plan.seconds + 1) + BESIDES_S[plan.quick]
-    return systems * each + (GROWTH_S[plan.quick] if grows else 0)
+def _estimate_s(systems: int, shared: Iterable[str], own: list[str], plan: Plan) -> float:
+    def takes(group: str) -> float:
+        runs, quick_s, full_s = TAKES[group]
+        runs *= len(plan.connections) if group == "4k" else 1
+        return runs * (plan.seconds + 0.7) + (quick_s if plan.seconds < FULL.seconds else full_s)
+
+    each = sum(map(takes, shared)) + SYSTEM_S if shared else 0
+    return systems * each + sum(map(takes, own))
 
 
 def _measure(system: System, binary: str, plan: Plan, results: Results) -> None:

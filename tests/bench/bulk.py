@@ -6,16 +6,19 @@ A body is sent from where it lies, without a copy of it, and dropped in the kern
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable
 
-from .conversation import SUCCESS, Answer, AnswerReader, Ask, Conversation
+from .conversation import SUCCESS, Answer, AnswerReader, Ask, Conversation, Piece
 from .load import Tally
 from .outcome import CaseError, Outcome
 
 HEAD_BYTES = 16 * 1024
+GATHERED_MAX = 4
 DROP_BYTES = 4 * 1024 * 1024
 _UNTOUCHED = bytearray(DROP_BYTES)  # what recv_into wants to see; nothing is ever written to it
 TIMEOUT_S = 120
@@ -60,12 +63,15 @@ class Connection:
         wanted = ask.keep or reader.status not in SUCCESS
         return Answer(reader.status, reader.head, tuple(pieces) if wanted else ())
 
-    def _send(self, pieces: tuple[bytes | bytearray | memoryview, ...]) -> None:
-        sent = self._socket.sendmsg(pieces)
-        for piece in pieces:
-            if sent < len(piece):
-                self._socket.sendall(memoryview(piece)[sent:])
-            sent = max(sent - len(piece), 0)
+    def _send(self, pieces: Iterable[Piece]) -> None:
+        """Gather a few pieces for each call, however many there are, and however they are made."""
+        left = iter(pieces)
+        while some := tuple(itertools.islice(left, GATHERED_MAX)):
+            sent = self._socket.sendmsg(some)
+            for piece in some:
+                if sent < len(piece):
+                    self._socket.sendall(memoryview(piece)[sent:])
+                sent = max(sent - len(piece), 0)
 
     def _drop(self) -> bool:
         while True:

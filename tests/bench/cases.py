@@ -21,6 +21,7 @@ from .conversations import (
     MIB,
     PART_BYTES,
     PARTS,
+    Part,
     checked_walk,
     deletions,
     puts,
@@ -45,6 +46,8 @@ GET_SAMPLE = 20_000
 GET_SHARE = 0.7
 HUGE_CONNECTIONS = 4
 HUGE_READ = 16
+RANGE_BYTES = 64 * KIB
+RANGES = 4096
 DELETE_BATCH = 1000
 PROBE_S = 0.4
 IN_FLIGHT_MAX = 64
@@ -55,19 +58,19 @@ PUT_RATES = {1: 6_000, 16: 20_000, 64: 25_000}
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run, and how long."""
+    """What to run, and how long.
+
+    `connections` are those of the 4 KiB cases, `growth` numbers of objects, `wrk` its program.
+    """
 
     seconds: int
-    quick: bool
-    groups: frozenset[str]
+    connections: tuple[int, ...]
     list_keys: int
     growth: tuple[int, ...]
-    wrk: str
-    folder: Path | None
-
-    @property
-    def connections(self) -> tuple[int, ...]:
-        return (16, 64) if self.quick else (1, 16, 64)
+    largest_mib: int
+    groups: frozenset[str] = frozenset()
+    wrk: str = "wrk"
+    folder: Path | None = None
 
 
 def say(text: str) -> None:
@@ -75,9 +78,22 @@ def say(text: str) -> None:
 
 
 class Bench:
-    """Runs cases against one server, and keeps their rows."""
+    """Runs cases against one server, and keeps their rows.
 
-    def __init__(self, server: Server, plan: Plan, results: Results) -> None:
+    `variant` is what is special about the store; `text`: bodies are such as compress to a half.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        plan: Plan,
+        results: Results,
+        *,
+        variant: str = "",
+        text: bool = False,
+    ) -> None:
+        self._variant = variant
+        self._text = text
         self.server = server
         self.plan = plan
         self.results = results
@@ -120,7 +136,7 @@ class Bench:
         row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
         row.objects = objects
         self.results.rows.append(row)
-        name = f"{case} c{connections}"
+        name = f"{row.name} c{connections}"
         say(
             f"  {name:<28} {row.ops_per_s:>9.1f}/s {row.mib_per_s:>8.1f} MiB/s  p50 "
             f"{row.p50_ms:.2f}  p99 {row.p99_ms:.2f} ms  cpu {row.cpu_s_per_1000 * 1000:.0f} µs"
@@ -128,10 +144,13 @@ class Bench:
         return row
 
     def _row(self, case: str, connections: int) -> Row:
-        server = self.server
-        return Row(server.system.name, server.version, server.system.durability, case, connections)
+        system, version = self.server.system, self.server.version
+        durability, variant = system.durability, self._variant
+        return Row(system.name, version, durability, case, connections, variant=variant)
 
-    def replay(self, case: str, connections: int, prepared: wrk.Prepared, **more: int) -> Row:
+    def replay(
+        self, case: str, connections: int, prepared: wrk.Prepared, **more: int | None
+    ) -> Row:
         """Prepared requests over and over, by the client that suits the system."""
         seconds = self.plan.seconds
         if not self.server.system.quick_ack:
@@ -211,7 +230,7 @@ class Bench:
 
     def small(self, label: str, size: int, levels: tuple[int, ...]) -> None:
         """PUT, GET and a mix of both by wrk."""
-        body = wrk.Body(size, seed=size)
+        body = wrk.Body(size, seed=size, text=self._text)
         self._warm_up(body)
         kept: list[str] = []
         for connections in levels:
@@ -239,7 +258,7 @@ class Bench:
     def large(self) -> None:
         """1 MiB by threads: bodies neither copied nor read."""
         connections, port, seconds = 16, self.server.port, self.plan.seconds
-        body = wrk.Body(MIB, seed=MIB)
+        body = wrk.Body(MIB, seed=MIB, text=self._text)
         targets = self._targets("1 MiB", "c16", MIB, connections)
         prepared = wrk.prepare_puts(self.signer, targets, body)
         numbers = itertools.count()
@@ -268,7 +287,8 @@ class Bench:
         """64 MiB: multipart uploads of 8 MiB parts, and reads of what they made."""
         size, port, seconds = PARTS * PART_BYTES, self.server.port, self.plan.seconds
         numbers = itertools.count()
-        senders = [uploads(self.signer, numbers) for _ in range(HUGE_CONNECTIONS)]
+        parts = [Part(text=self._text) for _ in range(HUGE_CONNECTIONS)]
+        senders = [uploads(self.signer, numbers, part) for part in parts]
         self.record(
             "PUT 64 MiB multipart",
             HUGE_CONNECTIONS,
@@ -276,7 +296,7 @@ class Bench:
             lambda: bulk.measure(port, senders, seconds=seconds),
             payload=size,
         )
-        self._verify(upload_target(0), upload_digest(0))
+        self._verify(upload_target(0), upload_digest(0, parts[0]))
         there = min(max(next(numbers) - 2 * HUGE_CONNECTIONS, 1), HUGE_READ)
         heads = [self.signer.head("GET", upload_target(number)) for number in range(there)]
         reads = itertools.cycle(heads)
@@ -288,6 +308,16 @@ class Bench:
             payload=size,
             first_byte=True,
         )
+        ranges = wrk.Prepared(RANGE_BYTES)
+        draw = random.Random(5)
+        for number in range(RANGES):
+            start = draw.randrange(size - RANGE_BYTES)
+            wanted = f"Range: bytes={start}-{start + RANGE_BYTES - 1}\r\n"
+            ranges.heads.append(
+                self.signer.head("GET", upload_target(number % there), extra=wanted)
+            )
+            ranges.endings.append(b"")
+        self.replay("RANGE 64 KiB of 64 MiB", 16, ranges, payload=RANGE_BYTES)
 
     def listing(self) -> None:
         """A bucket of many keys: the whole of it, pages of common prefixes, pages far inside."""
@@ -334,11 +364,13 @@ class Bench:
     def seed(self, bucket: str, keys: list[str]) -> None:
         """Make a bucket and these keys in it. Raises: CaseError."""
         began = time.monotonic()
-        make = iter([self.signer.put(f"/{bucket}")])
-        self._load(many(make, 1)).check(f"create {bucket}")
-        requests = (self.signer.put(f"/{bucket}/{key}", LIST_BODY) for key in keys)
-        self._load(many(requests, SEED_CONNECTIONS)).check(f"{len(keys)} keys")
+        self.send_all(iter([self.signer.put(f"/{bucket}")]))
+        self.send_all(self.signer.put(f"/{bucket}/{key}", LIST_BODY) for key in keys)
         say(f"  {len(keys)} keys made in {time.monotonic() - began:.0f} s")
+
+    def send_all(self, requests: Iterator[bytes]) -> None:
+        """Send each once. Raises: CaseError."""
+        self._load(many(requests, SEED_CONNECTIONS)).check("seeding")
 
     def _targets(self, label: str, run: str, size: int, connections: int) -> list[str]:
         rate = PUT_RATES[connections] * 4 * KIB // size
@@ -350,9 +382,8 @@ class Bench:
         targets = [f"/{BUCKET}/warm/{number}" for number in range(500)]
         prepared = wrk.prepare_puts(self.signer, targets, body)
         whole = map(prepared.request, range(len(targets)))
-        self._load(many(whole, 16)).check("warm-up")
-        heads = iter(wrk.prepare_gets(self.signer, targets, body.size).heads)
-        self._load(many(heads, 16)).check("warm-up")
+        self.send_all(whole)
+        self.send_all(iter(wrk.prepare_gets(self.signer, targets, body.size).heads))
 
     def _first_byte_ms(self, gets: wrk.Prepared) -> float | None:
         """Median time to the first byte of the answer, one connection."""

@@ -8,15 +8,17 @@ many small requests) or `bulk` (a thread a connection, bodies sent and dropped w
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+
+Piece = bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A request: its bytes in pieces. `completes` ends an operation; `keep` wants the body."""
 
-    pieces: tuple[bytes | bytearray | memoryview, ...]
+    pieces: Iterable[Piece]
     completes: bool = True
     keep: bool = False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import html
-import random
 import re
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -13,7 +12,7 @@ from .conversation import Answer, Ask, Conversation
 from .outcome import CaseError
 from .signing import Signer
 from .systems import BUCKET
-from .wrk import Prepared
+from .wrk import Prepared, random_bytes
 
 MIB = 1024 * 1024
 PARTS = 8
@@ -25,8 +24,8 @@ STAMP_BYTES = 16
 class Part:
     """A part of an upload: random bytes with a stamp in each MiB, so that no two are equal."""
 
-    def __init__(self) -> None:
-        self.content = bytearray(random.Random(64).randbytes(MIB) * (PART_BYTES // MIB))
+    def __init__(self, *, text: bool = False) -> None:
+        self.content = bytearray(random_bytes(MIB, 64, text=text) * (PART_BYTES // MIB))
 
     def stamp(self, upload: int, number: int) -> bytearray:
         """Make it part `number` of upload `upload`."""
@@ -40,17 +39,16 @@ def upload_target(number: int) -> str:
     return f"/{BUCKET}/64m/{number:06d}"
 
 
-def upload_digest(number: int) -> str:
-    """The SHA-256 of what upload `number` makes."""
-    part, state = Part(), hashlib.sha256()
+def upload_digest(number: int, part: Part) -> str:
+    """The SHA-256 of what upload `number` makes of such parts."""
+    state = hashlib.sha256()
     for index in range(1, PARTS + 1):
         state.update(part.stamp(number, index))
     return state.hexdigest()
 
 
-def uploads(signer: Signer, numbers: Iterator[int]) -> Conversation:
+def uploads(signer: Signer, numbers: Iterator[int], part: Part) -> Conversation:
     """Multipart uploads, each one operation; the parts' bodies are not signed."""
-    part = Part()
     for number in numbers:
         target = upload_target(number)
         answer = yield Ask((signer.post(f"{target}?uploads="),), completes=False, keep=True)

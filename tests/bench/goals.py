@@ -53,6 +53,7 @@ def judge(results: Results) -> list[Verdict]:
         _resident(results),
         *(_start(results, case) for case in ("START fresh", "START again")),
         *_growth(results),
+        *(_bound(results, way) for way in ("PUT", "GET")),
     ]
 
 
@@ -120,7 +121,7 @@ def _resident(results: Results) -> Verdict:
     worst = max(loaded, key=lambda row: row.rss_mib)
     shared_once = max(row.pss_mib for row in loaded)
     detail = (
-        f"RSS {worst.rss_mib:.0f} MiB at most ({worst.case} c{worst.connections}); with shared "
+        f"RSS {worst.rss_mib:.0f} MiB at most ({worst.name} c{worst.connections}); with shared "
         f"pages counted once (PSS) {shared_once:.0f} MiB"
     )
     return Verdict(goal, worst.rss_mib < RSS_MAX_MIB, detail)
@@ -144,6 +145,17 @@ def _growth(results: Results) -> Iterator[Verdict]:
         shown = ", ".join(f"{row.objects:,}: {row.p50_ms:.2f} ms" for row in sizes)
         goal = f"{case} p50 changes by at most {GROWTH_MAX - 1:.0%}"
         yield Verdict(goal, ratio <= GROWTH_MAX, f"{ratio:.2f} × ({shown})")
+
+
+def _bound(results: Results, way: str) -> Verdict:
+    found = [row for row in results.of(OURS) if row.case == f"BOUND {way}"]
+    if not found:
+        goal = f"{way} of one large object under {RSS_MAX_MIB:g} MiB resident"
+        return Verdict(goal, None, "not measured")
+    row = found[0]
+    goal = f"{way} of one object of {row.variant} under {RSS_MAX_MIB:g} MiB resident"
+    detail = f"RSS {row.rss_mib:.0f} MiB, PSS {row.pss_mib:.0f} MiB at {row.mib_per_s:.0f} MiB/s"
+    return Verdict(goal, row.rss_mib < RSS_MAX_MIB, detail)
 
 
 def _number(value: float) -> str:

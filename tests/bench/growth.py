@@ -1,8 +1,9 @@
 """Whether a bucket's size changes what its operations cost: our store alone.
 
 One store a size, all running, measured in turn round after round, so that what else the machine
-does falls on all of them; the row of a size is its median round. PUTs overwrite, so that a bucket
-keeps its size while it is measured.
+does falls on all of them; the row of a size is its median round. The buckets hold tiny objects,
+made fast; keys drawn from all over the bucket are overwritten with 4 KiB first, and those are what
+is read and overwritten again, so that a bucket keeps its size and every size moves equal objects.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import contextlib
 import os
 import random
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import wrk
-from .cases import KIB, LIST_BODY, Bench, Plan, say
+from .cases import KIB, Bench, Plan, say
 from .conversations import PAGE_KEYS
 from .outcome import CaseError, median
 from .results import Missed, Results, Row
-from .systems import OURS, SYSTEMS, Server, our_binary
+from .systems import OUR_SYSTEM, OURS, Server, our_binary
 
-ROUNDS = 3
-SAMPLE = 20_000
+ROUNDS = 5
+ROUND_S = 2
+SAMPLE = 10_000
 PAGES = 512
+BODY = wrk.Body(4 * KIB, seed=7)
 CASES = {"GROWTH PUT 4 KiB": 16, "GROWTH GET": 16, "GROWTH LIST page": 1}
 
 
@@ -31,47 +35,68 @@ def key_of(number: int) -> str:
     return f"{number * 2654435761 % 2**32:08x}/{number:08d}"
 
 
+@dataclass(frozen=True)
+class Store:
+    """A running store with a bucket of that many objects, and what is asked of it."""
+
+    bench: Bench
+    objects: int
+    targets: list[str]
+    pages: list[str]
+
+    def measure(self) -> None:
+        """One round of all cases. Raises: CaseError."""
+        signer = self.bench.signer
+        prepared = (
+            self.writes(),
+            wrk.prepare_gets(signer, self.targets, BODY.size),
+            wrk.prepare_gets(signer, self.pages, 0),
+        )
+        for (case, connections), requests in zip(CASES.items(), prepared, strict=True):
+            payload = requests.payload_bytes or None
+            self.bench.replay(case, connections, requests, payload=payload, objects=self.objects)
+
+    def writes(self) -> wrk.Prepared:
+        return wrk.prepare_puts(self.bench.signer, self.targets, BODY)
+
+
 def run(plan: Plan, results: Results) -> None:
     """Measure all sizes; what fails is noted in the results."""
-    ours = next(system for system in SYSTEMS if system.name == OURS)
     rounds = Results()
     try:
         with contextlib.ExitStack() as held:
-            benches = {}
-            for size in plan.growth:
-                prefix = f"bench-growth-{size}-"
-                folder = held.enter_context(
-                    tempfile.TemporaryDirectory(prefix=prefix, dir=plan.folder)
-                )
-                server = held.enter_context(Server(ours, our_binary(), Path(folder)))
-                server.start()
-                benches[size] = bench = Bench(server, plan, rounds)
-                say(f"  store of {size} objects")
-                bench.seed("growth", [key_of(number) for number in range(size)])
+            short = replace(plan, seconds=min(plan.seconds, ROUND_S))
+            stores = [_make(size, short, rounds, held) for size in plan.growth]
             os.sync()
             for _ in range(ROUNDS):
-                for size, bench in benches.items():
-                    _measure(bench, size)
+                for store in stores:
+                    store.measure()
     except CaseError as error:
         results.missed.append(Missed(OURS, "growth", str(error)))
         say(f"  growth: {error}")
     results.rows += middle(rounds.rows)
 
 
-def _measure(bench: Bench, size: int) -> None:
+def _make(size: int, plan: Plan, rounds: Results, held: contextlib.ExitStack) -> Store:
+    say(f"  store of {size:,} objects")
+    folder = tempfile.TemporaryDirectory(prefix=f"bench-growth-{size}-", dir=plan.folder)
+    server = held.enter_context(Server(OUR_SYSTEM, our_binary(), Path(held.enter_context(folder))))
+    server.start()
+    bench = Bench(server, plan, rounds, variant=f"{size:,} objects")
+    keys = [key_of(number) for number in range(size)]
+    bench.seed("growth", keys)
     draw = random.Random(size)
-    picked = draw.choices(range(size), k=SAMPLE)
-    targets = [f"/growth/{key_of(number)}" for number in picked]
-    body = wrk.Body(4 * KIB, seed=7)
-    reads = wrk.prepare_gets(bench.signer, targets, len(LIST_BODY))
     query = "?list-type=2&max-keys=1000&start-after="
-    ordered = sorted(key_of(number) for number in range(size))
-    starts = draw.choices(ordered[: size - PAGE_KEYS - 1], k=PAGES)
-    after = [f"/growth{query}{key.replace('/', '%2F')}" for key in starts]
-    pages = wrk.prepare_gets(bench.signer, after, 0)
-    writes = wrk.prepare_puts(bench.signer, targets, body)
-    for (case, connections), prepared in zip(CASES.items(), (writes, reads, pages), strict=True):
-        bench.replay(case, connections, prepared, objects=size)
+    starts = draw.choices(sorted(keys)[: size - PAGE_KEYS - 1], k=PAGES)
+    store = Store(
+        bench,
+        size,
+        [f"/growth/{key}" for key in draw.choices(keys, k=SAMPLE)],
+        [f"/growth{query}{key.replace('/', '%2F')}" for key in starts],
+    )
+    writes = store.writes()
+    bench.send_all(map(writes.request, range(SAMPLE)))
+    return store
 
 
 def middle(rows: list[Row]) -> list[Row]:

@@ -47,7 +47,7 @@ def page(results: Results) -> str:
 
 def _cases(results: Results) -> list[tuple[str, int]]:
     """Cases that can be compared, in the order they ran."""
-    rows = [row for row in results.rows if row.connections and row.objects is None]
+    rows = [row for row in results.rows if row.compared]
     return list(dict.fromkeys((row.case, row.connections) for row in rows))
 
 
@@ -91,10 +91,9 @@ def _details(results: Results) -> list[list[str]]:
     ]
     order = list(dict.fromkeys((row.case, row.connections) for row in results.rows))
     for row in sorted(results.rows, key=lambda row: order.index((row.case, row.connections))):
-        name = row.case if row.objects is None else f"{row.case}, {row.objects:,}"
         lines.append(
             [
-                *(name, str(row.connections), row.system, f"{row.ops_per_s:.1f}"),
+                *(row.name, str(row.connections), row.system, f"{row.ops_per_s:.1f}"),
                 *(f"{row.mib_per_s:.1f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}"),
                 "–" if row.ttfb_ms is None else f"{row.ttfb_ms:.2f}",
                 *(f"{row.cpu_s_per_1000:.3f}", f"{row.rss_mib:.0f}", f"{row.pss_mib:.0f}"),

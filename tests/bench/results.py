@@ -13,7 +13,8 @@ class Row:
 
     `p50_ms` and `p99_ms` are of one operation: a request, or a whole object where the case says
     multipart; for START they are the time to the first PUT. `rss_mib` and `pss_mib` are the highest
-    of the server's process tree during the case. `client` is what drove it.
+    of the server's process tree during the case. `client` is what drove it. Cases of our store
+    alone say what is special in them: `variant`, and `objects` in the bucket.
     """
 
     system: str
@@ -31,7 +32,18 @@ class Row:
     ttfb_ms: float | None = None
     client: str = ""
     client_cpu_s_per_1000: float = 0.0
+    variant: str = ""
     objects: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The case with what is special in it."""
+        return ", ".join(filter(None, (self.case, self.variant)))
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is one of the cases that every system goes through."""
+        return not self.variant and self.connections > 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Results:
     def find(self, system: str, case: str, connections: int) -> Row | None:
         wanted = (system, case, connections)
         for row in self.rows:
-            if (row.system, row.case, row.connections) == wanted:
+            if row.compared and (row.system, row.case, row.connections) == wanted:
                 return row
         return None
 

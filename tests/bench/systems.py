@@ -56,11 +56,12 @@ class System:
         return shown.stdout.split()[-1]
 
 
-def _ours(binary: str, folder: Path, port: int) -> Launch:
+def launch_ours(binary: str, folder: Path, port: int, *, options: tuple[str, ...] = ()) -> Launch:
+    """Our store as an operator starts it, with further options of `serve`."""
     return Launch(
         [
             *(binary, "-m", "objectstore_app", "serve", "--data", str(folder / "data")),
-            *("--listen", f"127.0.0.1:{port}"),
+            *("--listen", f"127.0.0.1:{port}", *options),
         ],
         {"OBJECTSTORE_ROOT_ACCESS_KEY": ACCESS_KEY, "OBJECTSTORE_ROOT_SECRET_KEY": SECRET_KEY},
     )
@@ -118,8 +119,9 @@ def _garage_sync(binary: str, folder: Path, port: int) -> Launch:
     return _garage(binary, folder, port, sync=True)
 
 
+OUR_SYSTEM = System(OURS, "1 fdatasync a commit", launch_ours)
 SYSTEMS = (
-    System(OURS, "1 fdatasync a commit", _ours),
+    OUR_SYSTEM,
     System("minio", "1 fdatasync an object", _minio, MINIO),
     System("versity", "none", _versity, VERSITY),
     System("garage", "none (its default)", _garage, GARAGE, quick_ack=True),

@@ -52,12 +52,18 @@ class Prepared:
                 out.write(b"%d %d\n" % (len(head), len(ending)) + head + ending)
 
 
+def random_bytes(size: int, seed: int, *, text: bool = False) -> bytes:
+    """Bytes that do not compress, or as text (hexadecimal digits) such as compress to a half."""
+    drawn = random.Random(seed).randbytes(size)
+    return drawn.hex().encode()[:size] if text else drawn
+
+
 class Body:
     """Bodies of one size that differ in their last bytes; hashing one costs only the end."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, *, text: bool = False) -> None:
         self.size = size
-        self.shared = random.Random(seed).randbytes(size - ENDING_BYTES)
+        self.shared = random_bytes(size - ENDING_BYTES, seed, text=text)
         self._state = hashlib.sha256(self.shared)
 
     def ending(self, number: int) -> tuple[bytes, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -92,7 +93,14 @@ def test_parts_of_uploads_have_no_megabyte_in_common():
     seen = [bytes(part.stamp(upload, number)) for upload in (0, 1) for number in (1, 2)]
     blocks = {content[at : at + 2**20] for content in seen for at in range(0, len(content), 2**20)}
     assert len(blocks) == 4 * 8
-    assert upload_digest(0) != upload_digest(1)
+    assert upload_digest(0, part) != upload_digest(1, part)
+
+
+def test_text_compresses_to_about_a_half_and_the_rest_not_at_all():
+    drawn, text = wrk.random_bytes(10_000, 1), wrk.random_bytes(10_000, 1, text=True)
+    assert len(drawn) == len(text) == 10_000
+    assert len(zlib.compress(drawn)) > 9_900
+    assert 4_500 < len(zlib.compress(text)) < 6_500
 
 
 @pytest.mark.parametrize("filling", [b"", b"<Contents/>" * 2000])

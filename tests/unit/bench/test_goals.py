@@ -79,8 +79,24 @@ def test_growth_compares_the_largest_bucket_with_the_smallest(largest, held):
     rows = []
     for objects, p50 in ((1_000_000, largest), (10_000, 1.0), (100_000, 9.0)):
         rows.append(row(OURS, "GROWTH GET", 16, p50_ms=p50))
-        rows[-1].objects = objects
+        rows[-1].objects, rows[-1].variant = objects, f"{objects} objects"
     assert verdict(Results(rows), "GROWTH GET").held is held
+
+
+def test_largest_object_is_held_to_the_bound_of_memory():
+    results = Results([row(OURS, "BOUND PUT", 1, rss_mib=199, pss_mib=90)])
+    results.rows[0].variant = "5,120 MiB"
+    assert verdict(results, "PUT of one object of 5,120 MiB").held is True
+    results.rows[0].rss_mib = 201
+    assert verdict(results, "PUT of one object of 5,120 MiB").held is False
+    assert verdict(results, "GET of one large object").held is None
+
+
+def test_variants_of_our_store_are_not_compared_with_peers():
+    results = put(300, 100)
+    results.rows[0].variant = "AES-256"
+    assert verdict(results, "PUT 4 KiB c16 at least").held is None
+    assert "PUT 4 KiB, AES-256" in report.tables(results)
 
 
 def test_tables_hold_every_system_case_and_reason():
