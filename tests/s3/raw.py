@@ -68,7 +68,8 @@ class Raw:
     ) -> dict[str, str]:
         sent: dict[str, Any] = {"Host": host or self.server.host, **headers}
         names = {name.lower() for name in headers}
-        if method in ("PUT", "POST") and not names & {"content-length", "transfer-encoding"}:
+        framed = names & {"content-length", "transfer-encoding"}
+        if method in ("PUT", "POST", "PATCH") and not framed:
             sent["Content-Length"] = str(len(body))
         if self.keys is None:
             return sent
