@@ -64,6 +64,8 @@ UPLOAD_MEMORY_BYTES = 24 * MIB
 UPLOAD_PIECE_BYTES_MIN = 128 * KIB
 UPLOAD_PIECE_BYTES_MAX = 2 * MIB
 READ_PIECE_BYTES = 1 * MIB
+SEND_WINDOW_BYTES_MIN = 128 * KIB
+SEND_WINDOW_BYTES_MAX = 512 * KIB
 CHECKSUM_BLOCK_BYTES = 128 * KIB
 SEGMENT_BYTES_MAX = 512 * MIB
 CHUNK_SEGMENT_S_MAX = 3600
@@ -122,6 +124,11 @@ invariant(
 )
 invariant(
     CHUNK_SEGMENT_S_MAX < CHUNK_NAMED_S_MAX, "a body has time between its last byte and its commit"
+)
+invariant(
+    SEND_WINDOW_BYTES_MIN % CHECKSUM_BLOCK_BYTES == 0
+    and SEND_WINDOW_BYTES_MAX % SEND_WINDOW_BYTES_MIN == 0,
+    "a window of what is sent is a whole number of checksum blocks",
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")
