@@ -143,8 +143,8 @@ class Scrub:
         after = self._point.after or PARTS_BEGIN
         page = parts_page(self._work.views[shard], (after[0], after[1], after[2]), _PAGE_ROWS)
         for row in page:
-            await self._body(shard, row)
-            self._point.after = (row.bucket, row.upload, row.number)
+            if not await self._body(shard, row, (row.bucket, row.upload, row.number)):
+                return False
         return not page
 
     async def _versions(self, shard: ShardId) -> bool:
@@ -154,13 +154,20 @@ class Scrub:
             after = (bucket, bytes.fromhex(key), order)
         page = versions_page(self._work.views[shard], after, _PAGE_ROWS)
         for row in page:
-            await self._body(shard, row)
-            self._point.after = (row.bucket, row.key.hex(), row.order)
+            if not await self._body(shard, row, (row.bucket, row.key.hex(), row.order)):
+                return False
         return not page
 
-    async def _body(self, shard: ShardId, row: VersionBody | PartBody) -> None:
-        work = self._work
-        for extent in row.extents:
+    async def _body(
+        self, shard: ShardId, row: VersionBody | PartBody, place: tuple[int, str, int]
+    ) -> bool:
+        """Verify what the row at `place` names; false when the slice ends before."""
+        work, point = self._work, self._point
+        first = point.extents_done if point.inside == place else 0
+        for index, extent in enumerate(row.extents[first:], first):
+            if time.monotonic() >= self._until:
+                point.inside, point.extents_done = place, index
+                return False
             step = _READ_BYTES if extent.blocks else extent.length
             try:
                 for start in range(0, extent.length, step):
@@ -171,6 +178,8 @@ class Scrub:
                 now = row_of(work.views[shard], row)
                 if now is not None and extent in now.extents:
                     work.report_damage(f"{work.store.shard(shard).name} {row}", str(error))
+        point.after, point.inside, point.extents_done = place, None, 0
+        return True
 
     async def _usage(self, shard: ShardId) -> bool:
         view = self._work.views[shard]

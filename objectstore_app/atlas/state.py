@@ -38,12 +38,16 @@ class PassRecord(msgspec.Struct, frozen=True):
 
 
 class ScrubPoint(msgspec.Struct):
-    """Where the scrub goes on: the shard, one of `scrub.STAGES`, and the last place done in it."""
+    """Where the scrub goes on: the shard, one of `scrub.STAGES`, the last place done in it, and of
+    the place it was in the midst of (a large object, say) the number of extents done.
+    """
 
     begun_ms: int = 0
     shard: int = 0
     stage: str = ""
     after: tuple[int, str, int] | None = None
+    inside: tuple[int, str, int] | None = None
+    extents_done: int = 0
 
 
 class State(msgspec.Struct):

@@ -18,6 +18,7 @@ class WriterProcess:
 
     def __init__(self, store: Store) -> None:
         read_end, write_end = os.pipe()
+        self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             os.close(read_end)
@@ -41,6 +42,7 @@ class WriterProcess:
         return self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> int:
+        self.ended = True
         os.kill(self.pid, number)
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status)
