@@ -132,6 +132,7 @@ def _run(chosen: list[tuple[System, str]], plan: Plan, results: Results) -> None
         own = []
     say(f"about {_estimate_s(len(chosen), shared, own, plan) / 60:.0f} minutes\n")
     began = time.monotonic()
+    os.sync()
     for system, binary in chosen if shared else []:
         _measure(system, binary, plan, results)
         say(f"  {time.monotonic() - began:.0f} s so far\n")

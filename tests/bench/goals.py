@@ -50,7 +50,7 @@ def judge(results: Results) -> list[Verdict]:
         ),
         *(_ahead(results, case, connections) for case, connections in HUGE),
         *(_p99(results, case, connections) for case, connections in (*SMALL, *LISTS)),
-        _resident(results),
+        *_resident(results),
         *(_start(results, case) for case in ("START fresh", "START again")),
         *_growth(results),
         *(_bound(results, way) for way in ("PUT", "GET")),
@@ -113,18 +113,21 @@ def _p99(results: Results, case: str, connections: int) -> Verdict:
     return _against(results, case, connections, None, judged, goal)
 
 
-def _resident(results: Results) -> Verdict:
-    goal = f"all processes together under {RSS_MAX_MIB:g} MiB resident under load"
+def _resident(results: Results) -> Iterator[Verdict]:
+    """Both ways to count: a process's own view, and physical memory."""
     loaded = [row for row in results.of(OURS) if row.connections and row.rss_mib]
-    if not loaded:
-        return Verdict(goal, None, "not measured")
-    worst = max(loaded, key=lambda row: row.rss_mib)
-    shared_once = max(row.pss_mib for row in loaded)
-    detail = (
-        f"RSS {worst.rss_mib:.0f} MiB at most ({worst.name} c{worst.connections}); with shared "
-        f"pages counted once (PSS) {shared_once:.0f} MiB"
-    )
-    return Verdict(goal, worst.rss_mib < RSS_MAX_MIB, detail)
+    counts: dict[str, Callable[[Row], float]] = {
+        "RSS summed": lambda row: row.rss_mib,
+        "PSS: shared pages once": lambda row: row.pss_mib,
+    }
+    for way, count in counts.items():
+        goal = f"all processes under {RSS_MAX_MIB:g} MiB resident under load ({way})"
+        if not loaded:
+            yield Verdict(goal, None, "not measured")
+            continue
+        worst = max(loaded, key=count)
+        detail = f"{count(worst):.0f} MiB at most, in {worst.name} c{worst.connections}"
+        yield Verdict(goal, count(worst) < RSS_MAX_MIB, detail)
 
 
 def _start(results: Results, case: str) -> Verdict:

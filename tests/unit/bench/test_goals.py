@@ -14,8 +14,8 @@ def row(system: str, case: str, connections: int, **figures: float) -> Row:
     return Row(system, "1", "none", case, connections, **figures)
 
 
-def verdict(results: Results, start: str):
-    found = [one for one in judge(results) if one.goal.startswith(start)]
+def verdict(results: Results, start: str, part: str = ""):
+    found = [one for one in judge(results) if one.goal.startswith(start) and part in one.goal]
     assert len(found) == 1, [one.goal for one in judge(results)]
     return found[0]
 
@@ -58,13 +58,14 @@ def test_lists_are_held_against_garage_and_five_times_minio():
     assert verdict(results, "LIST full c16 at least 5 × minio").held is False
 
 
-def test_memory_is_the_highest_of_all_loaded_cases():
+def test_memory_is_the_highest_of_all_loaded_cases_counted_both_ways():
     rows = [row(OURS, "PUT 4 KiB", 16, rss_mib=150, pss_mib=90)]
-    assert verdict(Results(rows), "all processes").held is True
+    assert verdict(Results(rows), "all processes", "RSS").held is True
     rows.append(row(OURS, "GET 64 MiB", 4, rss_mib=201, pss_mib=100))
-    found = verdict(Results(rows), "all processes")
+    found = verdict(Results(rows), "all processes", "RSS")
     assert found.held is False
     assert "GET 64 MiB c4" in found.detail
+    assert verdict(Results(rows), "all processes", "PSS").held is True
 
 
 def test_start_is_held_against_a_second():
