@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .systems import OURS
 
 OUTPUT = Path("build/bench/latest.json")
 MILLISECONDS = ("START",)
+MARKS = "osD^v"
 
 
 def tables(results: Results) -> str:
@@ -122,11 +124,11 @@ def _markdown(lines: list[list[str]]) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """One bar a case: our rate over the best peer's, and each peer's over it, on a log axis."""
+    """A line a case, a mark a peer: our rate over the peer's, on a logarithmic axis."""
     import matplotlib as mpl  # heavy, and of no use to what only prints
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     cases = [
         (case, connections)
@@ -134,25 +136,27 @@ def plot(results: Results, path: Path) -> None:
         if not case.startswith(MILLISECONDS) and results.find(OURS, case, connections)
     ]
     peers = [name for name in results.systems() if name != OURS]
-    figure, axes = pyplot.subplots(figsize=(9, 0.32 * len(cases) + 1.5), dpi=90)
-    height = 0.8 / max(len(peers), 1)
-    for number, name in enumerate(peers):
+    figure, axes = pyplot.subplots(figsize=(8, 0.24 * len(cases) + 1.4), dpi=80)
+    for name, mark in zip(peers, itertools.cycle(MARKS), strict=False):
         places, ratios = [], []
-        for at, (case, connections) in enumerate(cases):
+        for place, (case, connections) in enumerate(cases):
             ours = results.find(OURS, case, connections)
             row = results.find(name, case, connections)
             if ours and row:
-                places.append(at + number * height - 0.4 + height / 2)
+                places.append(place)
                 ratios.append(ours.ops_per_s / row.ops_per_s)
-        axes.barh(places, ratios, height=height, left=None, label=f"over {name}")
+        axes.scatter(ratios, places, marker=mark, label=f"over {name}", zorder=3)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g} ×"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_yticks(range(len(cases)), [f"{case} c{connections}" for case, connections in cases])
     axes.invert_yaxis()
-    axes.set_xlabel("our operations a second over the peer's; right of the line we lead")
+    axes.set_xlabel("our operations a second over the peer's: right of the line we lead")
     if peers:
         axes.legend(loc="best", fontsize="small")
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
