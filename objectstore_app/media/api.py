@@ -129,6 +129,25 @@ class ChunkWriter(Protocol):
     async def close(self) -> None: ...
 
 
+class ChunkFile(Protocol):
+    """A chunk that lies in a file of this machine: its byte `i` is the file's byte `offset + i`.
+    Whoever opened it calls `close`.
+    """
+
+    fd: int
+
+    @property
+    def offset(self) -> int: ...
+
+    async def verify(self, start: int, length: int) -> None:
+        """Return once these bytes of the chunk were read and found right.
+
+        Raises: CorruptDataError with segment and offset; MediaFailedError.
+        """
+
+    def close(self) -> None: ...
+
+
 class ExtentReader(Protocol):
     """Reads verified bytes; never returns bytes whose checksum did not match."""
 
@@ -137,3 +156,6 @@ class ExtentReader(Protocol):
 
         Raises: CorruptDataError with segment and offset; MediaFailedError.
         """
+
+    def file_of(self, extent: Extent) -> ChunkFile | None:
+        """The file that a chunk lies in; None where it must be read. Raises: as `read`."""

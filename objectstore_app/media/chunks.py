@@ -34,6 +34,7 @@ from ..core.limits import (
 from ..runtime.logging import event
 from .api import Also, Buffer, Extent, nothing
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
+from .files import LocalChunkFile
 from .local import NO_ROOM
 from .segments import (
     SEGMENT_HEADER_BYTES,
@@ -353,6 +354,12 @@ class LocalReader:
         own = _duplicate(fd, extent)
         reading = loop.run_in_executor(None, _read_blocks_and_close, own, extent, start, length)
         return await asyncio.shield(reading)
+
+    def file_of(self, extent: Extent) -> LocalChunkFile | None:
+        if not extent.blocks:
+            return None
+        fd = self._fds.get(extent.segment)
+        return LocalChunkFile(self._open(extent.segment) if fd is None else fd, extent)
 
     def close(self) -> None:
         while self._fds:

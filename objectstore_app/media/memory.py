@@ -196,3 +196,6 @@ class MemoryReader:
         elif checksum(data) != extent.crc or len(data) != extent.length:
             raise corrupt(extent.segment, extent.offset, "a record's body")
         return data[start : start + length]
+
+    def file_of(self, extent: Extent) -> None:
+        """Memory is no file."""

@@ -232,6 +232,9 @@ class RemoteReader:
             pieces.append(cast("bytes", await self._connection.call("read", extent, at, size)))
         return b"".join(pieces)
 
+    def file_of(self, extent: Extent) -> None:
+        """The files are the other node's."""
+
 
 class RemoteChunkWriter:
     """ChunkWriter over a gateway. A chunk is durable when `write` returns, so that a gateway which

@@ -1,65 +1,112 @@
-"""Giving a body out: any range of a version as verified pieces, in bounded memory."""
+"""Giving a body out: any range of a version, verified, in bounded memory.
+
+Theory of operation. What lies in a chunk on this machine is verified where it lies, window by
+window, and told as ranges of a file that the connection sends without a copy. A client that takes
+its time gets smaller windows: bytes are verified right before they are sent, for a page that the
+kernel dropped meanwhile is read anew. All other bytes come as pieces in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from types import MappingProxyType
 
 from ..core.errors import invariant
-from ..core.limits import READ_PIECE_BYTES
-from ..media.api import ExtentReader
+from ..core.limits import READ_PIECE_BYTES, SEND_WINDOW_BYTES_MAX, SEND_WINDOW_BYTES_MIN
+from ..media.api import Extent, ExtentReader
 from ..metadata_service.api import Body
+from ..runtime.http import FileRange
+
+SLOW_WINDOW_S = 0.25
 
 Piece = bytes | memoryview
 
 
 async def read_body(
-    body: Body, reader: ExtentReader, start: int, length: int
-) -> bytes | AsyncIterator[Piece]:
-    """The bytes `[start, start + length)`: whole when they are few, else as pieces.
+    body: Body, reader: ExtentReader, start: int, length: int, *, from_files: bool = False
+) -> bytes | AsyncIterator[Piece | FileRange]:
+    """The bytes `[start, start + length)`: whole when they are few, else as pieces, which may be
+    ranges of files if the connection can send `from_files`.
 
-    The first piece is read before this returns, so damage found there can still be told as an
+    The first piece is verified before this returns, so damage found there can still be told as an
     error. Raises: CorruptDataError, MediaFailedError.
     """
     if length == 0:
         return b""
     if body.inline:
         return body.inline[start : start + length]
-    if len(body.extents) == 1 and length <= READ_PIECE_BYTES:
+    at_once = SEND_WINDOW_BYTES_MIN if from_files else READ_PIECE_BYTES
+    if len(body.extents) == 1 and length <= at_once:
         data = await reader.read(body.extents[0], start, length)
         return data if isinstance(data, bytes) else bytes(data)
-    pieces = pieces_of(body, reader, start, length)
+    pieces: AsyncGenerator[Piece | FileRange, None]
+    pieces = (ranges_of if from_files else pieces_of)(body, reader, start, length)
     first = await anext(pieces)
     return _resumed(first, pieces)
 
 
 async def pieces_of(
     body: Body, reader: ExtentReader, start: int, length: int
-) -> AsyncIterator[Piece]:
+) -> AsyncGenerator[Piece, None]:
     """The same bytes, always as pieces of at most READ_PIECE_BYTES."""
     if body.inline:
         yield body.inline[start : start + length]
         return
+    for extent, skip, size in _touched(body, start, length):
+        for at in range(skip, skip + size, READ_PIECE_BYTES):
+            yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
+
+
+async def ranges_of(
+    body: Body, reader: ExtentReader, start: int, length: int
+) -> AsyncGenerator[Piece | FileRange, None]:
+    """The same bytes, from files where they lie in files. The body is not inline."""
+    for extent, skip, size in _touched(body, start, length):
+        file = reader.file_of(extent)
+        if file is None:
+            for at in range(skip, skip + size, READ_PIECE_BYTES):
+                yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
+            continue
+        try:
+            at, end = skip, skip + size
+            window = SEND_WINDOW_BYTES_MAX
+            while at < end:
+                stop = min(at - at % window + window, end)
+                await file.verify(at, stop - at)
+                given_s = time.monotonic()
+                yield FileRange(file.fd, file.offset + at, stop - at)
+                slow = time.monotonic() - given_s > SLOW_WINDOW_S
+                window = SEND_WINDOW_BYTES_MIN if slow else SEND_WINDOW_BYTES_MAX
+                at = stop
+        finally:
+            file.close()
+
+
+def _touched(body: Body, start: int, length: int) -> Iterator[tuple[Extent, int, int]]:
+    """The extents that the range touches: each with where in it to begin, and how many bytes."""
     skip, left = start, length
     for extent in body.extents:
+        if not left:
+            return
         if skip >= extent.length:
             skip -= extent.length
             continue
-        while left and skip < extent.length:
-            wanted = min(left, extent.length - skip, READ_PIECE_BYTES)
-            yield await reader.read(extent, skip, wanted)
-            skip += wanted
-            left -= wanted
+        size = min(left, extent.length - skip)
+        yield extent, skip, size
+        left -= size
         skip = 0
-        if not left:
-            return
     invariant(left == 0, "extents are as long as the version's size says")
 
 
-async def _resumed(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    yield first
-    async for piece in rest:
-        yield piece
+async def _resumed(
+    first: Piece | FileRange, rest: AsyncGenerator[Piece | FileRange, None]
+) -> AsyncGenerator[Piece | FileRange, None]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 class StoredPayload:

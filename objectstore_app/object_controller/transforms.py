@@ -27,7 +27,16 @@ from ..core.limits import (
 )
 from ..iam.envelope import new_data_key, unwrap, wrap
 from ..media import frames
-from ..media.api import Also, Buffer, ChunkInProgress, ChunkWriter, Extent, ExtentReader, nothing
+from ..media.api import (
+    Also,
+    Buffer,
+    ChunkFile,
+    ChunkInProgress,
+    ChunkWriter,
+    Extent,
+    ExtentReader,
+    nothing,
+)
 from ..metadata_service.api import CUSTOMER_KEY, Body, Coding, Rewrapped
 from .keychain import OpenKeys
 
@@ -254,6 +263,12 @@ class CodedReader:
             return opened.decode(stored, start, length, data_key)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, opened.decode, stored, start, length, data_key)
+
+    def file_of(self, extent: Extent) -> ChunkFile | None:
+        """Only what lies there plain can be taken from a file."""
+        index = extent.segment
+        run = self._places[index][0]
+        return None if run.frame_bytes else self._reader.file_of(self._body.extents[index])
 
     async def _opened(self, index: int) -> frames.CodedExtent:
         """The table of a chunk; the last one is kept, for reading goes on where it was."""

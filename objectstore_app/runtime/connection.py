@@ -21,7 +21,6 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import cast
 
 from ..core.errors import InvariantError, invariant
@@ -41,7 +40,7 @@ from ..protocol.http1 import (
 from .context import ServerContext
 from .driving import Started
 from .duplex import ConnectionCutError, Duplex
-from .http import Request, Response
+from .http import FileRange, Pieces, Request, Response
 from .logging import event, fault
 
 JOIN_BYTES_MAX = 32 * 1024
@@ -373,7 +372,7 @@ class Connection(Duplex):
 
     async def _stream(self, head: Head, request: Request, response: Response) -> bool:
         """Write a body in pieces; True when its end shows without closing the connection."""
-        pieces = cast("AsyncIterator[bytes | memoryview]", response.body)
+        pieces = cast("Pieces", response.body)
         length = response.length
         if head.method == "HEAD" or response.status in (204, 304):
             await _close_pieces(pieces)
@@ -386,6 +385,11 @@ class Connection(Duplex):
                 self._sent_bytes += len(piece)
                 if length is not None and self._sent_bytes > length:
                     break
+                if isinstance(piece, FileRange):
+                    invariant(not chunked and not self._secure, "files are sent as they lie")
+                    await self._send_file(piece)
+                    continue
+                self._end_files()
                 if chunked:
                     self._write(chunk_head(len(piece)))
                     self._write(piece)
@@ -402,6 +406,8 @@ class Connection(Duplex):
             self._counters.application_faults += 1
             fault("response_failed", id=request.request_id, sent=self._sent_bytes, **request.note)
             raise ConnectionCutError from error
+        finally:
+            self._end_files()
         if length is not None and self._sent_bytes != length:
             await _close_pieces(pieces)
             event("response_length_wrong", id=request.request_id, promised=length)
@@ -492,7 +498,7 @@ class _Body:
         return await self._connection.read_body()
 
 
-async def _close_pieces(pieces: AsyncIterator[bytes | memoryview]) -> None:
+async def _close_pieces(pieces: Pieces) -> None:
     """End a generator that will not be read to its end, so that it lets go of what it holds."""
     close = getattr(pieces, "aclose", None)
     if close is not None:

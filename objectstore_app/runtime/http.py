@@ -60,6 +60,24 @@ class Request(msgspec.Struct):
 
 
 @dataclass(slots=True)
+class FileRange:
+    """A piece of a body that lies in a file: it is sent from there, without passing through memory.
+    Only connections without TLS can do that. The descriptor is good until the next piece is asked
+    for.
+    """
+
+    fd: int
+    offset: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+Pieces = AsyncIterator[bytes | memoryview | FileRange]
+
+
+@dataclass(slots=True)
 class Response:
     """`body` is the whole body, or pieces whose sizes add up to `length` (None: unknown, sent
     chunked).
@@ -70,7 +88,7 @@ class Response:
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes | AsyncIterator[bytes | memoryview] = b""
+    body: bytes | Pieces = b""
     length: int | None = None
     close: bool = False
 

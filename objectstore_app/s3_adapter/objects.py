@@ -93,7 +93,7 @@ async def get(call: Call) -> Response:
     stored, reader = version.body, call.services.reader
     if stored.coding:
         stored, reader = await encryption.opened(call, bucket, version, customer_key)
-    body = await read_body(stored, reader, start, length)
+    body = await read_body(stored, reader, start, length, from_files=not call.request.secure)
     return Response(status, headers, body, length)
 
 
