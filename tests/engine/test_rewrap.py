@@ -133,11 +133,11 @@ def test_pass_moves_every_data_key_to_the_active_version() -> None:
         first, _ = await bench.keys.active(DEFAULT_KEY)
         before = {number: (await bench.version(b"k%d" % number)).body for number in range(OBJECTS)}
         assert await bench.service.client.key_use() == {first: OBJECTS}
-        await rewrap(bench)  # type: ignore[arg-type]
+        await rewrap(bench)
         assert await bench.service.client.key_use() == {first: OBJECTS}
         await bench.keys.rotate(DEFAULT_KEY)
         second, _ = await bench.keys.active(DEFAULT_KEY)
-        await rewrap(bench)  # type: ignore[arg-type]
+        await rewrap(bench)
         assert await bench.service.client.key_use() == {second: OBJECTS}
         for number, body in before.items():
             after = (await bench.version(b"k%d" % number)).body
@@ -156,13 +156,13 @@ def test_pass_cut_off_anywhere_leaves_all_readable_and_goes_on() -> None:
             active, _ = await bench.keys.active(DEFAULT_KEY)
             bench.fail_after = survived
             with contextlib.suppress(UnavailableError):
-                await rewrap(bench)  # type: ignore[arg-type]
+                await rewrap(bench)
             assert (await bench.service.client.key_use()).get(active, 0) == survived
             bench.service = memory_service(store=bench.service.store)
             bench.keys = KeyChain(bench.service.client, Keyring(MASTER_KEY))
             await bench.check_all()
             bench.fail_after = 10**9
-            await rewrap(bench)  # type: ignore[arg-type]
+            await rewrap(bench)
             assert await bench.service.client.key_use() == {active: OBJECTS}
         await bench.check_all()
 
@@ -181,7 +181,7 @@ def test_body_that_does_not_open_is_reported_and_holds_its_key() -> None:
             ),
         )  # fmt: skip
         await bench.keys.rotate(DEFAULT_KEY)
-        await rewrap(bench)  # type: ignore[arg-type]
+        await rewrap(bench)
         assert len(bench.damages) == 1
         assert "stolen" in bench.damages[0]
         assert (await bench.service.client.key_use())[first] == 1

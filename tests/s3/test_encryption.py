@@ -82,7 +82,7 @@ def test_headers_that_make_no_sense_are_refused(s3: S3Client, bucket: str, kms_k
     with refused("InvalidArgument", 400):
         s3.put_object(Bucket=bucket, Key="k", ServerSideEncryption="AES256", SSEKMSKeyId=kms_key)
     with refused("InvalidArgument", 400):
-        s3.put_object(Bucket=bucket, Key="k", ServerSideEncryption="aes:kms")  # type: ignore[arg-type]
+        s3.put_object(Bucket=bucket, Key="k", ServerSideEncryption="aes:kms")
     with refused("NoSuchKey", 404):
         s3.get_object(Bucket=bucket, Key="k")
 
@@ -109,7 +109,7 @@ def test_bucket_default_holds_for_what_says_nothing(
         rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(key)}
         s3.put_bucket_encryption(
             Bucket=bucket,
-            ServerSideEncryptionConfiguration={"Rules": [rule]},  # type: ignore[list-item]
+            ServerSideEncryptionConfiguration={"Rules": [rule]},
         )
         told = s3.get_bucket_encryption(Bucket=bucket)
         assert told["ServerSideEncryptionConfiguration"]["Rules"] == [rule]
@@ -176,7 +176,7 @@ def test_multipart_keeps_to_what_it_was_created_with(s3: S3Client, bucket: str) 
         Bucket=bucket,
         Key="k",
         UploadId=made["UploadId"],
-        MultipartUpload={"Parts": named},  # type: ignore[typeddict-item]
+        MultipartUpload={"Parts": named},
     )
     assert done["ServerSideEncryption"] == "AES256"
     got = s3.get_object(Bucket=bucket, Key="k")
@@ -192,10 +192,10 @@ def test_copies_are_encrypted_as_they_ask(s3: S3Client, bucket: str, kms_key: st
     body = body_of(300_000)
     s3.put_object(Bucket=bucket, Key="a", Body=body, ServerSideEncryption="AES256")
     source = {"Bucket": bucket, "Key": "a"}
-    plain = s3.copy_object(Bucket=bucket, Key="b", CopySource=source)  # type: ignore[arg-type]
+    plain = s3.copy_object(Bucket=bucket, Key="b", CopySource=source)
     assert "ServerSideEncryption" not in plain
     copied = s3.copy_object(
-        Bucket=bucket, Key="c", CopySource=source, ServerSideEncryption="aws:kms",  # type: ignore[arg-type]
+        Bucket=bucket, Key="c", CopySource=source, ServerSideEncryption="aws:kms",
         SSEKMSKeyId=kms_key,
     )  # fmt: skip
     assert copied["SSEKMSKeyId"] == kms_key
@@ -208,7 +208,7 @@ def test_copies_are_encrypted_as_they_ask(s3: S3Client, bucket: str, kms_key: st
         assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == body
     made = s3.create_multipart_upload(Bucket=bucket, Key="d", ServerSideEncryption="AES256")
     part = s3.upload_part_copy(
-        Bucket=bucket, Key="d", UploadId=made["UploadId"], PartNumber=1, CopySource=source,  # type: ignore[arg-type]
+        Bucket=bucket, Key="d", UploadId=made["UploadId"], PartNumber=1, CopySource=source,
         CopySourceRange="bytes=10-200009",
     )  # fmt: skip
     s3.complete_multipart_upload(
@@ -231,34 +231,34 @@ CUSTOMER_KEY = b"k" * 32
 @pytest.mark.parametrize("size", SIZES)
 def test_sse_c_object_needs_its_key(tls: S3Client, bucket: str, size: int) -> None:
     body, mine = body_of(size), customer(CUSTOMER_KEY)
-    put = tls.put_object(Bucket=bucket, Key="k", Body=body, **mine)  # type: ignore[arg-type]
+    put = tls.put_object(Bucket=bucket, Key="k", Body=body, **mine)
     assert put["SSECustomerAlgorithm"] == "AES256"
     assert put["SSECustomerKeyMD5"] == base64.b64encode(hashlib.md5(CUSTOMER_KEY).digest()).decode()
-    got = tls.get_object(Bucket=bucket, Key="k", **mine)  # type: ignore[arg-type]
+    got = tls.get_object(Bucket=bucket, Key="k", **mine)
     assert got["Body"].read() == body
     with refused("InvalidRequest", 400):
         tls.get_object(Bucket=bucket, Key="k")
     with refused("400", 400):
         tls.head_object(Bucket=bucket, Key="k")
     with refused("AccessDenied", 403):
-        tls.get_object(Bucket=bucket, Key="k", **customer(b"o" * 32))  # type: ignore[arg-type]
+        tls.get_object(Bucket=bucket, Key="k", **customer(b"o" * 32))
 
 
 def test_sse_c_rules(s3: S3Client, tls: S3Client, server: Server, bucket: str) -> None:
     mine = customer(CUSTOMER_KEY)
     with refused("InvalidRequest", 400):  # not over TLS
-        s3.put_object(Bucket=bucket, Key="k", Body=b"x", **mine)  # type: ignore[arg-type]
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x", **mine)
     tls.put_object(Bucket=bucket, Key="plain", Body=b"x")
     with refused("InvalidRequest", 400):
-        tls.get_object(Bucket=bucket, Key="plain", **mine)  # type: ignore[arg-type]
+        tls.get_object(Bucket=bucket, Key="plain", **mine)
     with refused("InvalidEncryptionAlgorithmError", 400):
         tls.put_object(
             Bucket=bucket, Key="k", SSECustomerAlgorithm="AES128", SSECustomerKey="k" * 32
         )
     with refused("InvalidArgument", 400):
-        tls.put_object(Bucket=bucket, Key="k", **customer(b"short"))  # type: ignore[arg-type]
+        tls.put_object(Bucket=bucket, Key="k", **customer(b"short"))
     with refused("InvalidArgument", 400):
-        tls.put_object(Bucket=bucket, Key="k", ServerSideEncryption="AES256", **mine)  # type: ignore[arg-type]
+        tls.put_object(Bucket=bucket, Key="k", ServerSideEncryption="AES256", **mine)
     with refused("InvalidArgument", 400):
         tls.put_object(Bucket=bucket, Key="k", SSECustomerAlgorithm="AES256")
     with refused("InvalidArgument", 400):
@@ -270,7 +270,7 @@ def test_sse_c_rules(s3: S3Client, tls: S3Client, server: Server, bucket: str) -
 
 def test_sse_c_multipart_and_copy(tls: S3Client, bucket: str) -> None:
     mine = customer(CUSTOMER_KEY)
-    made = tls.create_multipart_upload(Bucket=bucket, Key="k", **mine)  # type: ignore[arg-type]
+    made = tls.create_multipart_upload(Bucket=bucket, Key="k", **mine)
     body = body_of(5 * MIB)
     with refused("InvalidRequest", 400):
         tls.upload_part(Bucket=bucket, Key="k", UploadId=made["UploadId"], PartNumber=1, Body=body)
@@ -280,13 +280,13 @@ def test_sse_c_multipart_and_copy(tls: S3Client, bucket: str) -> None:
         UploadId=made["UploadId"],
         PartNumber=1,
         Body=body,
-        **mine,  # type: ignore[arg-type]
+        **mine,
     )
     tls.complete_multipart_upload(
         Bucket=bucket, Key="k", UploadId=made["UploadId"],
         MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
     )  # fmt: skip
-    assert tls.get_object(Bucket=bucket, Key="k", **mine)["Body"].read() == body  # type: ignore[arg-type]
+    assert tls.get_object(Bucket=bucket, Key="k", **mine)["Body"].read() == body
     with refused("InvalidRequest", 400):
         tls.copy_object(Bucket=bucket, Key="c", CopySource={"Bucket": bucket, "Key": "k"})
     tls.copy_object(
