@@ -531,11 +531,15 @@ MutationResult = Bucket | User | StoreKey | Upload | Part | Written | Deleted | 
 # --- pages ---
 
 
-ObjectRow = tuple[bytes, int, str, int, str, str, int]
-"""Key, modified_ms, ETag, size, checksum (`pages.checksum_text`), owner, delete marker (0)."""
+ObjectRow = tuple[bytes, int, int, str, int, str, str | None, int]
+"""Key, modified (hours since the epoch, milliseconds behind them), ETag, size, checksum
+(`pages.checksum_text`), owner (None unless asked for), delete marker (0).
+"""
 
-VersionRow = tuple[bytes, str, int, str, int, str, int, str, int]
-"""Key, version id, modified_ms, ETag, size, checksum, delete marker (0, 1), owner, order."""
+VersionRow = tuple[bytes, str, int, int, str, int, str, int, str, int]
+"""Key, version id, modified (as above), ETag, size, checksum, delete marker (0, 1), owner,
+the order.
+"""
 
 
 class ObjectsPage(NamedTuple):
@@ -616,10 +620,11 @@ class MetadataClient(Protocol):
         after: bytes = b"",
         delimiter: bytes = b"",
         limit: int = 1000,
+        owners: bool = False,
     ) -> ObjectsPage:
         """Current objects whose keys start with `prefix` and are greater than `after`; a common
         prefix that `after` is in or equals is skipped whole. A page may end early, and even be
-        empty, where many delete markers lie.
+        empty, where many delete markers lie. `owners`: whether rows tell them.
         """
 
     async def list_versions(

@@ -78,7 +78,7 @@ class GatewayService:
     async def _list_objects(self, *where: *KeyRange) -> object:
         bucket, prefix, after, delimiter, limit = where
         page = await self._client.list_objects(
-            bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit
+            bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit, owners=True
         )
         return send_objects(page)
 

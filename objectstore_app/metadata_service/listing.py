@@ -22,6 +22,7 @@ from ..core.ids import BucketId
 from ..core.limits import KEY_BYTES_MAX, LIST_ROWS_MAX
 from .api import ObjectRow, ObjectsPage, Upload, UploadsPage, VersionRow, VersionsPage
 from .ordering import order_of
+from .pages import HOUR_MS
 from .reads import bucket_state, decode_upload, named_order
 
 _PROBE_ROWS = 32
@@ -29,13 +30,14 @@ _HEADS = 250
 _BEHIND_ALL_KEYS = b"\xff" * (KEY_BYTES_MAX + 1)
 _BEFORE_ALL_ORDERS = -(2**63)
 
-_OBJECT = "v.key, v.modified_ms, v.etag, v.size, v.checksum, v.owner, v.marker"
+_MODIFIED = f"v.modified_ms / {HOUR_MS}, v.modified_ms % {HOUR_MS}"
+_OBJECT = f"v.key, {_MODIFIED}, v.etag, v.size, v.checksum, iif(:owners, v.owner, NULL), v.marker"
 RUN_OF_OBJECTS = (
     f"SELECT {_OBJECT} FROM versions v WHERE bucket=:bucket AND key>=:start AND key<:end"
     " ORDER BY key, ord LIMIT :limit"
 )
 RUN_OF_VERSIONS = (
-    "SELECT key, version_id, modified_ms, etag, size, checksum, marker, owner, ord FROM versions"
+    f"SELECT key, version_id, {_MODIFIED}, etag, size, checksum, marker, owner, ord FROM versions v"
     " WHERE bucket=:bucket AND (key, ord) > (:start, :behind) AND key<:end"
     " ORDER BY key, ord LIMIT :limit"
 )
@@ -82,7 +84,7 @@ _GROUPS = (
 GROUPS_OF_VERSIONS = _GROUPS.format(table="versions")
 GROUPS_OF_UPLOADS = _GROUPS.format(table="uploads")
 
-_MARKER = 6
+_MARKER = 7
 Bindings = dict[str, bytes | int | str | None]
 
 
@@ -93,12 +95,14 @@ def list_objects(
     after: bytes,
     delimiter: bytes,
     limit: int,
+    *,
+    owners: bool = False,
 ) -> ObjectsPage:
     """See MetadataClient.list_objects."""
     if limit <= 0:
         return ObjectsPage([], [])
     bindings = _bindings(bucket, prefix, delimiter)
-    bindings["start"] = start_key(prefix, after, delimiter)
+    bindings["start"], bindings["owners"] = start_key(prefix, after, delimiter), owners
     with connection:
         versioned = bool(bucket_state(connection, bucket).versioning)
         if delimiter or versioned:

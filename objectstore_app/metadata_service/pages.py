@@ -14,6 +14,8 @@ import msgspec
 from ..protocol.checksums import FULL_OBJECT
 from .api import Attributes, ObjectRow, ObjectsPage, VersionRow, VersionsPage
 
+HOUR_MS = 3_600_000
+
 
 def checksum_text(attributes: Attributes) -> str:
     """What a listing tells of the checksum: the algorithm, and the type where it is another than
@@ -57,13 +59,13 @@ class SentVersions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def send_objects(page: ObjectsPage) -> SentObjects:
-    """Of an object its listing tells neither version id nor order."""
+    """`page` tells owners. Of an object its listing tells neither version id nor order."""
     objects = [
         SentVersion(
-            key=key, order=0, version_id="", size=size, etag=etag, modified_ms=modified_ms,
-            owner=owner, attributes=_attributes(checksum),
+            key=key, order=0, version_id="", size=size, etag=etag, modified_ms=hour * HOUR_MS + ms,
+            owner=owner or "", attributes=_attributes(checksum),
         )
-        for key, modified_ms, etag, size, checksum, owner, _ in page.objects
+        for key, hour, ms, etag, size, checksum, owner, _ in page.objects
     ]  # fmt: skip
     return SentObjects(
         entries=(*objects, *page.prefixes), truncated=page.truncated, next_after=page.next_after
@@ -72,7 +74,15 @@ def send_objects(page: ObjectsPage) -> SentObjects:
 
 def received_objects(sent: SentObjects) -> ObjectsPage:
     objects: list[ObjectRow] = [
-        (one.key, one.modified_ms, one.etag, one.size, checksum_text(one.attributes), one.owner, 0)
+        (
+            one.key,
+            *divmod(one.modified_ms, HOUR_MS),
+            one.etag,
+            one.size,
+            checksum_text(one.attributes),
+            one.owner,
+            0,
+        )
         for one in sent.entries
         if isinstance(one, SentVersion)
     ]
@@ -83,11 +93,11 @@ def received_objects(sent: SentObjects) -> ObjectsPage:
 def send_versions(page: VersionsPage) -> SentVersions:
     versions = []
     seen = page.continued
-    for key, version_id, modified_ms, etag, size, checksum, marker, owner, order in page.versions:
+    for key, version_id, hour, ms, etag, size, checksum, marker, owner, order in page.versions:
         versions.append(
             SentVersion(
                 key=key, order=order, version_id=version_id, size=size, etag=etag,
-                modified_ms=modified_ms, owner=owner, delete_marker=bool(marker),
+                modified_ms=hour * HOUR_MS + ms, owner=owner, delete_marker=bool(marker),
                 latest=key != seen, attributes=_attributes(checksum),
             )
         )  # fmt: skip
@@ -104,7 +114,7 @@ def received_versions(sent: SentVersions) -> VersionsPage:
     entries = [one for one in sent.entries if isinstance(one, SentVersion)]
     versions: list[VersionRow] = [
         (
-            one.key, one.version_id, one.modified_ms, one.etag, one.size,
+            one.key, one.version_id, *divmod(one.modified_ms, HOUR_MS), one.etag, one.size,
             checksum_text(one.attributes), int(one.delete_marker), one.owner, one.order,
         )
         for one in entries

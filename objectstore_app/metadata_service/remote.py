@@ -145,6 +145,7 @@ class RemoteClient:
         after: bytes = b"",
         delimiter: bytes = b"",
         limit: int = PAGE_KEYS_MAX,
+        owners: bool = False,
     ) -> ObjectsPage:
         answer = await self._connection.call(
             "list_objects", bucket, prefix, after, delimiter, limit

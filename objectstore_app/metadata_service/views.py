@@ -74,9 +74,10 @@ class ViewReads:
         after: bytes = b"",
         delimiter: bytes = b"",
         limit: int = PAGE_KEYS_MAX,
+        owners: bool = False,
     ) -> ObjectsPage:
         view = self._data[bucket.shard]
-        return listing.list_objects(view, bucket.id, prefix, after, delimiter, limit)
+        return listing.list_objects(view, bucket.id, prefix, after, delimiter, limit, owners=owners)
 
     async def list_versions(
         self,

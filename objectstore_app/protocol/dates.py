@@ -70,22 +70,32 @@ def parse_iso_basic(value: bytes) -> int | None:
     return None if match is None else _epoch(*map(int, match.groups()))
 
 
-@lru_cache(maxsize=16384)
-def _extended_hour(hour: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:", time.gmtime(hour * 3600))
+# What iso_extended is put together of: small tables, for a page of a listing holds a thousand dates
+# and whatever does not stay in the processor's cache costs more than the arithmetic.
+MINUTES = [f"{minute:02d}:" for minute in range(60)]
+SECONDS = [f"{second:02d}." for second in range(60)]
+MILLISECONDS = [f"{ms:03d}Z" for ms in range(1000)]
+_ISO_HOURS_KEPT = 50_000
 
 
-_SECONDS = [f"{second // 60:02d}:{second % 60:02d}." for second in range(3600)]
-_MILLISECONDS = [f"{ms:03d}Z" for ms in range(1000)]
+class _IsoHours(dict[int, str]):
+    """`2009-10-12T17:` of hours since the epoch, kept as they are asked for."""
+
+    def __missing__(self, hour: int) -> str:
+        if len(self) >= _ISO_HOURS_KEPT:
+            self.clear()
+        text = self[hour] = time.strftime("%Y-%m-%dT%H:", time.gmtime(hour * 3600))
+        return text
+
+
+ISO_HOURS = _IsoHours()
 
 
 def iso_extended(ms: int) -> str:
-    """`2009-10-12T17:50:30.000Z` of milliseconds since the epoch.
-
-    A page of a listing holds a thousand of them, each of another second: from tables, then.
-    """
-    second = ms // 1000
-    return _extended_hour(second // 3600) + _SECONDS[second % 3600] + _MILLISECONDS[ms % 1000]
+    """`2009-10-12T17:50:30.000Z` of milliseconds since the epoch."""
+    hour, rest = divmod(ms, 3_600_000)
+    minute, second = MINUTES[rest // 60_000], SECONDS[rest // 1000 % 60]
+    return f"{ISO_HOURS[hour]}{minute}{second}{MILLISECONDS[rest % 1000]}"
 
 
 def parse_iso_extended(value: bytes) -> int | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .acl import Grant
 from .checksums import FULL_OBJECT
-from .dates import iso_extended
+from .dates import ISO_HOURS, MILLISECONDS, MINUTES, SECONDS, iso_extended
 from .xml_text import XML_HEAD, escape, url_encode, writer_of_keys
 
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -31,13 +31,14 @@ class ListedBucket(NamedTuple):
     region: str = ""
 
 
-ListedObject = tuple[bytes, int, str, int, str, str, int]
-"""Key, milliseconds since the epoch, ETag without quotes, size, checksum, owner's id, and what is
-not written. The checksum is its algorithm, with another type than FULL_OBJECT behind a blank.
+ListedObject = tuple[bytes, int, int, str, int, str, str | None, int]
+"""Key, modified when: hours since the epoch and milliseconds behind them (which SQLite takes apart
+faster than we), ETag without quotes, size, checksum, owner's id where it is told, and what
+is not written. The checksum is its algorithm, with another type than FULL_OBJECT behind a blank.
 """
 
-ListedVersion = tuple[bytes, str, int, str, int, str, int, str, int]
-"""Key, version id, milliseconds since the epoch, ETag without quotes, size, checksum as above,
+ListedVersion = tuple[bytes, str, int, int, str, int, str, int, str, int]
+"""Key, version id, modified when (as above), ETag without quotes, size, checksum (as above),
 whether it is a delete marker, owner's id, and what is not written.
 """
 
@@ -110,7 +111,7 @@ def list_objects(
     next_marker: bytes | None = None,
     url: bool = False,
 ) -> bytes:
-    """ListBucketResult, version 1. `owners` holds the objects' owners by id."""
+    """ListBucketResult, version 1. `owners` holds the owners that the objects tell by id."""
     text = _key_text(url)
     return _listing(
         "ListBucketResult",
@@ -127,7 +128,7 @@ def list_objects_v2(
     bucket: str,
     objects: Sequence[ListedObject],
     prefixes: Sequence[bytes],
-    owners: Mapping[str, Owner] | None = None,
+    owners: Mapping[str, Owner],
     *,
     prefix: bytes,
     delimiter: bytes,
@@ -138,8 +139,8 @@ def list_objects_v2(
     next_continuation_token: str | None = None,
     url: bool = False,
 ) -> bytes:
-    """ListBucketResult, version 2. Tokens are opaque text and stay as they are; owners are told
-    where they are given.
+    """ListBucketResult, version 2. Tokens are opaque text and stay as they are. `owners` holds the
+    owners that the objects tell by id.
     """
     text = _key_text(url)
     return _listing(
@@ -429,18 +430,19 @@ def _listing(root: str, head: str, entries: list[str], prefixes: list[str]) -> b
 
 
 def _contents(
-    objects: Sequence[ListedObject], owners: Mapping[str, Owner] | None, *, url: bool
+    objects: Sequence[ListedObject], owners: Mapping[str, Owner], *, url: bool
 ) -> list[str]:
     text = writer_of_keys([one[0] for one in objects], url=url)
-    told = {
-        owner: "" if owners is None else _owner("Owner", owners[owner])
-        for owner in {one[5] for one in objects}
-    }
+    hours, minutes, seconds, milliseconds = ISO_HOURS, MINUTES, SECONDS, MILLISECONDS
+    checksums = {one: _listed_checksum(one) for one in {row[5] for row in objects}}
+    told: dict[str | None, str] = {one: _owner("Owner", owner) for one, owner in owners.items()}
+    told[None] = ""
     return [
-        f"<Contents><Key>{text(key)}</Key><LastModified>{iso_extended(modified_ms)}"
-        f"</LastModified><ETag>&quot;{etag}&quot;</ETag>{_listed_checksum(checksum)}"
+        f"<Contents><Key>{text(key)}</Key><LastModified>{hours[hour]}"
+        f"{minutes[ms // 60_000]}{seconds[ms // 1000 % 60]}{milliseconds[ms % 1000]}"
+        f"</LastModified><ETag>&quot;{etag}&quot;</ETag>{checksums[checksum]}"
         f"<Size>{size}</Size>{told[owner]}<StorageClass>STANDARD</StorageClass></Contents>"
-        for key, modified_ms, etag, size, checksum, owner, _ in objects
+        for key, hour, ms, etag, size, checksum, owner, _ in objects
     ]
 
 
@@ -448,21 +450,24 @@ def _versions(
     versions: Sequence[ListedVersion], owners: Mapping[str, Owner], continued: bytes, *, url: bool
 ) -> list[str]:
     text = writer_of_keys([one[0] for one in versions], url=url)
+    hours, minutes, seconds, milliseconds = ISO_HOURS, MINUTES, SECONDS, MILLISECONDS
+    checksums = {one: _listed_checksum(one) for one in {row[6] for row in versions}}
+    told = {one: _owner("Owner", owner) for one, owner in owners.items()}
     seen = continued
     entries = []
-    for key, version_id, modified_ms, etag, size, checksum, marker, owner, _ in versions:
+    for key, version_id, hour, ms, etag, size, checksum, marker, owner, _ in versions:
         common = (
             f"<Key>{text(key)}</Key><VersionId>{version_id}</VersionId>"
             f"<IsLatest>{'false' if key == seen else 'true'}</IsLatest>"
-            f"<LastModified>{iso_extended(modified_ms)}</LastModified>"
+            f"<LastModified>{hours[hour]}{minutes[ms // 60_000]}{seconds[ms // 1000 % 60]}"
+            f"{milliseconds[ms % 1000]}</LastModified>"
         )
         seen = key
-        told = _owner("Owner", owners[owner])
         entries.append(
-            f"<DeleteMarker>{common}{told}</DeleteMarker>"
+            f"<DeleteMarker>{common}{told[owner]}</DeleteMarker>"
             if marker
-            else f"<Version>{common}<ETag>&quot;{etag}&quot;</ETag>{_listed_checksum(checksum)}"
-            f"<Size>{size}</Size>{told}<StorageClass>STANDARD</StorageClass></Version>"
+            else f"<Version>{common}<ETag>&quot;{etag}&quot;</ETag>{checksums[checksum]}"
+            f"<Size>{size}</Size>{told[owner]}<StorageClass>STANDARD</StorageClass></Version>"
         )
     return entries
 

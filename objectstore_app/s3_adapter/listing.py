@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping
 
 from ..core.limits import PAGE_KEYS_MAX
 from ..metadata_service.api import ObjectsPage, Upload, VersionsPage
@@ -37,7 +36,12 @@ async def list_objects(call: Call) -> Response:
     page = ObjectsPage([], [], truncated=limit > 0, next_after=marker)
     while page.truncated and not (page.objects or page.prefixes):
         page = await call.services.metadata.list_objects(
-            bucket, prefix=prefix, after=page.next_after, delimiter=delimiter, limit=limit
+            bucket,
+            prefix=prefix,
+            after=page.next_after,
+            delimiter=delimiter,
+            limit=limit,
+            owners=True,
         )
         await asyncio.sleep(0)
     return xml(
@@ -45,7 +49,7 @@ async def list_objects(call: Call) -> Response:
             bucket.name,
             page.objects,
             page.prefixes,
-            await OwnerNames(call).by_id({row[5] for row in page.objects}),
+            await OwnerNames(call).by_id({row[6] for row in page.objects if row[6]}),
             prefix=prefix,
             marker=marker,
             delimiter=delimiter,
@@ -67,20 +71,18 @@ async def list_objects_v2(call: Call) -> Response:
     token = query.text("continuation-token")
     after = _after_of(token) if token else start_after
     limit = query.integer("max-keys", PAGE_KEYS_MAX, PAGE_KEYS_MAX)
+    owners = (query.text("fetch-owner") or "").lower() == "true"
     page = ObjectsPage([], [])
     if limit:
         page = await call.services.metadata.list_objects(
-            bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit
+            bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit, owners=owners
         )
-    owners: Mapping[str, xml_write.Owner] | None = None
-    if (query.text("fetch-owner") or "").lower() == "true":
-        owners = await OwnerNames(call).by_id({row[5] for row in page.objects})
     return xml(
         xml_write.list_objects_v2(
             bucket.name,
             page.objects,
             page.prefixes,
-            owners,
+            await OwnerNames(call).by_id({row[6] for row in page.objects if row[6]}),
             prefix=prefix,
             delimiter=delimiter,
             max_keys=limit,
@@ -120,7 +122,7 @@ async def list_versions(call: Call) -> Response:
             bucket.name,
             page.versions,
             page.prefixes,
-            await OwnerNames(call).by_id({row[7] for row in page.versions}),
+            await OwnerNames(call).by_id({row[8] for row in page.versions}),
             continued=page.continued,
             prefix=prefix,
             key_marker=key_marker,

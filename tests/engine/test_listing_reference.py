@@ -79,7 +79,7 @@ def all_objects(shard: Shard, prefix: bytes, delimiter: bytes, limit: int) -> li
         assert len(page.objects) + len(page.prefixes) <= limit
         entries: list[object] = [(row[0], "") for row in page.objects] + list(page.prefixes)
         told += sorted(entries, key=lambda one: one if isinstance(one, bytes) else one[0])
-        assert not any(row[6] for row in page.objects), "a delete marker is none"
+        assert not any(row[7] for row in page.objects), "a delete marker is none"
         assert page.next_after != after or not page.truncated
         after, more = page.next_after, page.truncated
     return told

@@ -41,17 +41,19 @@ def owner_of(owner: str) -> str:
     return f"<Owner><ID>{owner}</ID><DisplayName>{name}</DisplayName></Owner>"
 
 
-def object_xml(one: ListedObject, *, owners: bool, url: bool) -> str:
-    key, ms, etag, size, checksum, owner, _ = one
+def object_xml(one: ListedObject, *, url: bool) -> str:
+    key, hour, ms, etag, size, checksum, owner, _ = one
+    ms += hour * 3_600_000
     return (
         f"<Contents><Key>{text_of(key, url)}</Key><LastModified>{date_of(ms)}</LastModified>"
         f"<ETag>&quot;{etag}&quot;</ETag>{CHECKSUMS[checksum]}<Size>{size}</Size>"
-        f"{owner_of(owner) if owners else ''}<StorageClass>STANDARD</StorageClass></Contents>"
+        f"{owner_of(owner) if owner else ''}<StorageClass>STANDARD</StorageClass></Contents>"
     )
 
 
 def version_xml(one: ListedVersion, latest: bool, *, url: bool) -> str:
-    key, version_id, ms, etag, size, checksum, marker, owner, _ = one
+    key, version_id, hour, ms, etag, size, checksum, marker, owner, _ = one
+    ms += hour * 3_600_000
     common = (
         f"<Key>{text_of(key, url)}</Key><VersionId>{version_id}</VersionId>"
         f"<IsLatest>{str(latest).lower()}</IsLatest><LastModified>{date_of(ms)}</LastModified>"
@@ -99,13 +101,15 @@ def test_objects_are_written_as_with_care(
     objects: list[ListedObject] = []
     for name in names:
         ms, etag, size, checksum, owner, _ = data.draw(cells)
-        objects.append((name, ms, etag, size, checksum, owner, 0))
+        objects.append(
+            (name, *divmod(ms, 3_600_000), etag, size, checksum, owner if owners else None, 0)
+        )
     body = xml_write.list_objects_v2(
-        "bkt", objects, prefixes, OWNERS if owners else None,
+        "bkt", objects, prefixes, OWNERS,
         prefix=b"", delimiter=b"", max_keys=1000, truncated=False, url=url,
     )  # fmt: skip
     wanted = "".join(
-        [object_xml(one, owners=owners, url=url) for one in objects]
+        [object_xml(one, url=url) for one in objects]
         + [prefix_xml(one, url=url) for one in prefixes]
     )
     count = len(objects) + len(prefixes)
@@ -125,7 +129,9 @@ def test_versions_are_written_as_with_care(
     versions: list[ListedVersion] = []
     for name in sorted(names + names[::2]):
         ms, etag, size, checksum, owner, marker = data.draw(cells)
-        versions.append((name, "null", ms, etag, size, checksum, marker, owner, -1))
+        versions.append(
+            (name, "null", *divmod(ms, 3_600_000), etag, size, checksum, marker, owner, -1)
+        )
     continued = versions[0][0] if versions and begun else b""
     body = xml_write.list_versions(
         "bkt", versions, [], OWNERS, continued=continued,
@@ -157,9 +163,9 @@ def test_dates_are_those_of_the_clock(ms: int) -> None:
 def test_one_special_key_in_a_thousand_is_found(key: str, place: int) -> None:
     names = [b"key-%04d" % number for number in range(1000)]
     names[place] += key.encode()
-    objects: list[ListedObject] = [(name, 0, "e", 0, "", ME.id, 0) for name in names]
+    objects: list[ListedObject] = [(name, 0, 0, "e", 0, "", None, 0) for name in names]
     body = xml_write.list_objects_v2(
-        "b", objects, [], prefix=b"", delimiter=b"", max_keys=1000, truncated=False
+        "b", objects, [], {}, prefix=b"", delimiter=b"", max_keys=1000, truncated=False
     )
     for name in names:
         assert f"<Key>{escape(name)}</Key>".encode() in body

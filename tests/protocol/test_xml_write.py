@@ -31,6 +31,7 @@ from objectstore_app.protocol.xml_write import (
 ME = Owner("a" * 64, "Me & <you>")
 SERVICE = ServiceModel(Loader().load_service_model("s3", "service-2"))
 MS = 1255369830007
+WHEN = divmod(MS, 3_600_000)
 
 
 def parsed(operation: str, body: bytes) -> dict[str, Any]:
@@ -44,8 +45,8 @@ def parsed(operation: str, body: bytes) -> dict[str, Any]:
 
 OWNERS = {ME.id: ME}
 LISTED: list[ListedObject] = [
-    (b"a/<b>&\r\n", MS, "e1", 5, "CRC64NVME", ME.id, 0),
-    ("é".encode(), MS, "e2", 0, "", ME.id, 0),
+    (b"a/<b>&\r\n", *WHEN, "e1", 5, "CRC64NVME", ME.id, 0),
+    ("é".encode(), *WHEN, "e2", 0, "", None, 0),
 ]
 
 
@@ -80,6 +81,7 @@ def test_list_objects() -> None:
     assert (first["ETag"], first["Size"], first["Owner"]["ID"]) == ('"e1"', 5, ME.id)
     assert (first["ChecksumAlgorithm"], first["ChecksumType"]) == (["CRC64NVME"], "FULL_OBJECT")
     assert "ChecksumAlgorithm" not in second
+    assert "Owner" not in second
     assert result["CommonPrefixes"] == [{"Prefix": "p/"}]
     assert (result["Marker"], result["NextMarker"], result["IsTruncated"]) == ("m", "p/", True)
 
@@ -87,8 +89,9 @@ def test_list_objects() -> None:
 def test_list_objects_v2_encodes_keys_but_not_tokens() -> None:
     body = xml_write.list_objects_v2(
         "bkt",
-        [(b"a b\x01\xff+", MS, "e", 1, "", ME.id, 0)],
+        [(b"a b\x01\xff+", *WHEN, "e", 1, "", None, 0)],
         [b"p /"],
+        {},
         prefix=b"p ",
         delimiter=b"/ ",
         max_keys=2,
@@ -109,8 +112,8 @@ def test_list_objects_v2_encodes_keys_but_not_tokens() -> None:
 
 def test_list_versions_keeps_the_order_of_versions_and_markers() -> None:
     versions: list[ListedVersion] = [
-        (b"k", "v2", MS, "", 0, "", 1, ME.id, -2),
-        (b"k", "v1", MS, "e", 3, "CRC32 COMPOSITE", 0, ME.id, -1),
+        (b"k", "v2", *WHEN, "", 0, "", 1, ME.id, -2),
+        (b"k", "v1", *WHEN, "e", 3, "CRC32 COMPOSITE", 0, ME.id, -1),
     ]
     body = xml_write.list_versions(
         "bkt",
@@ -236,8 +239,9 @@ def test_any_key_makes_a_well_formed_document(key: bytes) -> None:
     for url in (False, True):
         body = xml_write.list_objects_v2(
             "b",
-            [(key, MS, "e", 1, "", ME.id, 0)],
+            [(key, *WHEN, "e", 1, "", None, 0)],
             [],
+            {},
             prefix=key,
             delimiter=b"",
             max_keys=1,
