@@ -40,7 +40,7 @@ from ..protocol.errors import S3Error
 from ..runtime.http import Response
 from .access import owned_bucket
 from .bodies import read_small_body
-from .call import Call, Headers, empty, xml
+from .call import Call, empty, xml
 
 ENCRYPTION, COMPRESSION = "encryption", "compression"
 """Names in `Bucket.settings`."""
@@ -104,9 +104,10 @@ async def for_part(call: Call, bucket: Bucket, upload: Upload) -> Transform | No
     return _transform(call, bucket, sealing)
 
 
-def headers_of(stored: str) -> Headers:
+@lru_cache(maxsize=1024)
+def headers_of(stored: str) -> tuple[tuple[str, str], ...]:
     """What an answer tells of `Attributes.encryption`."""
-    return encryption.parse_stored(stored).headers() if stored else []
+    return tuple(encryption.parse_stored(stored).headers()) if stored else ()
 
 
 def default_of(call: Call, bucket: Bucket) -> BucketEncryption | None:
@@ -162,7 +163,7 @@ def check_read(call: Call, stored: str, prefix: bytes = PREFIX) -> bytes:
     Raises: S3Error InvalidRequest (a key is missing, or given for an object that has none),
     InvalidArgument, AccessDenied (another key).
     """
-    if not stored and ASKING.isdisjoint(call.headers) and prefix == PREFIX:
+    if prefix == PREFIX and not stored.startswith(SSE_C) and ASKING.isdisjoint(call.headers):
         return b""
     if prefix == PREFIX and PREFIX in call.headers:
         raise S3Error(

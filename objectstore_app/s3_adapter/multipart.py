@@ -57,7 +57,7 @@ async def create(call: Call) -> Response:
         checksum_type=kind,
     )
     upload = expect(await call.services.metadata.mutate(bucket, mutation), Upload)
-    headers = encryption.headers_of(attributes.encryption)
+    headers = list(encryption.headers_of(attributes.encryption))
     if algorithm is not None:
         headers += [
             ("x-amz-checksum-algorithm", algorithm.value),
