@@ -35,6 +35,7 @@ class Pace:
         self,
         bytes_per_s: int,
         *,
+        stop: asyncio.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -43,7 +44,12 @@ class Pace:
         self._sleep = sleep
         self._paid_until = clock()
         self._worked_since = clock()
-        self.stopped = False
+        self._stop = stop
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process was asked to end."""
+        return self._stop is not None and self._stop.is_set()
 
     async def spend(self, count: int) -> None:
         """Return when that many bytes more are within the budget. Raises StoppedError."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import apsw
-
 from ..config.atlas import AtlasSettings
 from ..core.errors import ObjectStoreError
 from ..media.store import Store
+from ..metadata_service.survey import ViewError
 from ..metadata_service.view import is_damage
 from ..runtime.logging import event
 from .compaction import compact
@@ -47,7 +46,9 @@ def due(state: State, settings: AtlasSettings, now_ms: int) -> tuple[str, ...]:
     found = [
         name
         for name, pause_s in every_s.items()
-        if name not in state.passes or since_s(state.passes[name].ended_ms) >= pause_s
+        if (last := state.passes.get(name)) is None
+        or last.stopped_by
+        or since_s(last.ended_ms) >= pause_s
     ]
     if state.scrub.stage or since_s(state.scrub_ended_ms) >= settings.scrub_every_s:
         found.append("scrub")
@@ -93,14 +94,15 @@ async def _run(work: Work, name: str, *, asked: bool) -> bool:
         return False
     except ObjectStoreError as error:
         stopped_by = str(error)
-    except apsw.Error as error:
+    except ViewError as error:
         stopped_by = str(error)
         if is_damage(error):
             work.report_damage("view", f"{error}; run `objectstore fsck --data DIR`")
     finally:
         took_s = time.monotonic() - begun
         work.state.passes[name] = PassRecord(work.now_ms(), round(took_s, 3), stopped_by)
-        event("atlas_pass_ended", atlas_pass=name, took_s=round(took_s, 3), stopped_by=stopped_by)
+        if stopped_by:
+            event("atlas_pass_stopped", atlas_pass=name, reason=stopped_by)
     return True
 
 

@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import apsw
-
 from ..config.atlas import AtlasSettings
 from ..core.ids import ShardId
 from ..media.api import Extent
@@ -27,6 +25,7 @@ from ..metadata_service.survey import (
     VERSIONS_BEGIN,
     PartBody,
     VersionBody,
+    View,
     parts_page,
     segment_garbage_page,
     versions_page,
@@ -51,7 +50,7 @@ class Work:
     state: State
     pace: Pace
     now_ms: Callable[[], int]
-    views: dict[ShardId, apsw.Connection] = field(init=False)
+    views: dict[ShardId, View] = field(init=False)
     reader: LocalReader = field(init=False)
     _pipes: dict[ShardId, MutationPipe] = field(init=False)
 

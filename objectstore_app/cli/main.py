@@ -33,6 +33,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "user": LazyCommand("user", "user", "Add, list and remove people.", "serve"),
     "bucket": LazyCommand("bucket", "bucket", "Show buckets, set their compression.", "serve"),
     "key": LazyCommand("key", "key", "Manage the keys that encrypt objects.", "serve"),
+    "atlas": LazyCommand("atlas", "atlas", "Give space back, verify what is stored.", "serve"),
     "fsck": LazyCommand("fsck", "fsck", "Verify or rebuild a data folder.", "serve"),
     "bundle": LazyCommand(
         "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"

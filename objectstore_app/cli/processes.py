@@ -1,4 +1,4 @@
-"""What runs in each process of `objectstore serve`: front end, writer, gateway.
+"""What runs in each process of `objectstore serve`: front end, writer, gateway, Atlas.
 
 The supervisor calls `main` in a freshly forked child. Everything that holds a file, a socket or a
 loop is opened here, after the fork; SIGTERM ends each of them in good order.
@@ -20,13 +20,16 @@ import click
 import uvloop
 
 from .. import __version__
+from ..atlas.pace import Pace, lowest_priority
+from ..atlas.passes import run_passes
+from ..config.atlas import AtlasSettings
 from ..config.settings import Address, ClusterTls, ServeSettings
 from ..core.ids import UserId
 from ..core.limits import DRAIN_TIMEOUT_S
 from ..iam.keyring import Keyring
 from ..media.api import ChunkWriter, ExtentReader
 from ..media.chunks import LocalChunks, LocalReader
-from ..media.store import Store
+from ..media.store import Store, StoreInUseError
 from ..metadata_service.api import MetadataClient, RemoveUser
 from ..metadata_service.client import EmbeddedClient
 from ..metadata_service.cluster import cluster_context
@@ -66,6 +69,28 @@ class Writer:
         logging.set_up(self.log_format, "writer")
         self.board.store(context.slot, Counters("writer"))
         _run(lambda stop: serve_writer(self.store, ready=context.ready, stop=stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """The process that works on what is stored, and ends when nothing is due any more."""
+
+    store: Store
+    settings: AtlasSettings
+    log_format: str
+
+    def main(self, context: ChildContext) -> None:
+        logging.set_up(self.log_format, "atlas")
+        context.ready()
+        lowest_priority()
+        _run(self._work)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        pace = Pace(self.settings.bytes_per_s, stop=stop)
+        try:
+            await run_passes(self.store, self.settings, names=None, pace=pace, now_ms=now_ms)
+        except StoreInUseError as error:
+            event("atlas_is_at_work", reason=str(error))
 
 
 @dataclass(frozen=True, slots=True)

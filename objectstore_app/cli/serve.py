@@ -12,6 +12,12 @@ from pathlib import Path
 import click
 
 from .. import __version__
+from ..config.atlas import (
+    GRACE_S_DEFAULT,
+    INTERVAL_S_DEFAULT,
+    RATE_MIB_DEFAULT,
+    UPLOAD_DAYS_DEFAULT,
+)
 from ..config.errors import SettingsError
 from ..config.settings import (
     COMPRESSIONS,
@@ -36,6 +42,7 @@ from . import processes
 
 STOP_MARGIN_S = 5.0
 WRITER_STOP_TIMEOUT_S = 30.0
+ATLAS_STOP_S = 10.0
 WRITERS_STAGE, FRONT_ENDS_STAGE = 0, 1
 
 
@@ -107,6 +114,34 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     default="none",
     help="Compress objects in buckets that are not set otherwise.",
 )
+@click.option(
+    "--atlas-interval",
+    type=float,
+    metavar="SECONDS",
+    default=INTERVAL_S_DEFAULT,
+    help="How often Atlas looks for garbage and other work; 0: only `objectstore atlas run`.",
+)
+@click.option(
+    "--atlas-grace",
+    type=float,
+    metavar="SECONDS",
+    default=GRACE_S_DEFAULT,
+    help="How long deleted bytes stay for who reads them; longer than the longest download.",
+)
+@click.option(
+    "--atlas-rate",
+    type=float,
+    metavar="MIB",
+    default=RATE_MIB_DEFAULT,
+    help="MiB a second that Atlas reads and moves; 0: no limit.",
+)
+@click.option(
+    "--upload-days",
+    type=float,
+    metavar="DAYS",
+    default=UPLOAD_DAYS_DEFAULT,
+    help="Abort multipart uploads that are older; 0: never.",
+)
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(
     "--drain-grace",
@@ -149,7 +184,7 @@ def run(settings: ServeSettings) -> None:
         listeners = bind_listeners(settings.listen.host, settings.listen.port, settings.workers)
         held.enter_context(_closing(listeners))
         port = listeners[0].getsockname()[1]
-        board = MetricsBoard(slots=settings.workers + 3)
+        board = MetricsBoard(slots=settings.workers + 4)
         front_ends = [
             processes.FrontEnd(
                 settings=settings,
@@ -199,6 +234,12 @@ def _children(
         writer = processes.Writer(store, board, form)
         stop_s = WRITER_STOP_TIMEOUT_S
         specs.append(ChildSpec("writer-0", "writer", WRITERS_STAGE, writer.main, stop_s))
+        every_s = settings.atlas.interval_s
+        if every_s:
+            atlas = processes.Atlas(store, settings.atlas, form)
+            specs.append(
+                ChildSpec("atlas", "atlas", FRONT_ENDS_STAGE, atlas.main, ATLAS_STOP_S, every_s)
+            )
         listen, tls = settings.cluster_listen, settings.cluster_tls
         if listen is not None and tls is not None:
             gateway = processes.Gateway(store, board, form, listen, tls)

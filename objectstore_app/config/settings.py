@@ -11,9 +11,17 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from .atlas import (
+    GRACE_S_DEFAULT,
+    INTERVAL_S_DEFAULT,
+    RATE_MIB_DEFAULT,
+    UPLOAD_DAYS_DEFAULT,
+    AtlasSettings,
+    atlas_settings,
+)
 from .errors import SettingsError
 
 LISTEN_DEFAULT = "127.0.0.1:7200"
@@ -39,6 +47,10 @@ _KINDS: dict[str, type] = {
     "master_key": str,
     "encryption": str,
     "compression": str,
+    "atlas_interval": float,
+    "atlas_grace": float,
+    "atlas_rate": float,
+    "upload_days": float,
     "log_format": str,
     "drain_grace": float,
 }
@@ -90,6 +102,7 @@ class ServeSettings:
     compressed: bool = False
     log_format: str = "text"
     drain_grace_s: float = 0.0
+    atlas: AtlasSettings = field(default_factory=AtlasSettings)
 
 
 def serve_settings(
@@ -111,33 +124,20 @@ def serve_settings(
     compression: str = "none",
     log_format: str = "text",
     drain_grace: float = 0.0,
+    atlas_interval: float = INTERVAL_S_DEFAULT,
+    atlas_grace: float = GRACE_S_DEFAULT,
+    atlas_rate: float = RATE_MIB_DEFAULT,
+    upload_days: float = UPLOAD_DAYS_DEFAULT,
 ) -> ServeSettings:
     """Check raw values, named as on the command line, and freeze them.
 
     Raises: SettingsError naming the setting, the value and what would be right.
     """
-    if bool(data) == bool(upstream):
-        raise SettingsError(
-            "--data", data or "not given", "give --data DIR for a store, or --upstream, not both"
-        )
     tls = _files("tls", tls_cert=tls_cert, tls_key=tls_key)
     cluster = _files(
         "cluster", cluster_ca=cluster_ca, cluster_cert=cluster_cert, cluster_key=cluster_key
     )
-    if (cluster_listen or upstream) and cluster is None:
-        raise SettingsError(
-            "--cluster-ca",
-            "not given",
-            "--cluster-listen and --upstream need --cluster-ca, --cluster-cert and --cluster-key",
-        )
-    if upstream and not master_key:
-        raise SettingsError("--master-key", "not given", "--upstream needs the store's master key")
-    if master_key and not upstream:
-        raise SettingsError(
-            "--master-key", master_key, "only with --upstream; --data has its own in DIR/keys"
-        )
-    if cluster_listen and upstream:
-        raise SettingsError("--cluster-listen", cluster_listen, "only with --data")
+    _check_roles(data, upstream, cluster_listen, master_key, clustered=cluster is not None)
     _check(encryption in ENCRYPTIONS, "--encryption", encryption, " or ".join(ENCRYPTIONS))
     _check(compression in COMPRESSIONS, "--compression", compression, " or ".join(COMPRESSIONS))
     _check(log_format in LOG_FORMATS, "--log-format", log_format, " or ".join(LOG_FORMATS))
@@ -160,7 +160,39 @@ def serve_settings(
         compressed=compression != "none",
         log_format=log_format,
         drain_grace_s=drain_grace,
+        atlas=atlas_settings(
+            interval=atlas_interval, grace=atlas_grace, rate=atlas_rate, upload_days=upload_days
+        ),
     )
+
+
+def _check_roles(
+    data: str | None,
+    upstream: str | None,
+    cluster_listen: str | None,
+    master_key: str | None,
+    *,
+    clustered: bool,
+) -> None:
+    """Which settings belong together: a store of its own, or front ends of another one."""
+    if bool(data) == bool(upstream):
+        raise SettingsError(
+            "--data", data or "not given", "give --data DIR for a store, or --upstream, not both"
+        )
+    if (cluster_listen or upstream) and not clustered:
+        raise SettingsError(
+            "--cluster-ca",
+            "not given",
+            "--cluster-listen and --upstream need --cluster-ca, --cluster-cert and --cluster-key",
+        )
+    if upstream and not master_key:
+        raise SettingsError("--master-key", "not given", "--upstream needs the store's master key")
+    if master_key and not upstream:
+        raise SettingsError(
+            "--master-key", master_key, "only with --upstream; --data has its own in DIR/keys"
+        )
+    if cluster_listen and upstream:
+        raise SettingsError("--cluster-listen", cluster_listen, "only with --data")
 
 
 def read_file(path: Path) -> dict[str, object]:

@@ -9,7 +9,7 @@ that is named all the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import apsw
 
@@ -19,6 +19,10 @@ from ..media.segments import CHUNK_BIT
 from .api import Upload, Usage
 from .reads import decode_upload
 from .rows import decode_body, decode_extents
+
+View: TypeAlias = apsw.Connection
+ViewError: TypeAlias = apsw.Error
+"""What these walks read, and what they raise where it cannot be read."""
 
 
 class VersionBody(NamedTuple):
@@ -67,7 +71,7 @@ PARTS_BEGIN: PartPlace = (-1, "", 0)
 VERSIONS_BEGIN: VersionPlace = (-1, b"", 0)
 
 
-def parts_page(view: apsw.Connection, after: PartPlace, limit: int) -> Sequence[PartBody]:
+def parts_page(view: View, after: PartPlace, limit: int) -> Sequence[PartBody]:
     """The parts behind a place, in order."""
     rows = view.execute(
         "SELECT bucket, upload, number, extents FROM parts WHERE (bucket, upload, number) >"
@@ -80,7 +84,7 @@ def parts_page(view: apsw.Connection, after: PartPlace, limit: int) -> Sequence[
     ]
 
 
-def versions_page(view: apsw.Connection, after: VersionPlace, limit: int) -> Sequence[VersionBody]:
+def versions_page(view: View, after: VersionPlace, limit: int) -> Sequence[VersionBody]:
     """The versions behind a place, in order, with or without extents."""
     rows = view.execute(
         "SELECT bucket, key, ord, body FROM versions WHERE (bucket, key, ord) > (?, ?, ?)"
@@ -93,7 +97,7 @@ def versions_page(view: apsw.Connection, after: VersionPlace, limit: int) -> Seq
     ]
 
 
-def row_of(view: apsw.Connection, row: VersionBody | PartBody) -> VersionBody | PartBody | None:
+def row_of(view: View, row: VersionBody | PartBody) -> VersionBody | PartBody | None:
     """The same row as it is now."""
     if isinstance(row, PartBody):
         parts = parts_page(view, (row.bucket, row.upload, row.number - 1), 1)
@@ -103,7 +107,7 @@ def row_of(view: apsw.Connection, row: VersionBody | PartBody) -> VersionBody | 
 
 
 def chunk_garbage_page(
-    view: apsw.Connection, after: tuple[int, int], freed_ms: int, limit: int
+    view: View, after: tuple[int, int], freed_ms: int, limit: int
 ) -> Sequence[GarbageRow]:
     """Garbage in chunk segments that was freed at `freed_ms` or earlier, behind a (segment,
     offset), in order.
@@ -116,9 +120,7 @@ def chunk_garbage_page(
     return [GarbageRow(*row) for row in rows]
 
 
-def segment_garbage_page(
-    view: apsw.Connection, segment: int, after: int, limit: int
-) -> Sequence[GarbageRow]:
+def segment_garbage_page(view: View, segment: int, after: int, limit: int) -> Sequence[GarbageRow]:
     """Garbage of one segment behind an offset, in order."""
     rows = view.execute(
         "SELECT segment, offset, length, freed_ms FROM garbage WHERE segment=? AND offset>?"
@@ -128,7 +130,7 @@ def segment_garbage_page(
     return [GarbageRow(*row) for row in rows]
 
 
-def garbage_after(view: apsw.Connection, segment: int) -> SegmentGarbage | None:
+def garbage_after(view: View, segment: int) -> SegmentGarbage | None:
     """What the first segment behind this one that has garbage has of it."""
     rows = view.execute(
         "SELECT segment, count(*), sum(length), max(freed_ms) FROM garbage WHERE segment ="
@@ -140,7 +142,7 @@ def garbage_after(view: apsw.Connection, segment: int) -> SegmentGarbage | None:
 
 
 def uploads_page(
-    view: apsw.Connection, after: tuple[int, bytes, str], limit: int
+    view: View, after: tuple[int, bytes, str], limit: int
 ) -> Sequence[tuple[BucketId, Upload]]:
     """Uploads of all buckets behind a (bucket, key, upload), in order."""
     rows = view.execute(
@@ -151,12 +153,12 @@ def uploads_page(
     return [(bucket, decode_upload(raw)) for bucket, raw in rows]
 
 
-def closed_buckets(view: apsw.Connection) -> frozenset[BucketId]:
+def closed_buckets(view: View) -> frozenset[BucketId]:
     """Buckets that were deleted and whose row is still there."""
     return frozenset(row[0] for row in view.execute("SELECT bucket FROM buckets WHERE closed"))
 
 
-def bucket_after(view: apsw.Connection, bucket: int) -> BucketId | None:
+def bucket_after(view: View, bucket: int) -> BucketId | None:
     """The next bucket of the shard that is not closed."""
     rows = view.execute(
         "SELECT bucket FROM buckets WHERE bucket>? AND NOT closed ORDER BY bucket LIMIT 1",
@@ -165,7 +167,7 @@ def bucket_after(view: apsw.Connection, bucket: int) -> BucketId | None:
     return BucketId(rows[0][0]) if rows else None
 
 
-def usage_and_count(view: apsw.Connection, bucket: BucketId) -> tuple[Usage, Usage]:
+def usage_and_count(view: View, bucket: BucketId) -> tuple[Usage, Usage]:
     """A bucket's usage as it is kept, and as its rows count up to, of one snapshot."""
     view.execute("BEGIN")
     try:

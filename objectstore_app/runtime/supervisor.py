@@ -6,7 +6,8 @@ nothing, so that they start at once and share its memory. Each child has a pipe 
 *stages* (writers, then what uses them); a stage begins when the one before is ready, and stages are
 ended in the opposite order. A child that ends unasked is started again after a pause that doubles;
 one that ends again and again without having lived for a while ends the whole store, with its
-reason.
+reason. A *periodic* child is started now and then, does its work and ends; it keeps nobody waiting,
+and how it ends is its own affair.
 
 The parent serves nothing and holds no state: it waits for signals, pipes and its next deadline. If
 it is killed, the kernel kills the children (PR_SET_PDEATHSIG), so nothing is left behind; the
@@ -38,6 +39,7 @@ BACKOFF_S_MAX = 5.0
 STABLE_S = 10.0
 FAILURES_MAX = 6
 HOUSEKEEPING_S = 3600.0
+FIRST_PERIOD_S_MAX = 60.0
 SUPERVISOR_SLOT = 0
 _PR_SET_PDEATHSIG = 1
 _REASON_BYTES_MAX = 4096
@@ -57,13 +59,16 @@ class ChildContext:
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """One child process. `stop_timeout_s` is how long it may take to end when asked (SIGTERM)."""
+    """One child process. `stop_timeout_s` is how long it may take to end when asked (SIGTERM).
+    `every_s` makes it periodic: it is started that long after it ended.
+    """
 
     name: str
     role: str
     stage: int
     main: Callable[[ChildContext], None]
     stop_timeout_s: float
+    every_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -127,7 +132,11 @@ class Supervisor:
     def _start_all(self) -> bool:
         """Start stage by stage; False when a signal came before all was up."""
         for stage in sorted({child.spec.stage for child in self._children}):
-            members = [child for child in self._children if child.spec.stage == stage]
+            members = [
+                child
+                for child in self._children
+                if child.spec.stage == stage and not child.spec.every_s
+            ]
             for child in members:
                 self._fork(child)
             while not all(child.ready for child in members):
@@ -139,6 +148,9 @@ class Supervisor:
         return True
 
     def _watch(self) -> None:
+        for child in self._children:
+            if child.spec.every_s:
+                child.start_at = time.monotonic() + min(child.spec.every_s, FIRST_PERIOD_S_MAX)
         next_housekeeping = time.monotonic() + HOUSEKEEPING_S
         while not self._signals:
             starts = [each.start_at for each in self._children if each.start_at is not None]
@@ -155,6 +167,9 @@ class Supervisor:
 
     def _plan_restart(self, child: _Child) -> None:
         now = time.monotonic()
+        if child.spec.every_s:
+            child.start_at = now + child.spec.every_s
+            return
         child.failures = 1 if now - child.started > STABLE_S else child.failures + 1
         reason = _reason(child)
         if child.failures >= FAILURES_MAX:

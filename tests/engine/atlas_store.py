@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +43,11 @@ SEGMENT_BYTES = COMMIT_BYTES_MAX + 64 * 1024
 
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers started from here on fill a log segment with 64 KiB."""
-    monkeypatch.setattr(writer, "LocalLog", partial(LocalLog, segment_bytes_max=SEGMENT_BYTES))
+
+    def small_log(folder: Path, shard: ShardId, **_: object) -> LocalLog:
+        return LocalLog(folder, shard, segment_bytes_max=SEGMENT_BYTES)
+
+    monkeypatch.setattr(writer, "LocalLog", small_log)
 
 
 @dataclass
@@ -134,10 +137,6 @@ def disk_bytes(store: Store) -> int:
     """What the store's log and chunk segments take on the disk."""
     paths = [*store.path.glob("*/log-*.seg"), *store.chunks.glob("*.seg")]
     return sum(path.stat().st_blocks * 512 for path in paths)
-
-
-def run(coroutine: object) -> None:
-    asyncio.run(coroutine)  # type: ignore[arg-type]
 
 
 def small(number: int) -> bytes:

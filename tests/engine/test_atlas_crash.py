@@ -107,6 +107,7 @@ def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriterProc
         process.stop()
 
 
+@pytest.mark.timeout(300)
 def test_killed_at_any_step_loses_nothing_and_the_next_pass_finishes(
     store: Store, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +115,7 @@ def test_killed_at_any_step_loses_nothing_and_the_next_pass_finishes(
 
     async def load(begin: int) -> None:
         """Some more objects, overwrites and deletes, so that each pass has something to do."""
-        await held.put({b"s%04d" % n: small(n) for n in range(begin, begin + 24)})
+        await held.put({b"s%04d" % n: small(n) for n in range(begin, begin + 80)})
         await held.put({b"l%d" % (n % 5): large(n) for n in range(begin, begin + 3)})
         doomed = [key for key in sorted(held.objects) if key.startswith(b"s")]
         await held.delete([key for n, key in enumerate(doomed) if n % 3])
@@ -125,7 +126,7 @@ def test_killed_at_any_step_loses_nothing_and_the_next_pass_finishes(
     asyncio.run(held.create())
     number, process = 0, writer
     for number in range(1, STEPS_MAX):
-        if number % 4 == 1:
+        if number % 2 == 1:
             asyncio.run(load(number))
         if not killed_at(store, number):
             break

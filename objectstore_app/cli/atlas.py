@@ -1,0 +1,155 @@
+"""`objectstore atlas`: run its passes now, or show what it did and found."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from ..atlas.pace import Pace, lowest_priority
+from ..atlas.passes import PASSES, run_passes
+from ..atlas.state import State, load_state
+from ..config.atlas import (
+    GRACE_S_DEFAULT,
+    RATE_MIB_DEFAULT,
+    UPLOAD_DAYS_DEFAULT,
+    AtlasSettings,
+    atlas_settings,
+)
+from ..core.errors import ObjectStoreError
+from ..media.store import open_store
+from ..metadata_service.writer import now_ms
+
+WELL, DAMAGED, NOT_DONE = 0, 1, 2
+_DATA = click.option(
+    "--data",
+    "folder",
+    metavar="DIR",
+    envvar="OBJECTSTORE_DATA",
+    required=True,
+    show_envvar=True,
+    help="The store's folder.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def atlas() -> None:
+    """Give space back, verify what is stored, clean up.
+
+    `objectstore serve` does all this by itself, at the lowest priority.
+    """
+
+
+@atlas.command(context_settings={"auto_envvar_prefix": "OBJECTSTORE", "show_default": True})
+@_DATA
+@click.option(
+    "--pass",
+    "names",
+    type=click.Choice(PASSES),
+    multiple=True,
+    show_default="all of them",
+    help="Run only this; may be given several times.",
+)
+@click.option(
+    "--atlas-grace",
+    type=float,
+    metavar="SECONDS",
+    default=GRACE_S_DEFAULT,
+    help="How long deleted bytes stay for who reads them. 0 when nobody does.",
+)
+@click.option(
+    "--atlas-rate",
+    type=float,
+    metavar="MIB",
+    default=RATE_MIB_DEFAULT,
+    help="MiB a second to read and move; 0: no limit.",
+)
+@click.option(
+    "--upload-days",
+    type=float,
+    metavar="DAYS",
+    default=UPLOAD_DAYS_DEFAULT,
+    help="Abort multipart uploads that are older; 0: never.",
+)
+@_JSON
+def run(
+    folder: str,
+    names: tuple[str, ...],
+    atlas_grace: float,
+    atlas_rate: float,
+    upload_days: float,
+    as_json: bool,
+) -> None:
+    """Run Atlas' passes now, each to its end, over the running store in the folder DIR.
+
+    Exit status: 0 when all went well, 1 when something stored is damaged, 2 when a pass could not
+    be done.
+    """
+    try:
+        settings = atlas_settings(
+            interval=0, grace=atlas_grace, rate=atlas_rate, upload_days=upload_days
+        )
+        lowest_priority()
+        state = asyncio.run(_run(Path(folder), settings, names or PASSES))
+    except ObjectStoreError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(NOT_DONE)
+    _show(state, as_json=as_json)
+    stopped = [name for name in names or PASSES if state.passes[name].stopped_by]
+    sys.exit(NOT_DONE if stopped else _code(state))
+
+
+@atlas.command()
+@_DATA
+@_JSON
+def status(folder: str, as_json: bool) -> None:
+    """Show what Atlas did and found in the folder DIR.
+
+    Exit status: 0 when nothing is damaged, 1 when something is, 2 when there is no store.
+    """
+    try:
+        state = load_state(open_store(folder, create=False))
+    except ObjectStoreError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(NOT_DONE)
+    _show(state, as_json=as_json)
+    sys.exit(_code(state))
+
+
+async def _run(folder: Path, settings: AtlasSettings, names: tuple[str, ...]) -> State:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    store = open_store(folder, create=False)
+    pace = Pace(settings.bytes_per_s, stop=stop)
+    return await run_passes(store, settings, names=names, pace=pace, now_ms=now_ms)
+
+
+def _code(state: State) -> int:
+    return DAMAGED if state.damage else WELL
+
+
+def _show(state: State, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(state)).decode())
+        return
+    for name, last in state.passes.items():
+        ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.ended_ms / 1000))
+        how = f", stopped: {last.stopped_by}" if last.stopped_by else ""
+        click.echo(f"{name:<8} {ended}, took {last.took_s:.1f} s{how}")
+    for name, count in sorted(state.counters.items()):
+        click.echo(f"{name:<18} {count}")
+    if state.scrub.stage:
+        click.echo(f"scrub is in shard {state.scrub.shard}, {state.scrub.stage}")
+    click.echo(f"scrubs completed   {state.scrubs_completed}")
+    for one in state.damage:
+        click.echo(f"DAMAGED: {one.where}: {one.what}")
+    if state.damage_left_out:
+        click.echo(f"and {state.damage_left_out} more")
