@@ -119,11 +119,17 @@ CUSTOMER_KEY = -1
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The stored bytes of a version: `inline` when tiny, else `extents` in order. Without `coding`
     they are the version's own, else its runs cover them in order.
+
+    The body of a very large version lies in `upload`, that which made it, whose parts keep rows of
+    their own (`MetadataClient.parts`): all of them, plain, in order. `part_numbers` is empty when
+    they are 1, 2, 3 …
     """
 
     inline: bytes = b""
     extents: tuple[Extent, ...] = ()
     coding: tuple[Coding, ...] = ()
+    upload: str = ""
+    part_numbers: tuple[int, ...] = ()
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -654,7 +660,9 @@ class MetadataClient(Protocol):
     async def parts(
         self, bucket: Bucket, upload_id: str, *, after: int = 0, limit: int = 10_000
     ) -> Sequence[Part]:
-        """The upload's parts by number, with their bodies' places."""
+        """The upload's parts by number, with their bodies' places; also of an upload that a version
+        keeps.
+        """
 
     async def mutate_directory(self, mutation: DirectoryMutation) -> MutationResult: ...
 

@@ -208,6 +208,7 @@ class DataMachine:
             owner=self._uploads.owner(request), attributes=request.attributes,
             upload=request.upload_id, part_numbers=numbers,
             parts_digest=self._uploads.digest(request),
+            keeps_parts=self._uploads.parts_are_many(request),
         )  # fmt: skip
         return Decision(effect, written(row, effect))
 
@@ -286,6 +287,7 @@ class DataMachine:
         part_numbers: tuple[int, ...] = (),
         parts_digest: bytes = b"",
         coding: tuple[Coding, ...] = (),
+        keeps_parts: bool = False,
     ) -> VersionWritten:
         """What writing a version does under the bucket's versioning state."""
         version_id = NULL_VERSION
@@ -305,7 +307,7 @@ class DataMachine:
         return VersionWritten(
             bucket, key, version_id, size, etag, modified_ms, owner, marker, attributes, extents,
             replaces, buries, int(not marker) - int(live_before),
-            upload, part_numbers, parts_digest, coding,
+            upload, part_numbers, parts_digest, coding, keeps_parts,
         )  # fmt: skip
 
     def _current(self, bucket: BucketId, key: bytes) -> Found | None:

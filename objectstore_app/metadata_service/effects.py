@@ -36,7 +36,8 @@ class VersionWritten(msgspec.Struct, frozen=True, array_like=True, tag=4):
     `replaces` are orders of versions removed by it, `buries` the order of a null version that is
     current no more (0: none), `objects` what the number of current objects changes by. A body of up
     to INLINE_BYTES_MAX in the record goes into the row. `upload` completes that upload with the
-    parts of `part_numbers`; `parts_digest` recognises a repeated completion.
+    parts of `part_numbers`; `parts_digest` recognises a repeated completion. With `keeps_parts`
+    their rows stay as they are and the version names the upload, else it takes over their extents.
     """
 
     bucket: BucketId
@@ -56,6 +57,7 @@ class VersionWritten(msgspec.Struct, frozen=True, array_like=True, tag=4):
     part_numbers: tuple[int, ...] = ()
     parts_digest: bytes = b""
     coding: tuple[Coding, ...] = ()
+    keeps_parts: bool = False
 
 
 class VersionRemoved(msgspec.Struct, frozen=True, array_like=True, tag=5):

@@ -170,8 +170,9 @@ class DataRows:
             self.keys.count(effect.coding, 1)
         if effect.upload:
             held = self._end_upload(
-                bucket, effect.key, effect.upload, effect.modified_ms, effect.part_numbers
-            )
+                bucket, effect.key, effect.upload, effect.modified_ms, effect.part_numbers,
+                keep=effect.keeps_parts,
+            )  # fmt: skip
             self._remember(effect, sequence, row)
         attributes = effect.attributes
         self._cursor.execute(
@@ -208,6 +209,13 @@ class DataRows:
         if held.coding:
             self.keys.count(held.coding, -1)
         self._discard(held.extents, at_ms)
+        if held.upload:
+            parts = self._cursor.execute(
+                "DELETE FROM parts WHERE bucket=? AND upload=? RETURNING extents",
+                (bucket, held.upload),
+            ).fetchall()
+            for (raw,) in parts:
+                self._discard(decode_extents(raw), at_ms)
 
     def _discard(self, extents: Iterable[Extent], at_ms: int) -> None:
         for extent in extents:
@@ -253,9 +261,12 @@ class DataRows:
         upload: str,
         at_ms: int,
         used: tuple[int, ...] = (),
+        *,
+        keep: bool = False,
     ) -> Body:
         """Remove the upload and its parts; return the body made of the parts used, discard the
-        others.
+        others. With `keep` the used ones' rows stay, under the numbers they have: whoever walks
+        over the rows meanwhile must not miss one.
         """
         kept: list[tuple[tuple[Extent, ...], tuple[Coding, ...]]] = []
         wanted = frozenset(used)
@@ -264,17 +275,24 @@ class DataRows:
             (bucket, upload),
         ).fetchall()
         for number, raw_extents, raw_coding in parts:
+            if keep and number in wanted:
+                continue
             extents, coding = decode_extents(raw_extents), decode_coding(raw_coding)
             if number in wanted:
                 kept.append((extents, coding))
             else:
                 self._discard(extents, at_ms)
                 self.keys.count(coding, -1)
-        self._cursor.execute("DELETE FROM parts WHERE bucket=? AND upload=?", (bucket, upload))
+                self._cursor.execute(f"DELETE FROM parts{_PART}", (bucket, upload, number))
+        if not keep:
+            self._cursor.execute("DELETE FROM parts WHERE bucket=? AND upload=?", (bucket, upload))
         self._cursor.execute(
             "DELETE FROM uploads WHERE bucket=? AND key=? AND upload=?", (bucket, key, upload)
         )
         self._change(bucket).uploads -= 1
+        if keep:
+            in_sequence = used == tuple(range(1, len(used) + 1))
+            return Body(upload=upload, part_numbers=() if in_sequence else used)
         return _joined(kept)
 
     def _remember(self, effect: VersionWritten, sequence: int, row: BucketRow) -> None:

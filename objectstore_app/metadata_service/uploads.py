@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from ..core.ids import UserId
-from ..core.limits import PART_BYTES_MIN
+from ..core.limits import PART_BYTES_MIN, ROW_EXTENTS_BYTES_MAX
 from .api import (
     AbortUpload,
     CompletedPart,
@@ -26,6 +26,7 @@ from .machine import Decision
 from .ordering import make_upload_id
 
 _decode_upload = msgspec.msgpack.Decoder(Upload).decode
+NOT_CODED = msgspec.msgpack.encode(())
 _decode_written = msgspec.msgpack.Decoder(Written).decode
 
 
@@ -100,6 +101,16 @@ class UploadRules:
             before = part.number
             total += size
         return tuple(part.number for part in request.parts), total
+
+    def parts_are_many(self, request: CompleteUpload) -> bool:
+        """Whether the parts' extents are too many for a row. Coded parts are put together all the
+        same: keys are wrapped anew in versions only.
+        """
+        ((extents_bytes, coded),) = self._cursor.execute(
+            "SELECT sum(length(extents)), max(coding <> ?) FROM parts WHERE bucket=? AND upload=?",
+            (NOT_CODED, request.bucket, request.upload_id),
+        ).fetchall()
+        return extents_bytes > ROW_EXTENTS_BYTES_MAX and not coded
 
     def owner(self, request: CompleteUpload) -> UserId:
         return self._upload(request).owner

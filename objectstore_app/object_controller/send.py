@@ -9,15 +9,15 @@ kernel dropped meanwhile is read anew. All other bytes come as pieces in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
-from ..core.errors import invariant
 from ..core.limits import READ_PIECE_BYTES, SEND_WINDOW_BYTES_MAX, SEND_WINDOW_BYTES_MIN
 from ..media.api import Extent, ExtentReader
 from ..metadata_service.api import Body
 from ..runtime.http import FileRange
+from .parts import KeptParts, touched_extents
 
 SLOW_WINDOW_S = 0.25
 
@@ -25,7 +25,12 @@ Piece = bytes | memoryview
 
 
 async def read_body(
-    body: Body, reader: ExtentReader, start: int, length: int, *, from_files: bool = False
+    body: Body | KeptParts,
+    reader: ExtentReader,
+    start: int,
+    length: int,
+    *,
+    from_files: bool = False,
 ) -> bytes | AsyncIterator[Piece | FileRange]:
     """The bytes `[start, start + length)`: whole when they are few, else as pieces, which may be
     ranges of files if the connection can send `from_files`.
@@ -35,10 +40,10 @@ async def read_body(
     """
     if length == 0:
         return b""
-    if body.inline:
+    if isinstance(body, Body) and body.inline:
         return body.inline[start : start + length]
     at_once = SEND_WINDOW_BYTES_MIN if from_files else READ_PIECE_BYTES
-    if len(body.extents) == 1 and length <= at_once:
+    if isinstance(body, Body) and len(body.extents) == 1 and length <= at_once:
         data = await reader.read(body.extents[0], start, length)
         return data if isinstance(data, bytes) else bytes(data)
     pieces: AsyncGenerator[Piece | FileRange, None]
@@ -48,22 +53,22 @@ async def read_body(
 
 
 async def pieces_of(
-    body: Body, reader: ExtentReader, start: int, length: int
+    body: Body | KeptParts, reader: ExtentReader, start: int, length: int
 ) -> AsyncGenerator[Piece, None]:
     """The same bytes, always as pieces of at most READ_PIECE_BYTES."""
-    if body.inline:
+    if isinstance(body, Body) and body.inline:
         yield body.inline[start : start + length]
         return
-    for extent, skip, size in _touched(body, start, length):
+    async for extent, skip, size in _touched(body, start, length):
         for at in range(skip, skip + size, READ_PIECE_BYTES):
             yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
 
 
 async def ranges_of(
-    body: Body, reader: ExtentReader, start: int, length: int
+    body: Body | KeptParts, reader: ExtentReader, start: int, length: int
 ) -> AsyncGenerator[Piece | FileRange, None]:
     """The same bytes, from files where they lie in files. The body is not inline."""
-    for extent, skip, size in _touched(body, start, length):
+    async for extent, skip, size in _touched(body, start, length):
         file = reader.file_of(extent)
         if file is None:
             for at in range(skip, skip + size, READ_PIECE_BYTES):
@@ -84,20 +89,16 @@ async def ranges_of(
             file.close()
 
 
-def _touched(body: Body, start: int, length: int) -> Iterator[tuple[Extent, int, int]]:
+async def _touched(
+    body: Body | KeptParts, start: int, length: int
+) -> AsyncIterator[tuple[Extent, int, int]]:
     """The extents that the range touches: each with where in it to begin, and how many bytes."""
-    skip, left = start, length
-    for extent in body.extents:
-        if not left:
-            return
-        if skip >= extent.length:
-            skip -= extent.length
-            continue
-        size = min(left, extent.length - skip)
-        yield extent, skip, size
-        left -= size
-        skip = 0
-    invariant(left == 0, "extents are as long as the version's size says")
+    if isinstance(body, Body):
+        for touched in touched_extents(body.extents, start, length):
+            yield touched
+        return
+    async for touched in body.touched(start, length):
+        yield touched
 
 
 async def _resumed(
@@ -114,7 +115,9 @@ class StoredPayload:
 
     trailers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, body: Body, reader: ExtentReader, start: int, length: int) -> None:
+    def __init__(
+        self, body: Body | KeptParts, reader: ExtentReader, start: int, length: int
+    ) -> None:
         self._pieces = pieces_of(body, reader, start, length)
         self.length = length
 

@@ -24,6 +24,7 @@ from ..metadata_service.api import (
 )
 from ..metadata_service.errors import StoreKeyMissingError
 from ..object_controller.keychain import DEFAULT_KEY
+from ..object_controller.parts import KeptParts
 from ..object_controller.transforms import Sealing, Transform, body_context, open_body
 from ..protocol import encryption
 from ..protocol.encryption import (
@@ -195,12 +196,14 @@ def _customer_key(call: Call, stored: Encryption | None, prefix: bytes) -> bytes
 
 async def opened(
     call: Call, bucket: Bucket, version: ObjectVersion, customer_key: bytes
-) -> tuple[Body, ExtentReader]:
+) -> tuple[Body | KeptParts, ExtentReader]:
     """A version's body as if it were plain. Raises: as open_body; S3Error AccessDenied for another
     customer's key.
     """
     context = body_context(bucket.id, version.key)
     services = call.services
+    if version.body.upload:
+        return KeptParts(services.metadata, bucket, version), services.reader
     try:
         return await open_body(version.body, services.reader, services.keys, context, customer_key)
     except SealError as error:
@@ -211,7 +214,7 @@ async def opened(
 
 async def opened_source(
     call: Call, bucket: Bucket, version: ObjectVersion
-) -> tuple[Body, ExtentReader]:
+) -> tuple[Body | KeptParts, ExtentReader]:
     """As `opened`, for the source of a copy: its customer's key is in headers of its own."""
     customer_key = check_read(call, version.attributes.encryption, COPY_PREFIX)
     return await opened(call, bucket, version, customer_key)

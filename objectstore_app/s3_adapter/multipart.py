@@ -18,6 +18,7 @@ from ..metadata_service.api import (
 )
 from ..object_controller import multipart as parts_of
 from ..object_controller.integrity import DEFAULT_ALGORITHM
+from ..object_controller.parts import stored_parts
 from ..object_controller.results import expect
 from ..object_controller.write import put_part
 from ..protocol import checksums, xml_read, xml_write
@@ -166,7 +167,7 @@ async def complete(call: Call) -> Response:
     parts = tuple(CompletedPart(part.number, part.etag) for part in named)
     etag, attributes = "", Attributes()
     if upload is not None:
-        stored = await metadata.parts(bucket, upload_id)
+        stored = await stored_parts(metadata, bucket, upload_id)
         done = parts_of.complete(upload, stored, named)
         _check_promises(call, upload, done)
         parts, etag, attributes = done.parts, done.etag, done.attributes

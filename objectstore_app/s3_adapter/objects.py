@@ -90,9 +90,7 @@ async def get(call: Call) -> Response:
     _add_checksum(call, version, headers, ranged=chosen is not None)
     if call.request.method == "HEAD":
         return Response(status, headers, b"", length)
-    stored, reader = version.body, call.services.reader
-    if stored.coding:
-        stored, reader = await encryption.opened(call, bucket, version, customer_key)
+    stored, reader = await encryption.opened(call, bucket, version, customer_key)
     body = await read_body(stored, reader, start, length, from_files=not call.request.secure)
     return Response(status, headers, body, length)
 
