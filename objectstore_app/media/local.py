@@ -40,7 +40,7 @@ from .segments import (
     log_segment,
 )
 from .spare import SpareSegment
-from .store import free_bytes, sync_folder
+from .store import free_bytes, sync_folder, write_all
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024
@@ -67,6 +67,7 @@ class LocalLog:
         self._appended = 0
         self._failed = False
         self._fd = -1
+        self._size = 0
         for draft in folder.glob("log-*.seg.tmp"):
             draft.unlink()
         segments = log_segments(folder, shard)
@@ -201,7 +202,7 @@ class LocalLog:
             else:
                 fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
-                os.pwrite(fd, encode_header(segment, salt), 0)
+                write_all(fd, encode_header(segment, salt), 0)
                 os.fsync(fd)
                 os.rename(draft, self._folder / log_name(segment))
                 sync_folder(self._folder)

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import apsw
 
+from ..runtime.logging import event
 from .view import checkpoint, open_checkpointer
 
 CHECKPOINT_PAGES = 4000
 FINISH_PAGES = 500
 ROUNDS_MAX = 4
+_OK: int = apsw.SQLITE_OK
 
 
 class Checkpointer:
-    """Belongs to the loop that commits to the view."""
+    """Belongs to the loop that commits to the view. A full disk delays it."""
 
     def __init__(self, view: apsw.Connection, path: Path, fail: Callable[[str], None]) -> None:
         """`fail` learns why the process must not go on: pages could not be written."""
@@ -54,7 +56,7 @@ class Checkpointer:
         if self._running is None and pages - self._moved >= CHECKPOINT_PAGES:
             self._rounds = 0
             self._start()
-        return apsw.SQLITE_OK
+        return _OK
 
     def _start(self) -> None:
         self._rounds += 1
@@ -76,5 +78,8 @@ class Checkpointer:
                 self._moved = checkpoint(self._view)
             elif left > FINISH_PAGES and self._rounds < ROUNDS_MAX:
                 self._start()
+        except apsw.FullError:
+            # Nothing is lost, the log keeps its pages: a later commit tries again.
+            event("checkpoint_without_room", view=str(self._path))
         except apsw.Error as error:
             self._fail(f"checkpoint of {self._path}: {error}")

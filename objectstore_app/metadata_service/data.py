@@ -46,7 +46,6 @@ from .effects import (
     AclSet,
     BucketClosed,
     BucketOpened,
-    Effect,
     KeyClosed,
     VersioningSet,
     VersionRemoved,
@@ -98,17 +97,9 @@ class DataMachine:
         self._rows = DataRows(connection)
         self._uploads = UploadRules(connection, random_bits)
         self._upkeep = UpkeepRules(connection, self._rows.keys)
+        self.apply = self._rows.apply
         self.flush = self._rows.flush
         self.forget = self._rows.forget
-
-    def apply(
-        self,
-        effect: Effect,
-        sequence: Sequence,
-        body: bytes | memoryview,
-        extent: Extent | None,
-    ) -> None:
-        self._rows.apply(effect, sequence, body, extent)
 
     def decide(self, mutation: Mutation, sequence: Sequence, now_ms: int) -> Decision:
         if isinstance(mutation, PutVersion):

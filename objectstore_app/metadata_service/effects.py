@@ -7,6 +7,8 @@ a numeric tag; fields are only ever added at the end, with a default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from ..core.ids import BucketId, UserId
@@ -218,12 +220,10 @@ _GIVE_ROOM = (
     BucketForgotten,
 )
 
-_encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Effect] = msgspec.msgpack.Decoder(Effect)
 
 
-def encode_effect(effect: Effect) -> bytes:
-    return _encoder.encode(effect)
+encode_effect: Callable[[Effect], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def decode_effect(payload: bytes | memoryview) -> Effect:

@@ -14,6 +14,7 @@ log already holds: the shard is broken, its process has to exit and recover.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Sequence
@@ -88,7 +89,8 @@ class Shard:
     def close(self) -> None:
         """Checkpoint the view and let go; the shard is not usable any more."""
         if not self._broken:
-            checkpoint(self.view)
+            with contextlib.suppress(apsw.FullError):
+                checkpoint(self.view)
         self._broken = True
         self.view.close()
         self._medium.close()

@@ -110,7 +110,7 @@ DATA = Schema("data", 3, _POSITION + _DATA + _KEY_USE, {1: _DATA_1_TO_2, 2: _DAT
 DIRECTORY = Schema("directory", 2, _POSITION + _DIRECTORY + _STORE_KEYS, {1: _STORE_KEYS})
 
 _APPLICATION_ID = 0x4F53544F
-_WRITER_CACHE_KIB = 32 * 1024
+_WRITER_CACHE_KIB = 16 * 1024
 _READER_CACHE_KIB = 8 * 1024
 _CHECKPOINT_PAGES = 4000
 _WAL_BYTES_KEPT = 64 * 1024 * 1024
@@ -188,7 +188,7 @@ def checkpoint(connection: apsw.Connection) -> int:
     """Move the write-ahead log into the database as far as readers allow; how many of its pages
     are moved by now.
     """
-    _, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    moved: int = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)[1]
     return moved
 
 

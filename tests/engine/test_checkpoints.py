@@ -129,3 +129,22 @@ def test_a_checkpoint_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         await hosted.close()
 
     asyncio.run(run())
+
+
+def test_a_checkpoint_without_room_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: apsw.Connection) -> int:
+        raise apsw.FullError("database or disk is full")
+
+    async def run() -> None:
+        hosted = Hosted(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "checkpoint", full)
+            while await hosted.commit() < 500:
+                pass
+        await hosted.commit_until_begun_anew()
+        await hosted.close()
+        assert hosted.failures == []
+
+    asyncio.run(run())
