@@ -48,7 +48,7 @@ from .segments import (
     segment_path,
     table_bytes,
 )
-from .store import check_room, sync_folder
+from .store import check_room, sync_folder, write_all
 
 INLINE_READ_BYTES_MAX = 256 * KIB
 
@@ -227,7 +227,7 @@ class LocalChunks:
             except FileExistsError:
                 continue
             try:
-                os.pwrite(fd, encode_header(number), 0)
+                write_all(fd, encode_header(number), 0)
                 sync_folder(path.parent)
             except OSError:
                 os.close(fd)

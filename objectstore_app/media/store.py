@@ -215,12 +215,19 @@ def write_durably(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.tmp")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, content)
+        write_all(fd, content, 0)
         os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(draft, path)
     sync_folder(path.parent)
+
+
+def write_all(fd: int, content: bytes, offset: int) -> None:
+    """Write every byte: a disk that fills up takes some of them first. Raises OSError."""
+    while content:
+        done = os.pwrite(fd, content, offset)
+        content, offset = content[done:], offset + done
 
 
 def free_bytes(folder: Path) -> int:
