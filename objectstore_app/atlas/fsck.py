@@ -29,7 +29,14 @@ from ..media.local import LocalLog
 from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header, table_bytes
 from ..media.store import Store, open_store
 from ..metadata_service.bases import place_base
-from ..metadata_service.inventory import TABLES, extents_of, garbage_of, rows_of, usage_differences
+from ..metadata_service.inventory import (
+    TABLES,
+    coding_differences,
+    extents_of,
+    garbage_of,
+    rows_of,
+    usage_differences,
+)
 from ..metadata_service.shard import make_machine, replay
 from ..metadata_service.view import DATA, DIRECTORY, Schema, open_view, read_position
 
@@ -233,6 +240,8 @@ def _table_differences(
 def _check_rows(view: apsw.Connection, where: str, report: Report) -> None:
     for what in usage_differences(view):
         report.add(ERROR, f"{where} buckets", what)
+    for what in coding_differences(view):
+        report.add(ERROR, where, what)
     last: tuple[int, int, int] = (0, 0, 0)
     places = sorted(
         (extent.segment, extent.offset, extent.offset + extent.length)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import apsw
 
 from ..media.api import Extent
-from .rows import decode_body, decode_extents
+from .api import Coding
+from .keys import key_use
+from .rows import decode_body, decode_coding, decode_extents
 
 TABLES: dict[str, dict[str, str]] = {
     "data": {
@@ -72,6 +75,42 @@ def garbage_of(view: apsw.Connection) -> Iterator[Extent]:
         "SELECT segment, offset, length, blocks FROM garbage"
     ):
         yield Extent(segment, offset, length, 0, bool(blocks))
+
+
+def coding_differences(view: apsw.Connection) -> Iterator[str]:
+    """One text for each coding that does not cover its body, and for each version of a key whose
+    count of data keys is not what the rows add up to.
+    """
+    wanted: Counter[int] = Counter()
+    for bucket, key, version_id, size, raw in view.execute(
+        "SELECT bucket, key, version_id, size, body FROM versions"
+    ):
+        body = decode_body(raw)
+        wanted.update(_wrapping(body.coding))
+        if body.coding and not _covered(body.coding, body.extents, size, inline=bool(body.inline)):
+            yield f"bucket {bucket} key {key!r} version {version_id}: its coding is not of its body"
+    for bucket, upload, number, size, raw, raw_coding in view.execute(
+        "SELECT bucket, upload, number, size, extents, coding FROM parts"
+    ):
+        coding = decode_coding(raw_coding)
+        wanted.update(_wrapping(coding))
+        if coding and not _covered(coding, decode_extents(raw), size, inline=False):
+            yield f"bucket {bucket} upload {upload} part {number}: its coding is not of its body"
+    held = Counter(key_use(view))
+    for version in sorted(held.keys() | wanted.keys()):
+        if held[version] != wanted[version]:
+            yield f"key version {version} wraps {wanted[version]} data keys, not {held[version]}"
+
+
+def _wrapping(coding: tuple[Coding, ...]) -> list[int]:
+    return [run.key for run in coding if run.key > 0]
+
+
+def _covered(
+    coding: tuple[Coding, ...], extents: tuple[Extent, ...], size: int, *, inline: bool
+) -> bool:
+    places = [plain for run in coding for plain in run.sizes]
+    return sum(places) == size and len(places) == (1 if inline else len(extents))
 
 
 def usage_differences(view: apsw.Connection) -> Iterator[str]:

@@ -24,6 +24,7 @@ from objectstore_app.metadata_service.api import (
     PutVersion,
 )
 from objectstore_app.metadata_service.errors import UnavailableError
+from objectstore_app.metadata_service.inventory import coding_differences
 from objectstore_app.metadata_service.memory import MemoryService, memory_service
 from objectstore_app.object_controller.keychain import DEFAULT_KEY, KeyChain
 from objectstore_app.object_controller.receive import Received, UploadMemory
@@ -144,6 +145,7 @@ def test_pass_moves_every_data_key_to_the_active_version() -> None:
             assert (after.inline, after.extents) == (body.inline, body.extents)
         await bench.keys.retire(DEFAULT_KEY, first)
         await bench.check_all()
+        assert list(coding_differences(bench.views[bench.bucket.shard])) == []
         assert bench.damages == []
 
     run(test)
@@ -165,6 +167,20 @@ def test_pass_cut_off_anywhere_leaves_all_readable_and_goes_on() -> None:
             await rewrap(bench)
             assert await bench.service.client.key_use() == {active: OBJECTS}
         await bench.check_all()
+
+    run(test)
+
+
+def test_counts_and_codings_that_are_wrong_are_told() -> None:
+    async def test(bench: Bench) -> None:
+        view = bench.views[bench.bucket.shard]
+        assert list(coding_differences(view)) == []
+        view.execute("UPDATE key_use SET bodies = bodies + 1")
+        view.execute("UPDATE versions SET size = size + 1 WHERE key = CAST('k3' AS BLOB)")
+        found = list(coding_differences(view))
+        assert len(found) == 2
+        assert "k3" in found[0]
+        assert "data keys" in found[1]
 
     run(test)
 
