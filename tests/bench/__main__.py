@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from . import bounds, growth, report, transforms, wrk
+from . import bounds, growth, report, transforms, upkeep, wrk
 from .cases import GROUPS, Bench, Plan, free_bytes, say
 from .goals import judge
 from .outcome import CaseError
@@ -31,6 +31,7 @@ FULL = Plan(
     list_keys=100_000,
     growth=(10_000, 100_000, 1_000_000),
     largest_mib=5 * 1024,
+    litter_mib=2 * 1024,
 )
 QUICK = Plan(
     seconds=1,
@@ -38,6 +39,7 @@ QUICK = Plan(
     list_keys=10_000,
     growth=(10_000, 100_000),
     largest_mib=512,
+    litter_mib=1024,
 )
 FREE_GIB_MIN = 25
 # Groups of our store alone, each with a module of its own.
@@ -45,6 +47,7 @@ OWN_GROUPS: dict[str, Callable[[Plan, Results], None]] = {
     "growth": growth.run,
     "bounds": bounds.run,
     "transforms": transforms.run,
+    "atlas": upkeep.run,
 }
 # What a group takes: timed runs (of each number of connections for 4k), and seconds besides.
 TAKES = {
@@ -57,6 +60,7 @@ TAKES = {
     "growth": (0, 45, 300),
     "bounds": (0, 10, 60),
     "transforms": (21, 25, 40),
+    "atlas": (0, 50, 75),
 }
 SYSTEM_S = 6
 

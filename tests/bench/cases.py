@@ -60,7 +60,8 @@ PUT_RATES = {1: 6_000, 16: 20_000, 64: 25_000}
 class Plan:
     """What to run, and how long.
 
-    `connections` are those of the 4 KiB cases, `growth` numbers of objects, `wrk` its program.
+    `connections` are those of the 4 KiB cases, `growth` numbers of objects, `wrk` its program;
+    `largest_mib` is the object of the bounds, `litter_mib` what Atlas finds.
     """
 
     seconds: int
@@ -68,6 +69,7 @@ class Plan:
     list_keys: int
     growth: tuple[int, ...]
     largest_mib: int
+    litter_mib: int
     groups: frozenset[str] = frozenset()
     wrk: str = "wrk"
     folder: Path | None = None
@@ -92,7 +94,7 @@ class Bench:
         variant: str = "",
         text: bool = False,
     ) -> None:
-        self._variant = variant
+        self.variant = variant
         self._text = text
         self.server = server
         self.plan = plan
@@ -145,7 +147,7 @@ class Bench:
 
     def _row(self, case: str, connections: int) -> Row:
         system, version = self.server.system, self.server.version
-        durability, variant = system.durability, self._variant
+        durability, variant = system.durability, self.variant
         return Row(system.name, version, durability, case, connections, variant=variant)
 
     def replay(

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from .results import Results, Row
 from .systems import OURS
+from .upkeep import AT_REST, AT_WORK
 
 GARAGES = ("garage", "garage-sync")
 RSS_MAX_MIB = 200.0
 START_MAX_MS = 1000.0
 GROWTH_MAX = 1.20
+UNFELT_MAX = 1.20
 LIST_OVER_MINIO = 5.0
 SMALL = [(f"{verb} 4 KiB", connections) for verb in ("PUT", "GET") for connections in (16, 64)]
 HUGE = [("PUT 64 MiB multipart", 4), ("GET 64 MiB", 4)]
@@ -54,6 +56,7 @@ def judge(results: Results) -> list[Verdict]:
         *(_start(results, case) for case in ("START fresh", "START again")),
         *_growth(results),
         *(_bound(results, way) for way in ("PUT", "GET")),
+        *(_unfelt(results, case) for case in ("PUT 4 KiB", "GET 4 KiB")),
     ]
 
 
@@ -159,6 +162,15 @@ def _bound(results: Results, way: str) -> Verdict:
     goal = f"{way} of one object of {row.variant} under {RSS_MAX_MIB:g} MiB resident"
     detail = f"RSS {row.rss_mib:.0f} MiB, PSS {row.pss_mib:.0f} MiB at {row.mib_per_s:.0f} MiB/s"
     return Verdict(goal, row.rss_mib < RSS_MAX_MIB, detail)
+
+
+def _unfelt(results: Results, case: str) -> Verdict:
+    goal = f"{case} p99 with Atlas at work at most {UNFELT_MAX:g} × as at rest"
+    found = {row.variant: row for row in results.of(OURS) if row.case == case}
+    if AT_REST not in found or AT_WORK not in found:
+        return Verdict(goal, None, "not measured")
+    work, rest = found[AT_WORK].p99_ms, found[AT_REST].p99_ms
+    return Verdict(goal, work <= UNFELT_MAX * rest, f"{work:.2f} ms to {rest:.2f} ms")
 
 
 def _number(value: float) -> str:

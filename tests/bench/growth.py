@@ -18,8 +18,8 @@ from pathlib import Path
 from . import wrk
 from .cases import KIB, Bench, Plan, say
 from .conversations import PAGE_KEYS
-from .outcome import CaseError, median
-from .results import Missed, Results, Row
+from .outcome import CaseError
+from .results import Missed, Results, middle
 from .systems import OUR_SYSTEM, OURS, Server, our_binary
 
 ROUNDS = 5
@@ -74,7 +74,7 @@ def run(plan: Plan, results: Results) -> None:
     except CaseError as error:
         results.missed.append(Missed(OURS, "growth", str(error)))
         say(f"  growth: {error}")
-    results.rows += middle(rounds.rows)
+    results.rows += middle(rounds.rows, lambda row: row.p50_ms)
 
 
 def _make(size: int, plan: Plan, rounds: Results, held: contextlib.ExitStack) -> Store:
@@ -97,13 +97,3 @@ def _make(size: int, plan: Plan, rounds: Results, held: contextlib.ExitStack) ->
     writes = store.writes()
     bench.send_all(map(writes.request, range(SAMPLE)))
     return store
-
-
-def middle(rows: list[Row]) -> list[Row]:
-    """Of the rounds of each case and size, the one with the median p50."""
-    kept = []
-    for case, objects in dict.fromkeys((row.case, row.objects) for row in rows):
-        rounds = [row for row in rows if (row.case, row.objects) == (case, objects)]
-        wanted = median([row.p50_ms for row in rounds])
-        kept.append(next(row for row in rounds if row.p50_ms == wanted))
-    return kept

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from .outcome import median
 
 
 @dataclass
@@ -76,6 +79,16 @@ class Results:
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps([asdict(row) for row in self.rows], indent=1) + "\n")
+
+
+def middle(rows: list[Row], figure: Callable[[Row], float]) -> list[Row]:
+    """Of the rounds of each case and variant, the one whose figure is the median."""
+    kept = []
+    for kind in dict.fromkeys((row.case, row.variant) for row in rows):
+        rounds = [row for row in rows if (row.case, row.variant) == kind]
+        wanted = median([figure(row) for row in rounds])
+        kept.append(next(row for row in rounds if figure(row) == wanted))
+    return kept
 
 
 def read(path: Path) -> Results:

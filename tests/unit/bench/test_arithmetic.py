@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench import growth, peers, processes, wrk
 from tests.bench.outcome import CaseError, Outcome, median, percentile
-from tests.bench.results import Results, Row, read
+from tests.bench.results import Results, Row, middle, read
 
 PRINTED = (
     "Running 5s test @ http://127.0.0.1:1/\n"
@@ -69,16 +69,16 @@ def test_wrk_without_one_result_is_an_error(printed):
         wrk.read_result(printed, client_cpu_s=1.0)
 
 
-def test_middle_round_is_kept_for_each_size_and_case():
+def test_middle_round_is_kept_for_each_case_and_variant():
     rounds = [
-        row(case="GET", objects=size, p50_ms=value, ops_per_s=1 / value)
+        row(case="GET", variant=variant, p50_ms=value, ops_per_s=1 / value)
         for value in (3.0, 1.0, 2.0)
-        for size in (10, 100)
+        for variant in ("small", "large")
     ]
-    kept = growth.middle(rounds)
-    assert [(one.objects, one.p50_ms, one.ops_per_s) for one in kept] == [
-        (10, 2.0, 0.5),
-        (100, 2.0, 0.5),
+    kept = middle(rounds, lambda one: one.p50_ms)
+    assert [(one.variant, one.p50_ms, one.ops_per_s) for one in kept] == [
+        ("small", 2.0, 0.5),
+        ("large", 2.0, 0.5),
     ]
 
 

@@ -93,6 +93,14 @@ def test_largest_object_is_held_to_the_bound_of_memory():
     assert verdict(results, "GET of one large object").held is None
 
 
+@pytest.mark.parametrize(("at_work", "held"), [(2.4, True), (2.5, False)])
+def test_atlas_at_work_may_cost_a_fifth_of_p99(at_work, held):
+    results = Results([row(OURS, "PUT 4 KiB", 16, p99_ms=value) for value in (2.0, at_work)])
+    results.rows[0].variant, results.rows[1].variant = "Atlas at rest", "Atlas at work"
+    assert verdict(results, "PUT 4 KiB p99 with Atlas").held is held
+    assert verdict(results, "GET 4 KiB p99 with Atlas").held is None
+
+
 def test_variants_of_our_store_are_not_compared_with_peers():
     results = put(300, 100)
     results.rows[0].variant = "AES-256"
