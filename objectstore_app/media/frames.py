@@ -124,7 +124,7 @@ def table_bytes(plain_bytes: int, frame_bytes: int) -> int:
 
 
 class CodedExtent:
-    """A coded extent as its table tells it: where frames lie and what is in them.
+    """A coded extent as its table tells it: where frames lie, and whether any is compressed.
 
     Raises: CorruptDataError when the table is not one of an extent of that many bytes.
     """
@@ -140,6 +140,7 @@ class CodedExtent:
             self._entries = struct.unpack_from(f"<{count}I", table)
         except struct.error as error:
             raise _damaged("the table of frames is cut off") from error
+        self.compressed = any(entry & COMPRESSED for entry in self._entries)
         self._offsets = [LENGTH_BYTES * count]
         for entry in self._entries:
             self._offsets.append(self._offsets[-1] + (entry & ~COMPRESSED))

@@ -12,8 +12,9 @@ bucket and key. Compression and encryption of large bodies run in the threads th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -22,7 +23,8 @@ from ..core.ids import BucketId
 from ..core.limits import (
     CODED_CHUNK_BYTES_MAX,
     CODED_CHUNK_BYTES_MIN,
-    DECODE_INLINE_BYTES_MAX,
+    COMPRESS_INLINE_BYTES_MAX,
+    CRYPT_INLINE_BYTES_MAX,
     FRAME_BYTES,
 )
 from ..iam.envelope import new_data_key, unwrap, wrap
@@ -42,6 +44,9 @@ from .keychain import OpenKeys
 
 if TYPE_CHECKING:
     from .receive import Received, UploadMemory
+
+
+T = TypeVar("T")
 
 
 def body_context(bucket: BucketId, key: bytes) -> bytes:
@@ -103,14 +108,15 @@ class BodyCoder:
     async def close(self) -> None:
         """The process's writer goes on."""
 
-    def finish(self, received: Received) -> Received:
+    async def finish(self, received: Received) -> Received:
         """The received body as it is to be named: a small one coded now, a large one with the
         coding of what was written.
         """
         coding: tuple[Coding, ...] = ()
         data = received.data
         if data:
-            coded = frames.encode(data, compress=self._compress, data_key=self._data_key)
+            encode = partial(frames.encode, data, compress=self._compress, data_key=self._data_key)
+            coded = await _near(encode, len(data), compressed=self._compress)
             if coded is not None:
                 coding = (self._run((len(data),)),)
                 data = coded
@@ -210,6 +216,13 @@ async def rewraps(body: Body, keys: OpenKeys, context: bytes) -> tuple[Rewrapped
     return tuple(found)
 
 
+async def _near(work: Callable[[], T], size: int, *, compressed: bool) -> T:
+    """Run it on the loop where a hop to a thread would cost more, else in a thread."""
+    if size <= (COMPRESS_INLINE_BYTES_MAX if compressed else CRYPT_INLINE_BYTES_MAX):
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
 class CodedReader:
     """ExtentReader of one body. `plain` has its extents as they are told to the read path:
     `segment` is the index, `length` the plain bytes.
@@ -259,10 +272,8 @@ class CodedReader:
             opened = self._table(index, whole)
             begin, size = opened.stored_range(start, length)
             stored = memoryview(whole)[begin : begin + size]
-        if length <= DECODE_INLINE_BYTES_MAX:
-            return opened.decode(stored, start, length, data_key)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, opened.decode, stored, start, length, data_key)
+        decode = partial(opened.decode, stored, start, length, data_key)
+        return await _near(decode, length, compressed=opened.compressed)
 
     def file_of(self, extent: Extent) -> ChunkFile | None:
         """Only what lies there plain can be taken from a file."""

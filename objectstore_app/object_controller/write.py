@@ -142,7 +142,7 @@ async def _receive(
     if transform is None:
         return await receive(payload, digests, storage.chunks, storage.memory)
     coder = BodyCoder(transform, storage.chunks, storage.memory)
-    return coder.finish(await receive(payload, digests, coder, storage.memory))
+    return await coder.finish(await receive(payload, digests, coder, storage.memory))
 
 
 async def _make_durable(storage: Storage, received: Received) -> None:

@@ -91,7 +91,7 @@ class Bench:
         context = body_context(self.bucket.id, key)
         transform = Transform(False, Sealing(*await self.keys.active(DEFAULT_KEY), context))
         coder = BodyCoder(transform, self.service.chunks, UploadMemory())
-        coded = coder.finish(Received(len(data), data))
+        coded = await coder.finish(Received(len(data), data))
         await self.service.client.mutate(
             self.bucket,
             PutVersion(
