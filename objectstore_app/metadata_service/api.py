@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ..core.errors import ObjectStoreError
 from ..core.ids import BucketId, ShardId, UserId, VersionOrder
 from ..media.api import Extent
 
@@ -178,6 +179,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     versions: int = 0
     size_bytes: int = 0
     uploads: int = 0
+
+
+class BucketUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket and what it holds."""
+
+    name: str
+    owner: UserId
+    usage: Usage
 
 
 class BucketState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -599,6 +608,9 @@ class MetadataClient(Protocol):
 
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None: ...
 
+    async def usage(self, after: str, limit: int) -> Sequence[BucketUsage]:
+        """What buckets hold, exactly, by name: those behind `after`."""
+
     async def users(self) -> Sequence[User]: ...
 
     async def store_keys(self) -> Sequence[StoreKey]:
@@ -669,6 +681,13 @@ class MetadataClient(Protocol):
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         """Durable and visible to every reader once this returns. Cancelling does not undo what was
         sent.
+        """
+
+    async def mutate_all(
+        self, bucket: Bucket, mutations: Sequence[DataMutation]
+    ) -> Sequence[MutationResult | ObjectStoreError]:
+        """As `mutate` for each of them, decided in their order; what one raises stands in the place
+        of its result.
         """
 
     async def mutate_shards(self, mutation: DataMutation) -> None:

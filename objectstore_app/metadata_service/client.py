@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..media.errors import MediaFailedError
 from ..media.segments import DIRECTORY_SHARD
@@ -71,6 +72,11 @@ class EmbeddedClient(ViewReads):
 
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         return await self._pipes[bucket.shard].submit(mutation)
+
+    async def mutate_all(
+        self, bucket: Bucket, mutations: Sequence[DataMutation]
+    ) -> Sequence[MutationResult | ObjectStoreError]:
+        return await self._pipes[bucket.shard].submit_all(mutations)
 
     async def mutate_shards(self, mutation: DataMutation) -> None:
         for shard, pipe in self._pipes.items():

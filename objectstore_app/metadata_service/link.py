@@ -13,10 +13,12 @@ caller can break the connection.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import ClassVar, cast
 
 import msgspec
 
+from ..core.errors import ObjectStoreError
 from ..core.limits import RPC_FRAME_BYTES_MAX, RPC_RECONNECT_S_MAX
 from .errors import RecordTooLargeError, UnavailableError
 from .wire import (
@@ -80,6 +82,28 @@ class Link(asyncio.Protocol):
         """Send `content` behind a number and return what answers it. Raises what the peer raised,
         RecordTooLargeError, UnavailableError.
         """
+        return await self._submit(content, again)
+
+    async def ask_all(
+        self, contents: Iterable[tuple[object, ...]]
+    ) -> list[msgspec.Raw | ObjectStoreError]:
+        """As `ask` for each of them, sent together; what one raises stands in its answer's place.
+        Raises RecordTooLargeError, UnavailableError where nothing was sent.
+        """
+        futures = [self._submit(content, again=False) for content in contents]
+        answers: list[msgspec.Raw | ObjectStoreError] = []
+        try:
+            for future in futures:
+                try:
+                    answers.append(await future)
+                except ObjectStoreError as error:
+                    answers.append(error)
+        finally:
+            for future in futures:
+                future.cancel()
+        return answers
+
+    def _submit(self, content: tuple[object, ...], again: bool) -> asyncio.Future[msgspec.Raw]:
         if self._closed:
             raise self._unavailable("this client is closed")
         self._number += 1
@@ -94,7 +118,7 @@ class Link(asyncio.Protocol):
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        return await future
+        return future
 
     async def close(self) -> None:
         self._closed = True

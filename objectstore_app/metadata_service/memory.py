@@ -17,7 +17,7 @@ The shards, their decisions, logs and views are the real ones; only the medium i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import ObjectStoreError
@@ -43,6 +43,11 @@ class MemoryClient(ViewReads):
 
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         return _commit(self._data_shards[bucket.shard], mutation)
+
+    async def mutate_all(
+        self, bucket: Bucket, mutations: Sequence[DataMutation]
+    ) -> Sequence[MutationResult | ObjectStoreError]:
+        return self._data_shards[bucket.shard].commit(mutations)
 
     async def mutate_shards(self, mutation: DataMutation) -> None:
         for shard in self._data_shards.values():

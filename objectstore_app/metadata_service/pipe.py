@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.errors import ObjectStoreError
 from ..core.limits import COMMIT_S_MAX
 from . import sockets
 from .api import MutationResult
 from .link import Link
 from .machine import Mutation
-from .wire import result_of
+from .wire import outcomes_of, result_of
 
 
 class MutationPipe(Link):
@@ -31,6 +33,13 @@ class MutationPipe(Link):
         RecordTooLargeError, UnavailableError.
         """
         return result_of(type(mutation), await self.ask(mutation))
+
+    async def submit_all(
+        self, mutations: Sequence[Mutation]
+    ) -> list[MutationResult | ObjectStoreError]:
+        """As `submit` for each of them, in one frame, decided in their order."""
+        answers = await self.ask_all([(mutation,) for mutation in mutations])
+        return outcomes_of(mutations, answers)
 
     async def _open(self) -> None:
         sock = sockets.connect(self._folder, self._name)

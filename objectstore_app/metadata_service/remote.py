@@ -17,6 +17,7 @@ from typing import cast
 
 import msgspec
 
+from ..core.errors import ObjectStoreError
 from ..core.ids import UserId
 from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX, UPLOAD_CHUNK_BYTES
 from ..media.api import Extent
@@ -25,6 +26,7 @@ from .api import (
     AccessKey,
     Bucket,
     BucketState,
+    BucketUsage,
     DataMutation,
     DirectoryMutation,
     MutationResult,
@@ -41,7 +43,7 @@ from .cache import DirectoryCache
 from .cluster import CLUSTER_FRAME_BYTES_MAX, METHODS, MUTATING, READ_BYTES_MAX
 from .link import Link
 from .pages import SentObjects, SentVersions, received_objects, received_versions
-from .wire import result_of
+from .wire import outcomes_of, result_of
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -110,6 +112,9 @@ class RemoteClient:
 
     async def buckets(self, owner: UserId) -> Sequence[Bucket]:
         return cast("list[Bucket]", await self._connection.call("buckets", owner))
+
+    async def usage(self, after: str, limit: int) -> Sequence[BucketUsage]:
+        return cast("list[BucketUsage]", await self._connection.call("usage", after, limit))
 
     async def users(self) -> Sequence[User]:
         return cast("list[User]", await self._connection.call("users"))
@@ -199,6 +204,12 @@ class RemoteClient:
     async def mutate(self, bucket: Bucket, mutation: DataMutation) -> MutationResult:
         raw = await self._connection.call_raw("mutate", bucket, mutation)
         return result_of(type(mutation), raw)
+
+    async def mutate_all(
+        self, bucket: Bucket, mutations: Sequence[DataMutation]
+    ) -> Sequence[MutationResult | ObjectStoreError]:
+        calls = [("mutate", (bucket, mutation)) for mutation in mutations]
+        return outcomes_of(mutations, await self._connection.ask_all(calls))
 
     async def mutate_shards(self, mutation: DataMutation) -> None:
         await self._connection.call("mutate_shards", mutation)

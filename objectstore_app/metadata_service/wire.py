@@ -170,6 +170,16 @@ def result_of(mutation: type[Mutation], raw: msgspec.Raw) -> MutationResult:
     return _RESULTS[mutation].decode(raw)
 
 
+def outcomes_of(
+    mutations: Sequence[Mutation], answers: Sequence[msgspec.Raw | ObjectStoreError]
+) -> list[MutationResult | ObjectStoreError]:
+    """The results of many mutations, errors among them."""
+    return [
+        answer if isinstance(answer, ObjectStoreError) else result_of(type(mutation), answer)
+        for mutation, answer in zip(mutations, answers, strict=True)
+    ]
+
+
 def encode_failure(error: ObjectStoreError) -> Failure:
     return type(error).__name__, error.operation, error.subject, error.hint
 

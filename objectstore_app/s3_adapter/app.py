@@ -15,7 +15,7 @@ from ..core.errors import ObjectStoreError
 from ..protocol.errors import S3Error
 from ..protocol.routing import Location, bucket_of_host, locate, operation_of
 from ..runtime.http import Application, Request, Response
-from . import admin, buckets, copying, encryption, listing, multipart, objects, service
+from . import admin, buckets, copying, deleting, encryption, listing, multipart, objects, service
 from .authentication import authenticate
 from .call import Call
 from .configurations import ABSENT
@@ -41,11 +41,11 @@ OPERATIONS: dict[str, Operation] = {
     "ListObjectsV2": listing.list_objects_v2,
     "ListObjectVersions": listing.list_versions,
     "ListMultipartUploads": listing.list_uploads,
-    "DeleteObjects": objects.delete_many,
+    "DeleteObjects": deleting.delete_many,
     "GetObject": objects.get,
     "HeadObject": objects.get,
     "PutObject": objects.put,
-    "DeleteObject": objects.delete,
+    "DeleteObject": deleting.delete,
     "GetObjectAcl": objects.get_acl,
     "PutObjectAcl": objects.put_acl,
     "GetObjectTagging": objects.get_tagging,

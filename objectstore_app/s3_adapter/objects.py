@@ -1,17 +1,11 @@
-"""Operations on objects: get, head, put, delete, DeleteObjects, ACL, attributes."""
+"""Operations on objects: get, head, put, ACL, attributes."""
 
 from __future__ import annotations
 
-import asyncio
-
-from ..core.errors import ObjectStoreError
 from ..core.ids import NULL_VERSION
 from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
 from ..metadata_service.api import (
     Bucket,
-    Deleted,
-    DeleteKey,
-    DeleteVersion,
     ObjectVersion,
     SetObjectAcl,
     WriteCondition,
@@ -20,23 +14,19 @@ from ..metadata_service.api import (
 from ..object_controller.results import expect
 from ..object_controller.send import read_body
 from ..object_controller.write import Target, put_object
-from ..protocol import acl, conditions, xml_read, xml_write
+from ..protocol import acl, conditions, xml_write
 from ..protocol.acl import Permission
 from ..protocol.dates import http_date
 from ..protocol.errors import S3Error
 from ..protocol.ranges import ByteRange, parse_range
-from ..protocol.routing import check_key
 from ..runtime.http import Response
 from . import encryption
 from .access import OwnerNames, any_bucket, bucket_for, check_object, missing_key
 from .attributes import attributes_of, checksum_headers, object_headers, version_headers
-from .bodies import body_is_protected, open_payload, read_small_body
+from .bodies import open_payload
 from .buckets import acl_asked_for
 from .call import Call, Headers, empty, xml
-from .failures import as_s3_error
 from .unsupported import refuse_unsupported
-
-DELETES_AT_ONCE = 64
 
 
 async def put(call: Call) -> Response:
@@ -184,88 +174,6 @@ def _add_checksum(call: Call, version: ObjectVersion, headers: Headers, *, range
         headers += checksum_headers(
             dict.fromkeys(attributes.checksums, value), attributes.checksum_type
         )
-
-
-async def delete(call: Call) -> Response:
-    """DeleteObject: no error for what is not there."""
-    bucket = await bucket_for(call, Permission.WRITE)
-    refuse_unsupported(call)
-    condition = write_condition(call, deleting=True)
-    deleted = await _delete(call, bucket, call.location.key, call.version_id(), condition)
-    headers: Headers = []
-    if deleted.version_id:
-        headers.append(("x-amz-version-id", deleted.version_id))
-    if deleted.delete_marker:
-        headers.append(("x-amz-delete-marker", "true"))
-    return empty(204, headers)
-
-
-async def _delete(
-    call: Call, bucket: Bucket, key: bytes, version_id: str, condition: WriteCondition
-) -> Deleted:
-    metadata = call.services.metadata
-    if not version_id:
-        mutation = DeleteKey(
-            bucket=bucket.id, key=key, owner=call.writer_id(bucket), condition=condition
-        )
-        return expect(await metadata.mutate(bucket, mutation), Deleted)
-    if condition.if_match:
-        # A version never changes, so that looking before deleting it is as good as deciding there.
-        version = await metadata.lookup(bucket, key, version_id)
-        if version is None:
-            raise S3Error("NoSuchVersion", Key=key, VersionId=version_id)
-        if condition.if_match not in ("*", version.etag):
-            raise S3Error("PreconditionFailed", Condition="If-Match")
-    removed = await metadata.mutate(
-        bucket, DeleteVersion(bucket=bucket.id, key=key, version_id=version_id)
-    )
-    return expect(removed, Deleted)
-
-
-async def delete_many(call: Call) -> Response:
-    """DeleteObjects: every key is told for itself, the answer is 200 whatever became of them."""
-    bucket = await bucket_for(call, Permission.WRITE)
-    refuse_unsupported(call)
-    if not body_is_protected(call):
-        raise S3Error(
-            "InvalidRequest",
-            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
-        )
-    asked = xml_read.parse_delete(await read_small_body(call))
-    turns = asyncio.Semaphore(DELETES_AT_ONCE)
-
-    async def one(
-        named: xml_read.NamedObject,
-    ) -> xml_write.DeletedObject | xml_write.DeleteFailure:
-        async with turns:
-            return await _delete_named(call, bucket, named)
-
-    results = await asyncio.gather(*[one(named) for named in asked.objects])
-    return xml(
-        xml_write.delete_result(
-            [result for result in results if isinstance(result, xml_write.DeletedObject)],
-            [result for result in results if isinstance(result, xml_write.DeleteFailure)],
-            quiet=asked.quiet,
-        )
-    )
-
-
-async def _delete_named(
-    call: Call, bucket: Bucket, named: xml_read.NamedObject
-) -> xml_write.DeletedObject | xml_write.DeleteFailure:
-    try:
-        check_key(named.key)
-        if named.size is not None or named.modified_s is not None:
-            raise S3Error(
-                "NotImplemented", "Deleting by size or time of change is not implemented."
-            )
-        condition = WriteCondition(if_match=named.etag or "")
-        deleted = await _delete(call, bucket, named.key, named.version_id, condition)
-    except ObjectStoreError as error:
-        told = as_s3_error(error)
-        return xml_write.DeleteFailure(named.key, told.code, told.message, named.version_id)
-    marker = deleted.version_id if deleted.delete_marker else ""
-    return xml_write.DeletedObject(named.key, named.version_id, deleted.delete_marker, marker)
 
 
 async def get_acl(call: Call) -> Response:
