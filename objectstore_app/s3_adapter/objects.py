@@ -5,12 +5,14 @@ from __future__ import annotations
 from ..core.ids import NULL_VERSION
 from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
 from ..metadata_service.api import (
+    Body,
     Bucket,
     ObjectVersion,
     SetObjectAcl,
     WriteCondition,
     Written,
 )
+from ..object_controller.parts import KeptParts
 from ..object_controller.results import expect
 from ..object_controller.send import read_body
 from ..object_controller.write import Target, put_object
@@ -80,7 +82,10 @@ async def get(call: Call) -> Response:
     _add_checksum(call, version, headers, ranged=chosen is not None)
     if call.request.method == "HEAD":
         return Response(status, headers, b"", length)
-    stored, reader = await encryption.opened(call, bucket, version, customer_key)
+    stored: Body | KeptParts = version.body
+    reader = call.services.reader
+    if version.body.coding or version.body.upload:
+        stored, reader = await encryption.opened(call, bucket, version, customer_key)
     body = await read_body(stored, reader, start, length, from_files=not call.request.secure)
     return Response(status, headers, body, length)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
@@ -10,12 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvloop
 
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.runtime.context import ServerLimits
-from objectstore_app.runtime.http import Request, Response
+from objectstore_app.runtime.http import FileRange, Request, Response
 from objectstore_app.runtime.metrics import Counters
 from objectstore_app.runtime.server import HttpServer, bind_listeners
 
@@ -41,6 +43,9 @@ class Toy:
     counters: Counters = field(default_factory=lambda: Counters("test"))
     closed_streams: int = 0
     waiting: int = 0
+    file: Path | None = None
+    content: bytes = b""
+    ranges_given: int = 0
 
     def call(self, function: Callable[[], object]) -> None:
         assert self.loop is not None
@@ -77,6 +82,9 @@ class Toy:
             size = int(path.rpartition(b"/")[2])
             chunked = request.target.endswith(b"?chunked")
             return Response(200, [], self.pieces(size), None if chunked else size)
+        if path == b"/file":
+            assert self.file is not None
+            return Response(200, [], self.ranges(self.file), len(self.content))
         if path == b"/short":
             return Response(200, [], self.pieces(100), 200)
         if path == b"/break":
@@ -89,6 +97,20 @@ class Toy:
                 yield b"x" * min(size, 65536)
                 size -= 65536
         finally:
+            self.closed_streams += 1
+
+    async def ranges(self, path: Path) -> AsyncIterator[bytes | FileRange]:
+        """Bytes, ranges of the file, bytes; a range that the file does not have if it shrank."""
+        data = self.content
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            yield data[:1000]
+            for start in range(1000, len(data) - 1000, 300_000):
+                self.ranges_given += 1
+                yield FileRange(fd, start, min(300_000, len(data) - 1000 - start))
+            yield data[-1000:]
+        finally:
+            os.close(fd)
             self.closed_streams += 1
 
     async def breaking(self) -> AsyncIterator[bytes]:
