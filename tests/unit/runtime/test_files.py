@@ -1,4 +1,4 @@
-"""Pieces of a body that lie in files: sent past the transport, in order, bounded, cut when wrong."""
+"""Pieces of a body that lie in files: past the transport, in order, bounded, cut when wrong."""
 
 from __future__ import annotations
 
@@ -22,31 +22,26 @@ def _toy(tmp_path: Path) -> Iterator[Toy]:
 
 def with_file(toy: Toy, folder: Path, size: int) -> Toy:
     toy.file = folder / "file"
-    toy.file.write_bytes(random.Random(size).randbytes(size))
+    toy.content = random.Random(size).randbytes(size)
+    toy.file.write_bytes(toy.content)
     return toy
-
-
-def content(toy: Toy) -> bytes:
-    assert toy.file is not None
-    return toy.file.read_bytes()
 
 
 def test_ranges_of_files_and_bytes_arrive_in_order(toy: Toy) -> None:
     with Client(toy.port) as client:
         for _ in range(3):
-            assert client.get("/file").body == content(toy)
+            assert client.get("/file").body == toy.content
             assert client.get("/stream/70000").body == b"x" * 70000
     assert toy.closed_streams == 6
 
 
 def test_pipelined_answers_keep_their_order_around_files(toy: Toy) -> None:
     with Client(toy.port) as client:
-        client.send(
-            request("GET", "/stream/10") + request("GET", "/file") * 2 + request("GET", "/x")
-        )
+        first, file, last = (request("GET", path) for path in ("/stream/10", "/file", "/x"))
+        client.send(first + file + file + last)
         assert client.answer().body == b"x" * 10
-        assert client.answer().body == content(toy)
-        assert client.answer().body == content(toy)
+        assert client.answer().body == toy.content
+        assert client.answer().body == toy.content
         assert client.answer().status == 404
 
 
@@ -59,7 +54,7 @@ def test_slow_reader_is_waited_for_and_gets_all(tmp_path: Path) -> None:
             time.sleep(0.1)
             client.buffer += client.socket.recv(100_000)
         assert toy.ranges_given - given < 50
-        assert client.answer().body == content(toy)
+        assert client.answer().body == toy.content
 
 
 def test_reader_that_stops_reading_is_cut_and_lets_go_of_the_file(tmp_path: Path) -> None:
