@@ -31,6 +31,7 @@ from objectstore_app.metadata_service.api import (
     CloseBucket,
     CreateBucket,
     CreateUpload,
+    Deleted,
     DeleteKey,
     MetadataClient,
     OpenBucket,
@@ -38,6 +39,7 @@ from objectstore_app.metadata_service.api import (
     RemoveUser,
     SetBucketAcl,
     Upload,
+    WriteCondition,
 )
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.metadata_service.cluster import ClusterTlsError, cluster_context
@@ -45,6 +47,8 @@ from objectstore_app.metadata_service.errors import (
     BucketExistsError,
     BucketMissingError,
     BucketNotEmptyError,
+    ConditionFailedError,
+    KeyMissingError,
     RecordTooLargeError,
     UnavailableError,
     UserExistsError,
@@ -210,8 +214,15 @@ def test_every_operation_answers_alike_here_and_remotely(store: Store, tls: Path
         assert bucket in await client.buckets(OWNER)
         with pytest.raises(BucketNotEmptyError):
             await client.mutate(bucket, CloseBucket(bucket=bucket.id))
-        for key in (b"a/1", b"a/2", b"b"):
-            await client.mutate(bucket, DeleteKey(bucket=bucket.id, key=key, owner=OWNER))
+        deletes = [
+            DeleteKey(bucket=bucket.id, key=key, owner=OWNER, condition=condition)
+            for key in (b"a/1", b"a/2", b"b", b"b")
+            for condition in (WriteCondition(if_match="other"), WriteCondition())
+        ]
+        outcomes = await client.mutate_all(bucket, deletes)
+        kinds = [type(one) for one in outcomes]
+        assert kinds == [ConditionFailedError, Deleted] * 3 + [KeyMissingError, Deleted]
+        assert await client.mutate_all(bucket, []) == []
         await client.mutate(bucket, CloseBucket(bucket=bucket.id))
         with pytest.raises(BucketMissingError):
             await client.mutate(bucket, replace_bucket(put(b"late"), bucket))

@@ -188,6 +188,43 @@ def test_delete_objects_quiet_tells_only_errors(s3: S3Client, bucket: str) -> No
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
+def test_delete_objects_decides_each_key_in_the_order_of_the_request(
+    s3: S3Client, versioned: str
+) -> None:
+    first = s3.put_object(Bucket=versioned, Key="k", Body=b"1")
+    second = s3.put_object(Bucket=versioned, Key="k", Body=b"2")
+    answer = s3.delete_objects(
+        Bucket=versioned,
+        Delete={
+            "Objects": [
+                {"Key": "k", "VersionId": first["VersionId"], "ETag": second["ETag"]},
+                {"Key": "k", "ETag": first["ETag"]},
+                {"Key": "k", "VersionId": second["VersionId"], "ETag": second["ETag"]},
+                {"Key": "k", "ETag": first["ETag"]},
+                {"Key": "k", "ETag": first["ETag"]},
+                {"Key": "x" * 1025},
+                {"Key": "k", "VersionId": "gone", "ETag": "*"},
+            ]
+        },
+    )
+    told = [(entry.get("VersionId"), entry.get("DeleteMarker")) for entry in answer["Deleted"]]
+    assert told == [(second["VersionId"], None), (None, True)]
+    assert [entry["Code"] for entry in answer["Errors"]] == [
+        "PreconditionFailed", "PreconditionFailed", "NoSuchKey", "KeyTooLongError",
+        "NoSuchVersion",
+    ]  # fmt: skip
+
+
+def test_delete_objects_takes_1000_keys(s3: S3Client, bucket: str) -> None:
+    kept = [f"k{number:04d}" for number in range(0, 1000, 333)]
+    for key in kept:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    keys = [f"k{number:04d}" for number in range(999)] + [kept[0]]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+    assert [entry["Key"] for entry in answer["Deleted"]] == keys
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == kept[3:]
+
+
 def test_delete_objects_refuses_more_than_1000_keys(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="0", Body=b"x")
     with refused("MalformedXML", 400):
