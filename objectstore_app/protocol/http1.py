@@ -111,6 +111,7 @@ class RequestReader:
         self._left = 0
         self._scanned = 0
         self._trailer_bytes = 0
+        self._sink = _Sink()
 
     @property
     def idle(self) -> bool:
@@ -215,35 +216,32 @@ class RequestReader:
             raise HttpError("BadRequest", "The request does not begin with a request line.")
 
     def _parse_head(self, raw: bytes) -> Head:
-        sink = _Sink()
+        sink = self._sink
         method = self._parse(raw, sink)
-        fields = sink.fields
+        headers = {name.lower(): value.strip(b" \t") for name, value in sink.fields.items()}
+        repeated: tuple[tuple[bytes, bytes], ...] = ()
         # llhttp has refused folded lines: as many line ends as fields, the first and the last.
         count = raw.count(b"\n") - 2
-        headers = {name.lower(): value for name, value in fields.items()}
-        repeated: tuple[tuple[bytes, bytes], ...] = ()
         if len(headers) != count:
             ordered = _OrderedSink()
             self._parse(raw, ordered)
             repeated = tuple(ordered.pairs)
             count = len(repeated)
             headers = dict(reversed(repeated))
-        elif b" \r" in raw or b"\t\r" in raw:
-            headers = {name: value.strip(b" \t") for name, value in headers.items()}
         if count > self._header_count_max:
             raise HttpError("RequestHeaderSectionTooLarge", MaxSizeAllowed=self._header_bytes_max)
         target = sink.target
         if len(target) > self._target_bytes_max:
             raise _target_too_long(self._target_bytes_max)
-        # llhttp also reads RTSP and ICE request lines, and HTTP/0.9's without any version.
-        protocol = raw[: raw.index(b"\r\n")].rpartition(b" ")[2]
-        version = _VERSIONS.get(protocol)
-        if version is None:
-            raise HttpError("HTTPVersionNotSupported")
+        if raw.startswith(b" HTTP/1.1\r\n", len(method) + 1 + len(target)):
+            version = _HTTP_1_1
+        else:
+            version = _version(raw)
         return _head(method, target, headers, repeated, version)
 
     def _parse(self, raw: bytes, sink: _Sink | _OrderedSink) -> str:
         """Let llhttp read the head into the sink; return the method."""
+        sink.start()
         parser = httptools.HttpRequestParser(sink)
         try:
             parser.feed_data(raw)
@@ -346,7 +344,9 @@ class RequestReader:
 
 
 class _Sink:
-    """What httptools calls while it parses a head. Of fields with the same name one is kept."""
+    """What httptools calls while it parses a head. Of fields with the same name one is kept. One
+    serves all heads of a connection.
+    """
 
     __slots__ = ("complete", "fields", "on_header", "target")
 
@@ -354,6 +354,11 @@ class _Sink:
         self.target = b""
         self.fields: dict[bytes, bytes] = {}
         self.on_header = self.fields.__setitem__
+        self.complete = False
+
+    def start(self) -> None:
+        self.target = b""
+        self.fields.clear()
         self.complete = False
 
     def on_url(self, url: bytes) -> None:
@@ -370,6 +375,9 @@ class _OrderedSink:
         self.pairs: list[tuple[bytes, bytes]] = []
         self.complete = False
 
+    def start(self) -> None:
+        """It reads one head only."""
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self.pairs.append((name.lower(), value.strip(b" \t")))
 
@@ -377,11 +385,21 @@ class _OrderedSink:
         self.complete = True
 
 
-_VERSIONS = {b"HTTP/1.1": (1, 1), b"HTTP/1.0": (1, 0)}
+_HTTP_1_1 = (1, 1)
 _METHOD = re.compile(rb"[A-Za-z-]{1,32} ")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _FIELD_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+def _version(raw: bytes) -> tuple[int, int]:
+    """llhttp also reads RTSP and ICE request lines, and HTTP/0.9's without any version."""
+    protocol = raw[: raw.index(b"\r\n")].rpartition(b" ")[2]
+    if protocol == b"HTTP/1.1":
+        return _HTTP_1_1
+    if protocol == b"HTTP/1.0":
+        return 1, 0
+    raise HttpError("HTTPVersionNotSupported")
 
 
 def _head(

@@ -17,7 +17,7 @@ import msgspec
 
 from ..core.limits import BUCKET_NAME_BYTES_MAX, BUCKET_NAME_BYTES_MIN, KEY_BYTES_MAX
 from .errors import S3Error
-from .target import Query, Target, percent_decode, split_target
+from .target import NO_QUERY, Query, Target, percent_decode, split_target
 
 
 class Location(msgspec.Struct, frozen=True, gc=False):
@@ -39,20 +39,31 @@ def locate(target: bytes, host: bytes, domains: tuple[str, ...]) -> Location:
     if parts.authority and parts.authority.lower() != host.lower():
         # The signature covers the Host header only: another name here would be another bucket.
         raise S3Error("InvalidURI", "The request target and the Host header name different hosts.")
-    bucket = bucket_of_host(host, domains)
+    bucket = bucket_of_host(host, domains) if domains else ""
     virtual_hosted = bool(bucket)
-    rest = parts.path[1:]
-    if not virtual_hosted:
-        raw_bucket, _, rest = rest.partition(b"/")
-        bucket = percent_decode(raw_bucket).decode("latin-1")
-        if not bucket and rest:
-            raise S3Error("InvalidBucketName", BucketName="")
-    if bucket:
+    if virtual_hosted:
         check_bucket_name(bucket)
-    key = percent_decode(rest)
+        key = parts.path[1:]
+    else:
+        raw_bucket, _, key = parts.path[1:].partition(b"/")
+        bucket = _bucket_of_path(raw_bucket)
+        if not bucket and key:
+            raise S3Error("InvalidBucketName", BucketName="")
+    if b"%" in key:
+        key = percent_decode(key)
     if key:
         check_key(key)
-    return Location(bucket, key, Query(parts.query), parts, virtual_hosted)
+    query = Query(parts.query) if parts.query else NO_QUERY
+    return Location(bucket, key, query, parts, virtual_hosted)
+
+
+@lru_cache(maxsize=4096)
+def _bucket_of_path(raw: bytes) -> str:
+    """The name as it stands in a path, checked unless it is empty."""
+    name = percent_decode(raw).decode("latin-1")
+    if name:
+        check_bucket_name(name)
+    return name
 
 
 @lru_cache(maxsize=1024)
@@ -87,6 +98,8 @@ def check_bucket_name(name: str) -> None:
 
 def check_key(key: bytes) -> None:
     """Raises: S3Error KeyTooLongError, InvalidURI (no UTF-8), InvalidArgument (NUL, empty)."""
+    if 0 < len(key) <= KEY_BYTES_MAX and key.isascii() and 0 not in key:
+        return
     if not key:
         raise S3Error("InvalidArgument", "An object's key must not be empty.", ArgumentName="Key")
     if len(key) > KEY_BYTES_MAX:
@@ -150,7 +163,11 @@ def operation_of(method: str, location: Location, *, copy_source: bool = False) 
     elif location.bucket:
         level, kind = _BUCKET, "BUCKET"
     sub_resource = ""
-    if location.query:
+    if location.query is NO_QUERY:
+        plain = level[""].get(method)
+        if plain in _NEVER_REFINED:
+            return plain
+    elif location.query:
         found = [name for name in location.query.names() if name in level]
         if len(found) > 1:
             raise S3Error(
@@ -329,3 +346,6 @@ IMPLEMENTED = frozenset(
         "AbortMultipartUpload",
     ]
 )
+
+# Operations that method and path alone decide.
+_NEVER_REFINED = frozenset({"GetObject", "HeadObject", "DeleteObject", "HeadBucket"}) & IMPLEMENTED

@@ -416,16 +416,15 @@ def _refuse_region(claimed: str, region: str, code: str, where: str) -> NoReturn
 def _check_signed(signed: SignedHeaders, headers: Mapping[bytes, bytes]) -> None:
     """Host and every x-amz-* header that the request has must be among the signed ones."""
     listed = signed.listed
-    missing = [
-        name
-        for name in headers
-        if name not in listed and (name == b"host" or name.startswith(b"x-amz-"))
-    ]
-    if missing or b"host" not in listed:
+    missing = [] if b"host" in listed else [b"host"]
+    for name in headers:
+        if name not in listed and name.startswith(b"x-amz-"):
+            missing.append(name)
+    if missing:
         raise S3Error(
             "AccessDenied",
             "There were headers present in the request which were not signed",
-            HeadersNotSigned=b", ".join(missing or [b"host"]),
+            HeadersNotSigned=b", ".join(missing),
         )
 
 

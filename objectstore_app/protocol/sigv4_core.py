@@ -91,7 +91,7 @@ class SignedHeaders(msgspec.Struct, frozen=True, gc=False):
             *[value(name, b"") for name in self.names],
             payload_hash,
         )
-        if b"  " in canonical or b"\t" in canonical:
+        if (b" " in canonical and b"  " in canonical) or b"\t" in canonical:
             return canonical_request(
                 method, target, headers.items(), self.names, payload_hash.decode()
             )

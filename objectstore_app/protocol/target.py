@@ -31,19 +31,17 @@ class Target(msgspec.Struct, frozen=True, gc=False):
 
 def split_target(target: bytes) -> Target:
     """Raises: S3Error InvalidURI for what is neither an origin form nor an absolute form."""
-    authority = b""
-    if not target.startswith(b"/"):
-        match = _ABSOLUTE.match(target)
-        if match is None:
-            raise S3Error("InvalidURI")
-        authority = match.group(1)
-        target = target[match.end() :]
-        if not target.startswith(b"/"):
-            target = b"/" + target
     if b"#" in target:
         raise S3Error("InvalidURI", "The request target must not have a fragment.")
     path, _, query = target.partition(b"?")
-    return Target(path, query, authority)
+    if path[:1] == b"/":
+        return Target(path, query)
+    match = _ABSOLUTE.match(target)
+    if match is None:
+        raise S3Error("InvalidURI")
+    rest = target[match.end() :]
+    path, _, query = (rest if rest[:1] == b"/" else b"/" + rest).partition(b"?")
+    return Target(path, query, match.group(1))
 
 
 def percent_decode(raw: bytes) -> bytes:
@@ -149,3 +147,6 @@ class Query:
                 ArgumentValue=value,
             )
         return min(number, maximum)
+
+
+NO_QUERY = Query(b"")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..core.errors import ObjectStoreError
 from .http import SYSTEM_OPERATION, Application, Request, Response
-from .metrics import Counters, MetricsBoard, render
+from .metrics import Counters, MetricsBoard, StoreFacts, render
 
 Check = Callable[[], Awaitable[None]]
 """Returns when all is well; raises an ObjectStoreError that says what is not."""
@@ -25,7 +25,7 @@ class SystemRoutes:
     """Answers health and metrics in front of an application.
 
     `draining` tells whether the process is on its way out; `publish` stores this process's counters
-    before they are added up.
+    before they are added up; `facts` are the store's, where it is at hand.
     """
 
     version: str
@@ -36,18 +36,21 @@ class SystemRoutes:
     slot: int
     draining: Callable[[], bool]
     domains: tuple[str, ...] = ()
+    facts: Callable[[], StoreFacts | None] = lambda: None
 
     def wrap(self, application: Application) -> Application:
         """The application with the system's routes before it."""
 
-        async def handle(request: Request) -> Response:
+        def handle(request: Request) -> Awaitable[Response]:
             if request.target.startswith(b"/_") and not self._names_bucket(request):
-                response = await self._answer(request)
-                if response is not None:
-                    return response
-            return await application(request)
+                return self._handle(request, application)
+            return application(request)
 
         return handle
+
+    async def _handle(self, request: Request, application: Application) -> Response:
+        response = await self._answer(request)
+        return await application(request) if response is None else response
 
     def _names_bucket(self, request: Request) -> bool:
         host = request.headers.get(b"host", b"").decode("latin-1").lower()
@@ -62,7 +65,7 @@ class SystemRoutes:
             return Response(405, [("Allow", "GET, HEAD")])
         if path == b"/_metrics":
             self.board.store(self.slot, self.counters)
-            text = render(self.board, self.version)
+            text = render(self.board, self.version, self.facts())
             return Response(200, [("Content-Type", "text/plain; version=0.0.4")], text)
         if path == b"/_health/live":
             return self._json(200, "live", {})
