@@ -21,6 +21,7 @@ DEATH_TIMEOUT_S = 10.0
 ACCESS_KEY = "FAULTSROOT"
 SECRET_KEY = secrets.token_hex(20)
 
+_TRANSFORMS = ("--encryption", "AES256", "--compression", "zstd")
 _PORT = re.compile(r"S3 endpoint +http://127\.0\.0\.1:(\d+)")
 _STARTED = re.compile(r"child_started\b.* child=(\S+) child_pid=(\d+)")
 
@@ -39,9 +40,13 @@ class Checked:
 
 
 class Store:
-    """One data folder and the store that runs over it, when one does; not for threads."""
+    """One data folder and the store that runs over it, when one does; not for threads.
 
-    def __init__(self, folder: Path, logs: Path | None = None) -> None:
+    With `transforms` every other start encrypts and compresses what it takes in.
+    """
+
+    def __init__(self, folder: Path, logs: Path | None = None, *, transforms: bool = False) -> None:
+        self._transforms = transforms
         self.data = folder / "data"
         self._logs = logs or folder
         self._starts = 0
@@ -62,12 +67,14 @@ class Store:
         """Start it; it is not ready yet."""
         assert self._process is None, "the store runs"
         self._starts += 1
+        options = _TRANSFORMS if self._transforms and self._starts % 2 else ()
         kept = {name: value for name, value in os.environ.items() if "OBJECTSTORE" not in name}
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "objectstore_app", "serve", "--workers", "2"),
                     *("--data", str(self.data), "--listen", "127.0.0.1:0"),
+                    *options,
                 ],
                 stdout=out,
                 stderr=subprocess.STDOUT,

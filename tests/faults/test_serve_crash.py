@@ -53,7 +53,7 @@ KIND_WEIGHTS = (3, 3, 1, 1, 2)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path)
+    made = Store(tmp_path, transforms=True)
     yield made
     made.clean_up()
 
