@@ -22,6 +22,7 @@ import uvloop
 from .. import __version__
 from ..atlas.pace import Pace, lowest_priority
 from ..atlas.passes import run_passes
+from ..atlas.state import load_state
 from ..config.atlas import AtlasSettings
 from ..config.settings import Address, ClusterTls, ServeSettings
 from ..core.ids import UserId
@@ -44,7 +45,7 @@ from ..runtime.driving import inside_task
 from ..runtime.errors import StartError
 from ..runtime.health import SystemRoutes
 from ..runtime.logging import AccessLog, event
-from ..runtime.metrics import Counters, MetricsBoard
+from ..runtime.metrics import Counters, MetricsBoard, StoreFacts
 from ..runtime.server import HttpServer, connections_within_limit
 from ..runtime.supervisor import ChildContext
 from ..runtime.tls import ServerTls
@@ -214,6 +215,7 @@ class FrontEnd:
             slot=slot,
             draining=lambda: server.draining,
             domains=self.settings.domains,
+            facts=lambda: self._facts(services.metadata),
         )
         server = HttpServer(
             routes.wrap(application(services)),
@@ -238,6 +240,24 @@ class FrontEnd:
         publish()
         loop.call_later(CERTIFICATE_INTERVAL_S, follow_certificate)
         return server
+
+    def _facts(self, metadata: MetadataClient) -> StoreFacts | None:
+        """None on a node without data."""
+        if self.store is None or not isinstance(metadata, EmbeddedClient):
+            return None
+        buckets, usage = metadata.total_usage()
+        state = load_state(self.store)
+        return StoreFacts(
+            buckets=buckets,
+            objects=usage.objects,
+            versions=usage.versions,
+            size_bytes=usage.size_bytes,
+            uploads=usage.uploads,
+            damage=len(state.damage) + state.damage_left_out,
+            scrubs=state.scrubs_completed,
+            atlas=state.counters,
+            passes={name: last.ended_ms / 1000 for name, last in state.passes.items()},
+        )
 
 
 async def _first_administrator(services: Services, given: tuple[str, str]) -> None:

@@ -18,6 +18,15 @@ _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
+_USAGE = {
+    "buckets": "objectstore_buckets",
+    "objects": "objectstore_objects",
+    "versions": "objectstore_versions",
+    "size_bytes": "objectstore_stored_bytes",
+    "uploads": "objectstore_uploads",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One line of the metrics page."""
@@ -106,6 +115,8 @@ def summary(endpoint: str, health: dict[str, object], page: list[Sample]) -> dic
         "connections": plain.get("objectstore_http_connections", 0),
         "bytes_received": plain.get("objectstore_http_request_bytes_total", 0),
         "bytes_sent": plain.get("objectstore_http_response_bytes_total", 0),
+        "usage": {name: plain[metric] for name, metric in _USAGE.items() if metric in plain},
+        "damage": plain.get("objectstore_damage", 0),
         "processes": {pid: values for pid, values in processes.items() if values.get("up") == 1.0},
     }
 
@@ -123,6 +134,15 @@ def _text(report: dict[str, object]) -> str:
     if isinstance(requests, dict):
         shown = ", ".join(f"{count} {name}" for name, count in sorted(requests.items())) or "none"
         lines.append(f"  requests     {shown}; {report['connections']} connections")
+    usage = report["usage"]
+    if isinstance(usage, dict) and usage:
+        lines.append(
+            f"  holds        {usage['objects']} objects in {usage['buckets']} buckets, "
+            f"{usage['versions']} versions, {usage['size_bytes']} bytes, "
+            f"{usage['uploads']} uploads under way"
+        )
+    if report["damage"]:
+        lines.append(f"  DAMAGED      {report['damage']} places: see `objectstore atlas status`")
     lines.append(f"  bytes        {report['bytes_received']} in, {report['bytes_sent']} out")
     if isinstance(processes, dict):
         for pid, values in processes.items():

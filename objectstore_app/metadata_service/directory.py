@@ -226,6 +226,14 @@ def buckets_of(connection: apsw.Connection, owner: UserId) -> Sequence[Bucket]:
     return [_decode_bucket(raw) for (raw,) in rows]
 
 
+def buckets_after(connection: apsw.Connection, name: str, limit: int) -> Sequence[Bucket]:
+    """Buckets of all owners, by name, behind the one given."""
+    rows = connection.execute(
+        "SELECT record FROM buckets WHERE name>? ORDER BY name LIMIT ?", (name, limit)
+    ).fetchall()
+    return [_decode_bucket(raw) for (raw,) in rows]
+
+
 def all_buckets(connection: apsw.Connection) -> Sequence[Bucket]:
     rows = connection.execute("SELECT record FROM buckets ORDER BY id").fetchall()
     return [_decode_bucket(raw) for (raw,) in rows]

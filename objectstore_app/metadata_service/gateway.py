@@ -48,6 +48,7 @@ class GatewayService:
             "bucket": client.bucket,
             "buckets": client.buckets,
             "user_of_key": client.user_of_key,
+            "usage": client.usage,
             "users": client.users,
             "store_keys": client.store_keys,
             "key_use": client.key_use,

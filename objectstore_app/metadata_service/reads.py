@@ -78,6 +78,17 @@ def bucket_state(connection: apsw.Connection, bucket: BucketId) -> BucketState:
     )
 
 
+def total_usage(connection: apsw.Connection) -> tuple[int, Usage]:
+    """The number of a shard's buckets, and what they hold together."""
+    ((buckets, objects, versions, size_bytes, uploads),) = connection.execute(
+        "SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(versions), 0),"
+        " coalesce(sum(size_bytes), 0), coalesce(sum(uploads), 0) FROM buckets WHERE NOT closed"
+    ).fetchall()
+    return buckets, Usage(
+        objects=objects, versions=versions, size_bytes=size_bytes, uploads=uploads
+    )
+
+
 def find_upload(
     connection: apsw.Connection, bucket: BucketId, key: bytes, upload_id: str
 ) -> Upload | None:

@@ -16,12 +16,14 @@ from .api import (
     AccessKey,
     Bucket,
     BucketState,
+    BucketUsage,
     ObjectsPage,
     ObjectVersion,
     Part,
     StoreKey,
     Upload,
     UploadsPage,
+    Usage,
     User,
     VersionsPage,
 )
@@ -44,6 +46,26 @@ class ViewReads:
 
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None:
         return directory.find_key(self._directory, access_key)
+
+    async def usage(self, after: str, limit: int) -> Sequence[BucketUsage]:
+        return [
+            BucketUsage(
+                name=bucket.name,
+                owner=bucket.owner,
+                usage=reads.bucket_state(self._data[bucket.shard], bucket.id).usage,
+            )
+            for bucket in directory.buckets_after(self._directory, after, limit)
+        ]
+
+    def total_usage(self) -> tuple[int, Usage]:
+        """The number of buckets, and what all of them hold."""
+        sums = [reads.total_usage(view) for view in self._data.values()]
+        return sum(buckets for buckets, _ in sums), Usage(
+            objects=sum(usage.objects for _, usage in sums),
+            versions=sum(usage.versions for _, usage in sums),
+            size_bytes=sum(usage.size_bytes for _, usage in sums),
+            uploads=sum(usage.uploads for _, usage in sums),
+        )
 
     async def users(self) -> Sequence[User]:
         return directory.all_users(self._directory)

@@ -17,7 +17,7 @@ import os
 import struct
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 SLOT_BYTES = 64 * 1024
@@ -64,6 +64,23 @@ class Counters:
         statuses[status] = statuses.get(status, 0) + 1
         counter.seconds += seconds
         counter.buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """What a store holds, and what Atlas did to it; `atlas` maps what it counts to how often,
+    `passes` a pass to when it ended (seconds since 1970).
+    """
+
+    buckets: int
+    objects: int
+    versions: int
+    size_bytes: int
+    uploads: int
+    damage: int
+    scrubs: int
+    atlas: Mapping[str, int]
+    passes: Mapping[str, float]
 
 
 class MetricsBoard:
@@ -115,8 +132,10 @@ class MetricsBoard:
         return None  # its process died within a write: the next one starts from nothing
 
 
-def render(board: MetricsBoard, version: str) -> bytes:
-    """All processes' counters added up, in Prometheus' text exposition format 0.0.4."""
+def render(board: MetricsBoard, version: str, facts: StoreFacts | None = None) -> bytes:
+    """All processes' counters added up, and the store's facts, in Prometheus' text exposition
+    format 0.0.4.
+    """
     total = Counters("all")
     lines: list[str] = []
     rss, cpu, up = [], [], []
@@ -166,7 +185,30 @@ def render(board: MetricsBoard, version: str) -> bytes:
     ):
         _family(lines, name, kind, text)
         lines += rows
+    if facts is not None:
+        _facts(lines, facts)
     return ("\n".join(lines) + "\n").encode()
+
+
+def _facts(lines: list[str], facts: StoreFacts) -> None:
+    for name, kind, text, value in (
+        ("objectstore_buckets", "gauge", "Buckets.", facts.buckets),
+        ("objectstore_objects", "gauge", "Current objects.", facts.objects),
+        ("objectstore_versions", "gauge", "Versions with bytes.", facts.versions),
+        ("objectstore_stored_bytes", "gauge", "Bytes of all versions.", facts.size_bytes),
+        ("objectstore_uploads", "gauge", "Multipart uploads under way.", facts.uploads),
+        ("objectstore_damage", "gauge", "Damaged places that the scrub knows of.", facts.damage),
+        ("objectstore_scrubs_total", "counter", "Scrubs of the whole store.", facts.scrubs),
+    ):
+        _family(lines, name, kind, text)
+        lines.append(f"{name} {value}")
+    _family(lines, "objectstore_atlas_total", "counter", "What Atlas did: bytes freed and so on.")
+    for what, count in sorted(facts.atlas.items()):
+        lines.append(f'objectstore_atlas_total{{what="{what}"}} {count}')
+    name = "objectstore_atlas_pass_ended_seconds"
+    _family(lines, name, "gauge", "When a pass of Atlas ended last, in seconds since 1970.")
+    for which, ended in sorted(facts.passes.items()):
+        lines.append(f'{name}{{pass="{which}"}} {ended:.3f}')
 
 
 def process_usage(pid: int) -> tuple[int, float] | None:

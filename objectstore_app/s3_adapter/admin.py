@@ -22,7 +22,7 @@ from ..protocol.routing import Location
 from ..protocol.target import Query, split_target
 from ..runtime.http import Request, Response
 from .admin_answers import error_answer, json_answer, not_allowed, not_found, view_answer
-from .admin_buckets import answer_buckets
+from .admin_buckets import answer_buckets, answer_usage
 from .admin_keys import answer_keys
 from .admin_openapi import DOCUMENT_JSON
 from .authentication import authenticate
@@ -118,6 +118,7 @@ async def _answer_users(call: Call, path: list[str]) -> Response:
 _RESOURCES: dict[str, Callable[[Call, list[str]], Awaitable[Response]]] = {
     "users": _answer_users,
     "buckets": answer_buckets,
+    "usage": answer_usage,
     "keys": answer_keys,
 }
 

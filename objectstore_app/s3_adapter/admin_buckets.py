@@ -1,4 +1,6 @@
-"""The buckets' part of the admin API: what a bucket is set to and holds, and its compression."""
+"""The buckets' part of the admin API: what a bucket is set to and holds, its compression, and
+what all buckets hold.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from .call import Call
 from .encryption import COMPRESSION, compressed, default_of, set_bucket_setting
 
 REQUEST_BYTES_MAX = 4096
+USAGE_BUCKETS_MAX = 1000
 
 
 class BucketView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +69,41 @@ async def answer_buckets(call: Call, path: list[str]) -> Response:
     else:
         return not_allowed(request, "GET, PATCH")
     return view_answer(200, await _view(call, bucket))
+
+
+class UsageView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    owner: str
+    objects: int
+    versions: int
+    size_bytes: int
+    uploads: int
+
+
+async def answer_usage(call: Call, path: list[str]) -> Response:
+    """`usage`: what each bucket holds, by name, behind the query's `after`."""
+    request = call.request
+    if path:
+        return not_found(request)
+    if request.method != "GET":
+        return not_allowed(request, "GET")
+    request.note["operation"] = "AdminUsage"
+    after = call.location.query.text("after") or ""
+    found = await call.services.metadata.usage(after, USAGE_BUCKETS_MAX)
+    return view_answer(
+        200,
+        [
+            UsageView(
+                name=one.name,
+                owner=one.owner,
+                objects=one.usage.objects,
+                versions=one.usage.versions,
+                size_bytes=one.usage.size_bytes,
+                uploads=one.usage.uploads,
+            )
+            for one in found
+        ],
+    )
 
 
 async def _view(call: Call, bucket: Bucket) -> BucketView:

@@ -14,6 +14,14 @@ _TEXTS = {"type": "array", "items": _TEXT}
 _NUMBER = {"type": "integer", "minimum": 0}
 _KEY = {"$ref": "#/components/schemas/Key"}
 _BUCKET = {"$ref": "#/components/schemas/Bucket"}
+_USAGE_SHOWN = {
+    "name": _TEXT,
+    "owner": {"type": "string", "description": "The owner id that S3 returns."},
+    "objects": {**_NUMBER, "description": "Current ones."},
+    "versions": {**_NUMBER, "description": "With bytes: no delete markers."},
+    "size_bytes": {**_NUMBER, "description": "Of all versions."},
+    "uploads": {**_NUMBER, "description": "Multipart uploads under way."},
+}
 _BUCKET_SHOWN = {
     "name": _TEXT,
     "owner": {"type": "string", "description": "The owner id that S3 returns."},
@@ -75,6 +83,11 @@ _SCHEMAS = {
         "type": "object",
         "required": list(_BUCKET_SHOWN),
         "properties": _BUCKET_SHOWN,
+    },
+    "Usage": {
+        "type": "object",
+        "required": list(_USAGE_SHOWN),
+        "properties": _USAGE_SHOWN,
     },
     "BucketChange": {
         "type": "object",
@@ -153,6 +166,27 @@ def _body(schema: str) -> dict[str, object]:
 _NO_BUCKET = _answer("No such bucket.", _ERROR)
 _NO_KEY = _answer("No such key or version.", _ERROR)
 _BUCKET_PATHS = {
+    "/_admin/v1/usage": {
+        "get": {
+            "operationId": "listUsage",
+            "description": "What buckets hold, exactly, by name, 1,000 at most.",
+            "parameters": [
+                {
+                    "name": "after",
+                    "in": "query",
+                    "schema": _TEXT,
+                    "description": "Only buckets whose names sort behind this one.",
+                }
+            ],
+            "responses": {
+                "200": _answer(
+                    "Usage.",
+                    {"type": "array", "items": {"$ref": "#/components/schemas/Usage"}},
+                ),
+                **_REFUSALS,
+            },
+        }
+    },
     "/_admin/v1/buckets/{name}": {
         "parameters": [_in_path("name", "The bucket's name.")],
         "get": {
