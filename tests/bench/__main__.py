@@ -22,6 +22,7 @@ from .cases import GROUPS, Bench, Plan, free_bytes, say
 from .goals import judge
 from .outcome import CaseError
 from .peers import default_folder, obtain
+from .processes import busy, machine
 from .results import Missed, Results
 from .systems import OURS, SYSTEMS, Server, System, our_binary
 
@@ -49,6 +50,7 @@ OWN_GROUPS: dict[str, Callable[[Plan, Results], None]] = {
     "transforms": transforms.run,
     "atlas": upkeep.run,
 }
+NOT_QUICK = {"transforms", "atlas"}
 # What a group takes: timed runs (of each number of connections for 4k), and seconds besides.
 TAKES = {
     "4k": (3, 3, 5),
@@ -75,15 +77,20 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--systems", nargs="+", choices=names, default=usual, metavar="NAME")
-    parser.add_argument("--cases", nargs="+", choices=groups, default=groups, metavar="GROUP")
+    parser.add_argument("--cases", nargs="+", choices=groups, metavar="GROUP")
     parser.add_argument("--seconds", type=int, help=f"of each timed run (default {FULL.seconds})")
-    parser.add_argument("--quick", action="store_true", help="about 3 minutes; installs nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="each case for a second; installs nothing"
+    )
     parser.add_argument("--peers", type=Path, default=default_folder(), help="binaries' folder")
     parser.add_argument("--no-install", action="store_true", help="leave out who is not there")
     parser.add_argument("--folder", type=Path, help="where data goes (default: temporary folder)")
     parser.add_argument("--output", type=Path, default=report.OUTPUT, help="the JSON file")
     parser.add_argument("--strict", action="store_true", help="fail when a goal is missed")
-    parser.epilog = f"systems: {', '.join(names)}; cases: {', '.join(groups)}"
+    parser.epilog = (
+        f"systems: {', '.join(names)}; cases: {', '.join(groups)} (all of them, --quick without "
+        f"{' and '.join(sorted(NOT_QUICK))})"
+    )
     return parser.parse_args()
 
 
@@ -98,13 +105,19 @@ def main() -> int:
         say(f"less than {FREE_GIB_MIN} GiB are free where the data would go: choose --folder")
         return 1
     scale = QUICK if options.quick else FULL
+    groups = {*GROUPS, *OWN_GROUPS} - (NOT_QUICK if options.quick else set())
     plan = replace(
         scale,
         seconds=options.seconds or scale.seconds,
-        groups=frozenset(options.cases),
+        groups=frozenset(options.cases or groups),
         wrk=program,
         folder=options.folder,
     )
+    about = machine()
+    say(about)
+    if warning := busy():
+        say(warning)
+        about = f"{about}; {warning}"
     results = Results()
     chosen = []
     for system in SYSTEMS:
@@ -117,7 +130,7 @@ def main() -> int:
             else:
                 chosen.append((system, binary))
     _run(chosen, plan, results)
-    _finish(results, options.output)
+    _finish(results, options.output, about)
     found = judge(results)
     say("\n" + report.verdicts(found))
     return int(options.strict and any(verdict.held is False for verdict in found))
@@ -175,9 +188,9 @@ def _measure(system: System, binary: str, plan: Plan, results: Results) -> None:
     os.sync()  # what a peer left unwritten is not to be paid by the next
 
 
-def _finish(results: Results, output: Path) -> None:
+def _finish(results: Results, output: Path, about: str) -> None:
     results.write(output)
-    output.with_suffix(".md").write_text(report.page(results), encoding="utf-8")
+    output.with_suffix(".md").write_text(report.page(results, about), encoding="utf-8")
     report.plot(results, output.with_suffix(".png"))
     say(report.tables(results))
     written = " ".join(str(output.with_suffix(suffix)) for suffix in (".json", ".md", ".png"))

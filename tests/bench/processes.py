@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_PERIOD_S = 0.5
+BUSY_LOAD_A_PROCESSOR = 0.25
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,29 @@ class Memory:
 
     def highest(self, other: Memory) -> Memory:
         return Memory(max(self.rss, other.rss), max(self.pss, other.pss))
+
+
+def machine() -> str:
+    """What the figures were made on, in one line."""
+    known = dict(
+        line.split(":", 1)
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith(("model name", "Model"))
+    )
+    model = next(iter(known.values()), platform.machine()).strip()
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} processors ({model}), {memory_gib:.0f} GiB, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d %H:%M')}"
+    )
+
+
+def busy() -> str | None:
+    """A warning when the machine does other work already, which makes rates worthless."""
+    load = os.getloadavg()[0]
+    if load <= BUSY_LOAD_A_PROCESSOR * (os.cpu_count() or 1):
+        return None
+    return f"this machine is busy (load {load:.1f}): compare processor time, not rates"
 
 
 def tree(root: int) -> list[int]:

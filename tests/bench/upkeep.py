@@ -3,7 +3,7 @@
 A store is filled, most of it deleted again, and Atlas (a process of its own, at its usual rate)
 sent over it: it gives space back, moves what lives out of emptied segments, verifies the rest. The
 same requests are measured with it halted (SIGSTOP) and let go on (SIGCONT), in turn, round after
-round; the row of each is the round of the median p99. A round in which Atlas did nothing is none.
+round; the row of each is the round of the median p99.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from .systems import BUCKET, OUR_SYSTEM, Server, launch_ours, our_binary
 
 ROUNDS = 5
 ROUND_S = 2
+BEGIN_S = 1.5  # starting the process is not what is measured
 CONNECTIONS = 16
 FILL_BYTES = 64 * KIB
 KEPT_SHARE = 0.4
@@ -89,13 +91,16 @@ def run(plan: Plan, results: Results) -> None:
             Atlas(Path(name) / "data", Path(name) / "atlas.log") as atlas,
         ):
             server.start()
-            short = replace(plan, seconds=min(plan.seconds, ROUND_S))
+            short = replace(plan, seconds=ROUND_S)
             bench = Bench(server, short, rounds)
             _fill(bench, plan.litter_mib)
             targets = [f"/{BUCKET}/read/{number:06d}" for number in range(READ_KEYS)]
             body = wrk.Body(4 * KIB, seed=11)
             writes = wrk.prepare_puts(bench.signer, targets, body)
             bench.send_all(map(writes.request, range(READ_KEYS)))
+            atlas.go_on()
+            time.sleep(BEGIN_S)
+            atlas.halt()
             for number in range(ROUNDS):
                 _round(bench, atlas, targets, body, number)
     except CaseError as error:
@@ -116,7 +121,11 @@ def _fill(bench: Bench, mebibytes: int) -> None:
 
 
 def _round(bench: Bench, atlas: Atlas, targets: list[str], body: wrk.Body, number: int) -> None:
-    """Each case once at rest and once at work, the order changing. Raises: CaseError."""
+    """Each case once at rest and once at work, the order changing. Raises: CaseError.
+
+    At the lowest priority Atlas may get no processor time at all on a busy machine: such a round is
+    none.
+    """
     fresh = [f"{target}-{number}" for target in targets]
     prepared = {
         "PUT 4 KiB": wrk.prepare_puts(bench.signer, fresh, body),
@@ -126,9 +135,9 @@ def _round(bench: Bench, atlas: Atlas, targets: list[str], body: wrk.Body, numbe
     for (case, requests), variant in itertools.product(prepared.items(), order):
         bench.variant = variant
         before = atlas.go_on() if variant == AT_WORK else 0.0
-        bench.replay(case, CONNECTIONS, requests, payload=body.size)
+        row = bench.replay(case, CONNECTIONS, requests, payload=body.size)
         if variant == AT_WORK:
             used = atlas.halt() - before
-            if not used:
-                raise CaseError("Atlas did nothing while it was to be at work")
             say(f"    Atlas used {used:.2f} s of processor time")
+            if not used:
+                bench.results.rows.remove(row)

@@ -117,6 +117,15 @@ def test_peer_that_is_not_there_is_left_out_with_the_reason(tmp_path, monkeypatc
     assert "`go`" in reason
 
 
+def test_machine_is_said_in_a_line_and_load_is_warned_of(monkeypatch):
+    assert f"{os.cpu_count()} processors" in processes.machine()
+    assert "\n" not in processes.machine()
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 9.0, 9.0))
+    assert processes.busy() is None
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
+    assert "99.0" in processes.busy()
+
+
 def test_costs_are_those_of_the_whole_tree():
     child = subprocess.Popen(["sleep", "60"])
     try:
