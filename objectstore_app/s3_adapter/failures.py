@@ -29,6 +29,12 @@ _CODES: dict[type[ObjectStoreError], str] = {
     metadata.StoreKeyClosedError: "ServiceUnavailable",
 }
 
+_NO_KEY = "A key that this needs is not in the key store, or cannot be opened."
+_MESSAGES: dict[type[ObjectStoreError], str] = {
+    SealError: _NO_KEY,
+    metadata.StoreKeyMissingError: _NO_KEY,
+}
+
 
 def as_s3_error(error: ObjectStoreError) -> S3Error:
     """What a client is told. A programmer's fault, and what no row names, is raised again: the
@@ -40,4 +46,4 @@ def as_s3_error(error: ObjectStoreError) -> S3Error:
     if code is None or isinstance(error, InvariantError):
         raise error
     headers = [("Retry-After", str(RETRY_AFTER_S))] if error.retryable else []
-    return S3Error(code, headers=headers)
+    return S3Error(code, _MESSAGES.get(type(error)), headers=headers)

@@ -17,6 +17,7 @@ from objectstore_app.media.errors import CorruptDataError
 from objectstore_app.metadata_service.api import (
     Attributes,
     Bucket,
+    CloseKey,
     CompletedPart,
     CompleteUpload,
     CreateBucket,
@@ -305,6 +306,18 @@ def test_write_under_a_version_retired_meanwhile_is_refused() -> None:
         with pytest.raises(StoreKeyClosedError):
             await put_object(desk.storage, target, Pieces(b"body"))
         assert await desk.client.lookup(desk.bucket, b"k") is None
+
+    run(test)
+
+
+def test_retirement_that_was_cut_off_goes_on() -> None:
+    async def test(desk: Desk) -> None:
+        version, _ = await desk.keys.active(DEFAULT_KEY)
+        await desk.keys.rotate(DEFAULT_KEY)
+        await desk.client.mutate_shards(CloseKey(key=version))
+        await desk.put(b"k", b"body")
+        left = await desk.keys.retire(DEFAULT_KEY, version)
+        assert [one.id for one in left.versions] != [version]
 
     run(test)
 
