@@ -145,12 +145,15 @@ def open_view(path: Path | None, schema: Schema) -> apsw.Connection:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Open a view that its writer has made, for reading. Open it after a fork, never before.
+    """Open a view that its writer has made, for reading by one thread at a time. Open it after a
+    fork, never before.
 
     Raises MediaFailedError when there is none yet.
     """
     try:
-        connection = _connect(str(path), apsw.SQLITE_OPEN_READONLY)
+        # Without SQLite's mutex, which each step and each cell of a row would take: one thread only.
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX
+        connection = _connect(str(path), flags)
         connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
         connection.execute("SELECT sequence FROM position").fetchall()
     except apsw.Error as error:
