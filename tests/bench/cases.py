@@ -114,17 +114,23 @@ class Bench:
         payload: int | None = None,
         objects: int | None = None,
         first_byte: bool = False,
-    ) -> Row:
-        """Run one case and keep its row. `payload`: bytes an operation moves, else what is read.
+    ) -> Row | None:
+        """Run one case and keep its row; None when it failed, which is noted.
 
-        `first_byte`: the client's time to the first byte is worth keeping. Raises: CaseError.
+        `payload`: bytes an operation moves, else what is read counts. `first_byte`: the client's
+        time to the first byte is worth keeping.
         """
-        with Watch(self.server.pid) as watch:
-            outcome = run()
-        outcome.check(f"{case} c{connections}")
+        row = self._row(case, connections)
+        name = f"{row.name} c{connections}"
+        try:
+            with Watch(self.server.pid) as watch:
+                outcome = run()
+            outcome.check("answered")
+        except CaseError as error:
+            self._miss(name, error)
+            return None
         moved = outcome.read_bytes if payload is None else payload * outcome.operations
         thousands = outcome.operations / 1000
-        row = self._row(case, connections)
         row.ops_per_s = round(outcome.operations / outcome.seconds, 2)
         row.mib_per_s = round(moved / outcome.seconds / MIB, 2)
         row.p50_ms = round(outcome.p50_ms, 3)
@@ -138,12 +144,15 @@ class Bench:
         row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
         row.objects = objects
         self.results.rows.append(row)
-        name = f"{row.name} c{connections}"
         say(
             f"  {name:<28} {row.ops_per_s:>9.1f}/s {row.mib_per_s:>8.1f} MiB/s  p50 "
             f"{row.p50_ms:.2f}  p99 {row.p99_ms:.2f} ms  cpu {row.cpu_s_per_1000 * 1000:.0f} µs"
         )
         return row
+
+    def _miss(self, what: str, error: CaseError) -> None:
+        self.results.missed.append(Missed(self.server.system.name, what, str(error)))
+        say(f"  {what}: {error}")
 
     def _row(self, case: str, connections: int) -> Row:
         system, version = self.server.system, self.server.version
@@ -152,7 +161,7 @@ class Bench:
 
     def replay(
         self, case: str, connections: int, prepared: wrk.Prepared, **more: int | None
-    ) -> Row:
+    ) -> Row | None:
         """Prepared requests over and over, by the client that suits the system."""
         seconds = self.plan.seconds
         if not self.server.system.quick_ack:
@@ -213,7 +222,7 @@ class Bench:
         say(f"  {case}: first PUT after {row.p50_ms:.0f} ms")
 
     def run_groups(self) -> None:
-        """All chosen groups; a case that fails is noted, its group ends, the next one begins."""
+        """All chosen groups; where one cannot go on, that is noted and the next one begins."""
         groups: dict[str, Callable[[], None]] = {
             "4k": lambda: self.small("4 KiB", 4 * KIB, self.plan.connections),
             "64k": lambda: self.small("64 KiB", 64 * KIB, (16,)),
@@ -227,8 +236,7 @@ class Bench:
                 try:
                     run()
                 except CaseError as error:
-                    self.results.missed.append(Missed(self.server.system.name, name, str(error)))
-                    say(f"  {name}: {error}")
+                    self._miss(name, error)
 
     def small(self, label: str, size: int, levels: tuple[int, ...]) -> None:
         """PUT, GET and a mix of both by wrk."""
@@ -239,15 +247,18 @@ class Bench:
             targets = self._targets(label, f"c{connections}", size, connections)
             prepared = wrk.prepare_puts(self.signer, targets, body)
             row = self.replay(f"PUT {label}", connections, prepared, payload=size)
-            done = min(int(row.ops_per_s * self.plan.seconds) - IN_FLIGHT_MAX, len(targets))
-            kept += targets[: max(done, 1)]
+            if row:
+                done = min(int(row.ops_per_s * self.plan.seconds) - IN_FLIGHT_MAX, len(targets))
+                kept += targets[: max(done, 1)]
+        if not kept:
+            raise CaseError("nothing was written that could be read")
         self._written[label] = kept
         self._verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
         sample = random.Random(2).choices(kept, k=min(GET_SAMPLE, len(kept)))
         for connections in levels:
             gets = wrk.prepare_gets(self.signer, sample, size)
             row = self.replay(f"GET {label}", connections, gets, payload=size)
-            if connections == levels[0]:
+            if row and connections == levels[0]:
                 row.ttfb_ms = self._first_byte_ms(gets)
         for connections in levels:
             targets = self._targets(label, f"m{connections}", size, connections)

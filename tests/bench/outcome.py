@@ -25,7 +25,8 @@ class Outcome:
     def check(self, what: str) -> Outcome:
         """Return itself. Raises: CaseError when anything but success was answered."""
         if self.failures or not self.operations:
-            raise CaseError(f"{what}: {self.failures or 'nothing'} in the place of success")
+            told = ", ".join(f"{count} × {kind}" for kind, count in self.failures.items())
+            raise CaseError(f"{what}: {told or 'nothing'} in the place of success")
         return self
 
 

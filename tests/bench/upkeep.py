@@ -139,5 +139,5 @@ def _round(bench: Bench, atlas: Atlas, targets: list[str], body: wrk.Body, numbe
         if variant == AT_WORK:
             used = atlas.halt() - before
             say(f"    Atlas used {used:.2f} s of processor time")
-            if not used:
+            if row and not used:
                 bench.results.rows.remove(row)
