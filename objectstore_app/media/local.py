@@ -44,6 +44,8 @@ from .store import free_bytes, sync_folder, write_all
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024
+# While there is room in plenty it is looked for now and then.
+APPENDS_PER_LOOK = 16
 
 
 class LocalLog:
@@ -62,7 +64,9 @@ class LocalLog:
         self._shard = shard
         self._segment_bytes_max = segment_bytes_max
         self._spare = SpareSegment(folder, segment_bytes_max if spare else 0)
+        self._free = 0
         self._ample = False
+        self._appends_since_look = 0
         self._announced = False
         self._appended = 0
         self._failed = False
@@ -99,6 +103,7 @@ class LocalLog:
             raise MediaFailedError("flush", self._name(), str(error)) from error
         self._size = offset + total
         self._appended += total
+        self._appends_since_look += 1
         if (
             self._ample
             and self._appended > LOG_SPARE_AFTER_BYTES
@@ -133,6 +138,9 @@ class LocalLog:
         return self._segment, self._size
 
     def room(self) -> int:
+        if self._ample and self._appends_since_look < APPENDS_PER_LOOK:
+            return self._free
+        self._appends_since_look = 0
         try:
             free = free_bytes(self._folder)
             if free < LOG_FREE_BYTES_MIN and self._spare.discard():
@@ -140,6 +148,7 @@ class LocalLog:
         except OSError as error:
             raise MediaFailedError("look for room", str(self._folder), str(error)) from error
         self._ample = free >= LOG_SPARE_FREE_BYTES_MIN
+        self._free = free
         return free
 
     @property

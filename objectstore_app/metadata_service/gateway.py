@@ -134,7 +134,7 @@ class _Peer:
         async with asyncio.TaskGroup() as tasks:
             while data := await reader.read(RECEIVE_BYTES):
                 for content in cutter.feed(data):
-                    for number, method, arguments in decode_calls(content):
+                    for number, method, arguments in decode_calls(bytes(content)):
                         await self._slots.acquire()
                         tasks.create_task(self._run(number, method, arguments))
 

@@ -45,7 +45,7 @@ class _Waiting(msgspec.Struct, gc=False):
     answer_by: float = 0.0
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """Belongs to one loop. A subclass says how to connect and what a peer is like."""
 
     OPERATION: ClassVar[str]
@@ -148,13 +148,16 @@ class Link(asyncio.Protocol):
         self._fail(unknown, "the connection was lost, the outcome is unknown")
         self._connect()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for content in self._frames.feed(data):
+            for content in self._frames.received(nbytes):
                 if not self._heard:
                     self._heard = True
                     self._flush()
-                for number, kind, raw in decode_answers(content):
+                for number, kind, raw in decode_answers(bytes(content)):
                     self._resolve(number, kind, raw)
         except (FrameError, msgspec.MsgspecError):
             if self._transport is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ..core.errors import ObjectStoreError
-from ..core.limits import RPC_FRAME_BYTES_MAX
+from ..core.limits import KIB, MIB, RPC_FRAME_BYTES_MAX
 from ..media import errors as media_errors
 from . import errors
 from .api import (
@@ -59,6 +59,10 @@ LENGTH = struct.Struct("<I")
 _ARRAY = struct.Struct(">BI")
 MESSAGE_BYTES_MAX = RPC_FRAME_BYTES_MAX - _ARRAY.size
 RESULT, ERROR = 0, 1
+
+BUFFER_BYTES = 256 * KIB
+BUFFER_BYTES_KEPT = 2 * MIB
+SPACE_BYTES_MIN = 64 * KIB
 
 Request = tuple[int, Mutation]
 Answer = tuple[int, int, msgspec.Raw]
@@ -113,30 +117,53 @@ class FrameError(ObjectStoreError):
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames."""
+    """Cuts a stream of bytes into frames, in a buffer of its own which they are received into.
+
+    A frame is a view of the buffer: it holds until `space` or `feed` is called again.
+    """
 
     def __init__(self, frame_bytes_max: int = RPC_FRAME_BYTES_MAX) -> None:
-        self._buffer = bytearray()
         self._frame_bytes_max = frame_bytes_max
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
 
-    def feed(self, data: bytes) -> Iterator[bytes | memoryview]:
+    def space(self) -> memoryview:
+        """Where the next bytes go; `received` is told how many did."""
+        held = self._end - self._start
+        wanted = held + SPACE_BYTES_MIN
+        if held >= LENGTH.size:
+            wanted = max(wanted, LENGTH.size + LENGTH.unpack_from(self._buffer, self._start)[0])
+        if self._start + wanted > len(self._buffer) or not held:
+            buffer = self._buffer
+            if wanted > len(buffer) or (not held and len(buffer) > BUFFER_BYTES_KEPT):
+                buffer = memoryview(bytearray(max(wanted, BUFFER_BYTES)))
+            buffer[:held] = self._buffer[self._start : self._end]
+            self._buffer, self._start, self._end = buffer, 0, held
+        return self._buffer[self._end :]
+
+    def received(self, count: int) -> Iterator[memoryview]:
         """Yield the frames that are complete now. Raises FrameError."""
-        if not self._buffer and len(data) >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(data)
-            if len(data) == LENGTH.size + length:
-                yield memoryview(data)[LENGTH.size :]
-                return
-        self._buffer += data
-        while len(self._buffer) >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(self._buffer)
+        self._end += count
+        while self._end - self._start >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer, self._start)
             if length > self._frame_bytes_max:
                 raise FrameError("read frame", f"{length} bytes", "too large")
-            end = LENGTH.size + length
-            if len(self._buffer) < end:
+            begin = self._start + LENGTH.size
+            if begin + length > self._end:
                 return
-            frame = bytes(memoryview(self._buffer)[LENGTH.size : end])
-            del self._buffer[:end]
-            yield frame
+            self._start = begin + length
+            yield self._buffer[begin : begin + length]
+
+    def feed(self, data: bytes) -> Iterator[memoryview]:
+        """Take bytes that were received elsewhere. Yields and raises as `received` does."""
+        rest = memoryview(data)
+        while rest:
+            space = self.space()
+            count = min(len(space), len(rest))
+            space[:count] = rest[:count]
+            rest = rest[count:]
+            yield from self.received(count)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

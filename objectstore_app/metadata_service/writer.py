@@ -141,7 +141,7 @@ class HostedShard:
             connection.answer(messages)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One front end's connection to one shard."""
 
     def __init__(self, hosted: HostedShard, connections: set[_Connection]) -> None:
@@ -160,9 +160,12 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self._connections.discard(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            for content in self._frames.feed(data):
+            for content in self._frames.received(nbytes):
                 self._hosted.submit(self, decode_requests(content))
         except (FrameError, msgspec.MsgspecError) as error:
             event("peer_dropped", reason=str(error))
