@@ -33,7 +33,8 @@ _BEFORE_ALL_ORDERS = -(2**63)
 _MODIFIED = f"v.modified_ms / {HOUR_MS}, v.modified_ms % {HOUR_MS}"
 _OBJECT = f"v.key, {_MODIFIED}, v.etag, v.size, v.checksum, iif(:owners, v.owner, NULL), v.marker"
 RUN_OF_OBJECTS = (
-    f"SELECT {_OBJECT} FROM versions v WHERE bucket=:bucket AND key>=:start AND key<:end"
+    f"SELECT {_OBJECT} FROM versions v"
+    " WHERE bucket=:bucket AND (key, ord) > (:start, :behind) AND key<:end"
     " ORDER BY key, ord LIMIT :limit"
 )
 RUN_OF_VERSIONS = (
@@ -61,18 +62,16 @@ _CURRENT = (
     "(SELECT c.{column} FROM versions c WHERE c.bucket=:bucket AND c.key=h.key"
     " ORDER BY c.ord LIMIT 1)"
 )
-_TELLS_GROUP = f"{_DELIMITER} AND NOT (:versioned AND {_CURRENT.format(column='marker')})"
-# Behind the group that a head tells, else behind all versions of the key. Of a group that it tells
-# for certain the key alone is of interest.
+_TELLS_GROUP = f"{_DELIMITER} AND NOT {_CURRENT.format(column='marker')}"
+# Behind the group that a head tells, else behind all versions of the key.
 HEADS_OF_OBJECTS = (
     _HEADS_FROM.format(
         table="versions",
         start=f"CAST(iif({_TELLS_GROUP}, {_BEHIND_GROUP}, h.key || x'00') AS BLOB)",
         goes_on="h.key IS NOT NULL",
     )
-    + f"SELECT h.key, {_OBJECT.removeprefix('v.key, ')} FROM heads h LEFT JOIN versions v"
-    f" ON (:versioned OR NOT ifnull({_DELIMITER}, 0)) AND v.bucket=:bucket AND v.key=h.key"
-    f" AND v.ord={_CURRENT.format(column='ord')} WHERE h.key IS NOT NULL"
+    + f"SELECT {_OBJECT} FROM heads h CROSS JOIN versions v"
+    f" WHERE v.bucket=:bucket AND v.key=h.key AND v.ord={_CURRENT.format(column='ord')}"
 )
 # One key of each group, up to the first key that is in none.
 _GROUPS = (
@@ -103,17 +102,15 @@ def list_objects(
         return ObjectsPage([], [])
     bindings = _bindings(bucket, prefix, delimiter)
     bindings["start"], bindings["owners"] = start_key(prefix, after, delimiter), owners
+    bindings["behind"] = _BEFORE_ALL_ORDERS
     with connection:
-        versioned = bool(bucket_state(connection, bucket).versioning)
-        if delimiter or versioned:
-            bindings["versioned"] = versioned
+        if bucket_state(connection, bucket).versioning:
             return _objects_in_slices(connection, bindings, prefix, delimiter, limit)
-        bindings["limit"] = limit + 1
-        rows: list[ObjectRow] = connection.execute(RUN_OF_OBJECTS, bindings).fetchall()
-    if len(rows) <= limit:
-        return ObjectsPage(rows, [])
-    rows.pop()
-    return ObjectsPage(rows, [], truncated=True, next_after=rows[-1][0])
+        rows, groups, end = _page(connection, _OBJECTS, bindings, prefix, delimiter, limit)
+    objects = cast("list[ObjectRow]", rows)
+    if end is None:
+        return ObjectsPage(objects, groups)
+    return ObjectsPage(objects, groups, truncated=True, next_after=end[0])
 
 
 def _objects_in_slices(
@@ -230,6 +227,8 @@ class _Table(NamedTuple):
     lowest: int | str
 
 
+# Where there never was versioning, each row is an object. Its last cell is 0: behind all orders.
+_OBJECTS = _Table(RUN_OF_OBJECTS, GROUPS_OF_VERSIONS, _BEFORE_ALL_ORDERS)
 _VERSIONS = _Table(RUN_OF_VERSIONS, GROUPS_OF_VERSIONS, _BEFORE_ALL_ORDERS)
 _UPLOADS = _Table(RUN_OF_UPLOADS, GROUPS_OF_UPLOADS, "")
 
