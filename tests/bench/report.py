@@ -54,14 +54,18 @@ def _cases(results: Results) -> list[tuple[str, int]]:
 
 
 def _ratios(results: Results) -> list[list[str]]:
-    """Operations a second (milliseconds for START) by system, and ours against the best peer."""
+    """Operations a second (milliseconds for START) by system, and ours against the best peer.
+
+    So too for processor time, in which more than 1 means that the best peer needs more.
+    """
     systems = results.systems()
-    lines = [["case", "c", *(f"{name}/s" for name in systems), "ours to best"]]
+    rates = (f"{name}/s" for name in systems)
+    lines = [["case", "c", *rates, "ours to best", "by cpu"]]
     for case, connections in _cases(results):
         found = [results.find(name, case, connections) for name in systems]
         timed = case.startswith(MILLISECONDS)
         shown = [_figure(row, timed=timed) for row in found]
-        lines.append([case, str(connections), *shown, _ratio(found, timed=timed)])
+        lines.append([case, str(connections), *shown, _ratio(found, timed=timed), _by_cpu(found)])
     return lines
 
 
@@ -81,6 +85,14 @@ def _ratio(found: list[Row | None], *, timed: bool) -> str:
     if timed:
         return f"{min(row.p50_ms for row in peers) / ours.p50_ms:.2f}"
     return f"{ours.ops_per_s / max(row.ops_per_s for row in peers):.2f}"
+
+
+def _by_cpu(found: list[Row | None]) -> str:
+    ours = next((row for row in found if row and row.system == OURS), None)
+    peers = [row.cpu_s_per_1000 for row in found if row and row.system != OURS]
+    if ours is None or not ours.cpu_s_per_1000 or not peers:
+        return ""
+    return f"{min(peers) / ours.cpu_s_per_1000:.2f}"
 
 
 def _details(results: Results) -> list[list[str]]:
