@@ -13,7 +13,6 @@ upload, which `Work.bodies` walks around; so what a walk finds unnamed stays so.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from ..core.ids import BucketId, ShardId
@@ -22,7 +21,7 @@ from ..media.api import Extent
 from ..media.errors import CorruptDataError, MediaFailedError
 from ..media.local import log_segments
 from ..media.segments import DIRECTORY_SHARD
-from ..media.store import check_room, sync_folder
+from ..media.store import check_room
 from ..metadata_service.api import Moved, MovePartBody, MoveVersionBody
 from ..metadata_service.bases import Base, make_base, newest_base
 from ..metadata_service.survey import (
@@ -102,7 +101,7 @@ async def _reclaim(work: Work, shard: ShardId, base: Base) -> None:
     found = _Segments({number: 0 for number in numbers if number < base.segment})
     if shard == DIRECTORY_SHARD:
         for number in found.live:
-            _unlink(work, number)
+            work.remove_segment(number)
         return
     if found.live:
         async for row in work.bodies(shard):
@@ -123,23 +122,11 @@ async def _unlink_dead(work: Work, shard: ShardId, found: _Segments) -> None:
     for number, live in list(found.live.items()):
         garbage = found.garbage.get(number)
         if not live and (garbage is None or garbage.freed_ms <= horizon_ms):
-            _unlink(work, number)
+            work.remove_segment(number)
             del found.live[number]
     for number in found.garbage:
         if number not in found.live:
             await work.forget_segment(shard, number)
-
-
-def _unlink(work: Work, segment: int) -> None:
-    path = work.path_of(segment)
-    try:
-        freed = path.stat().st_blocks * 512
-        os.unlink(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise MediaFailedError("unlink segment", str(path), str(error)) from error
-    work.state.count("bytes_freed", freed)
-    work.state.count("segments_removed", 1)
 
 
 def _sparse(work: Work, found: _Segments) -> frozenset[int]:

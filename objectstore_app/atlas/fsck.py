@@ -1,55 +1,77 @@
-"""`objectstore fsck`: verifies a store that no writer holds, and can rebuild its views.
+"""`objectstore fsck`: verifies a store that no writer holds, rebuilds its views, salvages.
 
-What is checked, shard by shard: every record of the log (checksums, order); the view, row for row,
-against a replay of the whole log into a fresh one; every extent that a row names, read back and
-verified; the usage of each bucket against its rows; that no two rows, nor a row and garbage, name
-the same bytes. Chunks that nothing names (an upload that was cut off before its commit) are
-reported and are no error.
+What is checked, shard by shard: every record of the log that a rebuild needs (checksums, order);
+the database's pages (`integrity_check`, page checksums); the view, row for row, against a replay
+into a fresh one (from the newest base, where there is one, else from the whole log); every extent
+that a row names, read back and verified; the usage of each bucket against its rows; that no two
+rows, nor a row and garbage, name the same bytes. Damage ends nothing: each place is reported with
+what it holds, as far as that is known. Chunks that nothing names (an upload that was cut off before
+its commit) are reported and are no error.
+
+`--rebuild` puts fresh views in the views' place and refuses where the log is damaged. `--salvage`
+does not: it starts from what is furthest (the view, if it is sound, a base, or nothing), applies
+every good record behind it, and names each record that is lost. The log is left as it is; a base of
+the salvaged view stands for it from then on.
+
+What has to be sorted lies in a database in the folder `run`, so memory is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
 import msgspec
 
-from ..core.errors import ObjectStoreError
+from ..core.errors import InvariantError, ObjectStoreError
 from ..core.ids import ShardId
 from ..media.api import Extent
 from ..media.chunks import LocalReader
 from ..media.errors import CorruptDataError, MediaError
-from ..media.local import LocalLog
+from ..media.local import LocalLogReader
 from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header, table_bytes
-from ..media.store import Store, open_store
-from ..metadata_service.bases import place_base
-from ..metadata_service.inventory import (
-    TABLES,
-    coding_differences,
-    extents_of,
-    garbage_of,
-    rows_of,
-    usage_differences,
+from ..media.store import Store, StoreFolderError, open_store, sync_folder
+from ..metadata_service.bases import make_base, newest_base, place_base
+from ..metadata_service.effects import decode_effect
+from ..metadata_service.inventory import TABLES, extents_of, garbage_of, rows_of, usage_differences
+from ..metadata_service.log_survey import Damage, effect_subject, survey
+from ..metadata_service.machine import Machine
+from ..metadata_service.record import Record
+from ..metadata_service.shard import apply_record, make_machine, replay
+from ..metadata_service.view import (
+    DATA,
+    DIRECTORY,
+    Schema,
+    open_view,
+    read_position,
+    write_position,
 )
-from ..metadata_service.shard import make_machine, replay
-from ..metadata_service.view import DATA, DIRECTORY, Schema, open_view, read_position
+from ..metadata_service.writer import now_ms
 
-ERROR, NOTE = "error", "note"
+ERROR, NOTE, LOST = "error", "note", "lost"
 FINDINGS_MAX = 1000
-HOLE_EDGE_BYTES_MAX = 4096
 _READ_BYTES = 8 * 1024 * 1024
+_PROGRESS_BYTES = 1024 * 1024 * 1024
+_DIFFERENCES_MAX = 100
 
 Progress = Callable[[str], None]
 
+_PLACES = """
+CREATE TABLE places (
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    crc INTEGER NOT NULL, blocks INTEGER NOT NULL, row TEXT);
+"""
+_IN_ORDER = "CREATE INDEX in_order ON places (segment, offset)"
+
 
 class Finding(msgspec.Struct, frozen=True):
-    """`severity` is `error` or `note`; `where` names shard, segment, row or file."""
+    """`severity` is `error`, `lost` (given up by a salvage) or `note`; `where` names shard,
+    segment, row or file.
+    """
 
     severity: str
     where: str
@@ -64,15 +86,16 @@ class Report(msgspec.Struct, kw_only=True):
     extents: int = 0
     bytes_read: int = 0
     rebuilt: list[str] = []
+    salvaged: list[str] = []
     findings: list[Finding] = []
     findings_left_out: int = 0
 
     @property
     def clean(self) -> bool:
-        return not any(finding.severity == ERROR for finding in self.findings)
+        return not any(finding.severity != NOTE for finding in self.findings)
 
     def add(self, severity: str, where: str, what: str) -> None:
-        if len(self.findings) < FINDINGS_MAX or (severity == ERROR and self.clean):
+        if len(self.findings) < FINDINGS_MAX or (severity != NOTE and self.clean):
             self.findings.append(Finding(severity, where, what))
         else:
             self.findings_left_out += 1
@@ -82,9 +105,14 @@ def _silent(_: str) -> None:
     """No progress is wanted."""
 
 
-def check(data_dir: Path | str, *, rebuild: bool = False, progress: Progress = _silent) -> Report:
-    """Verify the store; with `rebuild` put fresh views, made from the logs, in the views' place
-    first.
+def check(
+    data_dir: Path | str,
+    *,
+    rebuild: bool = False,
+    salvage: bool = False,
+    progress: Progress = _silent,
+) -> Report:
+    """Verify the store; with `rebuild` or `salvage` put fresh views in the views' place first.
 
     Raises StoreFolderError (no store, or in use by its writer).
     """
@@ -94,126 +122,259 @@ def check(data_dir: Path | str, *, rebuild: bool = False, progress: Progress = _
     try:
         for shard in store.shards:
             locks.append(store.lock_shard(shard))
-        named = _Named()
-        for shard in store.shards:
-            _check_shard(store, shard, rebuild, report, progress, named)
-        _check_orphans(store, report, named)
+        try:
+            store.master_key()
+        except StoreFolderError as error:
+            report.add(ERROR, "keys", f"no secret can be opened: {error}")
+        with tempfile.TemporaryDirectory(prefix="fsck-", dir=store.run) as folder:
+            places = apsw.Connection(str(Path(folder) / "places.sqlite"))
+            places.execute(_PLACES)
+            places.execute("BEGIN")
+            for shard in store.shards:
+                _Shard(store, shard, report, progress, Path(folder)).check(
+                    places, rebuild=rebuild, salvage=salvage
+                )
+            _check_places(store, places, report, progress)
+            _check_orphans(store, places, report)
+            places.close(True)
     finally:
         for lock in locks:
             lock.release()
     return report
 
 
-@dataclass(slots=True)
-class _Named:
-    """Bytes of chunk segments that some row names."""
+class _Shard:
+    """The check of one shard."""
 
-    chunk_bytes: dict[int, int] = field(default_factory=dict)
+    def __init__(
+        self, store: Store, shard: ShardId, report: Report, progress: Progress, scratch: Path
+    ) -> None:
+        self._store = store
+        self._shard = shard
+        self._report = report
+        self._progress = progress
+        self._folder = store.shard(shard)
+        self._view = store.view(shard)
+        self._where = self._folder.name
+        self._schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
+        self._fresh = scratch / f"{self._where}.sqlite"
 
-
-def _check_shard(
-    store: Store,
-    shard: ShardId,
-    rebuild: bool,
-    report: Report,
-    progress: Progress,
-    named: _Named,
-) -> None:
-    where = store.shard(shard).name
-    schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
-    with tempfile.TemporaryDirectory(prefix="fsck-", dir=store.run) as folder:
-        fresh_path = Path(folder) / "view.sqlite"
-        progress(f"{where}: replaying the log")
-        fresh = _replay(store, shard, schema, fresh_path, report)
-        if fresh is None:
+    def check(self, places: apsw.Connection, *, rebuild: bool, salvage: bool) -> None:
+        whole = self._replay()
+        if whole and (rebuild or salvage):
+            self._put_in_place(self._report.rebuilt)
+        elif whole:
+            self._compare()
+        elif salvage:
+            self._salvage()
+            self._put_in_place(self._report.salvaged)
+            self._make_base()
+        try:
+            view = open_view(self._fresh if whole and not rebuild and not salvage else self._view,
+                             self._schema)  # fmt: skip
+        except ObjectStoreError as error:
+            self._report.add(ERROR, self._where, f"the view cannot be read: {error}")
             return
-        if rebuild:
-            fresh.close()
-            _swap_view(fresh_path, store.view(shard))
-            report.rebuilt.append(where)
-            fresh = open_view(store.view(shard), schema)
-        else:
-            _compare_views(store, shard, schema, fresh, report, progress)
         try:
-            if shard != DIRECTORY_SHARD:
-                _check_rows(fresh, where, report)
-                progress(f"{where}: reading what the rows name")
-                _check_extents(store, fresh, where, report, named)
+            if self._shard != DIRECTORY_SHARD:
+                self._check_rows(view, places)
+        except (apsw.Error, msgspec.MsgspecError) as error:
+            self._report.add(ERROR, self._where, f"the view cannot be read: {error}")
         finally:
-            fresh.close()
-
-
-def _replay(
-    store: Store, shard: ShardId, schema: Schema, path: Path, report: Report
-) -> apsw.Connection | None:
-    """A fresh view, of the base if there is one and of the log behind it; None when the log is
-    damaged. With a damaged base the log serves as long as it is whole.
-    """
-    where = store.shard(shard).name
-    try:
-        place_base(store.shard(shard), path)
-    except MediaError as error:
-        report.add(ERROR, where, str(error))
-    fresh = open_view(path, schema)
-    try:
-        log = LocalLog(store.shard(shard), shard)
-        try:
-            machine = make_machine(shard, fresh, store.info.data_shards)
-            scan = replay(log, fresh, machine)
-        finally:
-            log.close()
-    except (MediaError, ValueError) as error:
-        report.add(ERROR, where, f"the log cannot be read: {error}")
-        fresh.close()
-        return None
-    sequence, *_ = read_position(fresh)
-    report.records += sequence
-    if scan.torn:
-        segment, offset = scan.position
-        what = f"a torn tail behind segment {segment:#x} offset {offset}, cut off at the next start"
-        report.add(NOTE, where, what)
-    return fresh
-
-
-def _swap_view(fresh: Path, view: Path) -> None:
-    for suffix in ("-wal", "-shm"):
-        Path(f"{view}{suffix}").unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(fresh, view)
-
-
-def _compare_views(
-    store: Store,
-    shard: ShardId,
-    schema: Schema,
-    fresh: apsw.Connection,
-    report: Report,
-    progress: Progress,
-) -> None:
-    """The view, once brought up to the log's end, holds the rows that the log adds up to."""
-    where = store.shard(shard).name
-    progress(f"{where}: comparing the view with the log")
-    if not store.view(shard).exists():
-        report.add(NOTE, where, "there is no view yet; the next start makes it")
-        return
-    try:
-        view = open_view(store.view(shard), schema)
-        log = LocalLog(store.shard(shard), shard)
-        try:
-            # What a crash left unapplied is no damage: every start does this too.
-            replay(log, view, make_machine(shard, view, store.info.data_shards))
-            for table in TABLES[schema.name]:
-                for what in _table_differences(schema, table, view, fresh):
-                    report.add(ERROR, f"{where} {table}", what)
-        finally:
-            log.close()
             view.close()
-    except (ObjectStoreError, apsw.Error) as error:
-        report.add(ERROR, where, f"the view cannot be read, --rebuild makes it anew: {error}")
+
+    # --- the log ---
+
+    def _machine(self, view: apsw.Connection) -> Machine:
+        return make_machine(self._shard, view, self._store.info.data_shards)
+
+    def _replay(self) -> bool:
+        """Make the fresh view from base and log; false, with every damage told, when that cannot
+        be done.
+        """
+        self._progress(f"{self._where}: replaying the log")
+        begun = 0
+        try:
+            base = place_base(self._folder, self._fresh)
+            begun = base.sequence if base is not None else 0
+        except (MediaError, OSError) as error:
+            self._report.add(ERROR, self._where, f"the base cannot be read: {error}")
+        fresh = open_view(self._fresh, self._schema)
+        try:
+            log = LocalLogReader(self._folder, self._shard)
+            scan = replay(log, fresh, self._machine(fresh))
+        except (MediaError, ValueError) as error:
+            self._report.add(ERROR, self._where, f"the log cannot be replayed: {error}")
+            self._report.records += sum(self._tell_damage(begun))
+            return False
+        finally:
+            sequence, *_ = read_position(fresh)
+            fresh.close()
+        self._report.records += sequence - begun
+        if scan.torn:
+            segment, offset = scan.position
+            what = f"a torn tail behind segment {segment:#x} offset {offset}, cut off at the start"
+            self._report.add(NOTE, self._where, what)
+        return True
+
+    def _tell_damage(self, begun: int) -> Iterator[int]:
+        """Report each damage of the log; yields 1 for each record that is good."""
+        for found in survey(self._folder, self._shard, begun):
+            if isinstance(found, Record):
+                yield 1
+            elif found.last == 0 or found.last > begun:
+                self._report.add(NOTE if found.torn else ERROR, f"{self._where} log", str(found))
+
+    # --- salvage ---
+
+    def _salvage(self) -> None:
+        """The furthest sound view, and every good record behind it, into the fresh view's place."""
+        self._progress(f"{self._where}: salvaging")
+        base = newest_base(self._folder)
+        held = self._sound_view()
+        if held is None:
+            sequence, *_ = self._position_of_fresh()
+            if base is None or sequence < base.sequence:
+                what = "neither view nor base can be read: what the log does not hold is lost"
+                self._report.add(NOTE, self._where, what)
+        else:
+            # What the replay made ends at the damage; the view may have applied what lies there.
+            sequence = held
+            _copy_view(self._view, self._fresh, self._schema)
+        fresh = open_view(self._fresh, self._schema)
+        machine = self._machine(fresh)
+        try:
+            for found in survey(self._folder, self._shard, sequence):
+                if isinstance(found, Damage):
+                    if not found.torn and (found.last == 0 or found.last > sequence):
+                        self._report.add(LOST, f"{self._where} log", str(found))
+                elif found.sequence > sequence:
+                    self._apply(machine, fresh, found)
+        finally:
+            fresh.close()
+
+    def _apply(self, machine: Machine, fresh: apsw.Connection, record: Record) -> None:
+        try:
+            with fresh:
+                apply_record(machine, record)
+                machine.flush()
+                write_position(fresh, record.sequence, record.segment, record.end, record.epoch)
+        except (CorruptDataError, InvariantError) as error:
+            machine.forget()
+            subject = effect_subject(decode_effect(record.payload))
+            self._report.add(
+                LOST, f"{self._where} record {record.sequence}", f"{subject}: {error.hint}"
+            )
+
+    def _position_of_fresh(self) -> tuple[int, int, int, int]:
+        fresh = open_view(self._fresh, self._schema)
+        try:
+            return read_position(fresh)
+        finally:
+            fresh.close()
+
+    def _sound_view(self) -> int | None:
+        """Up to which record the view has applied the log; None when it is not sound or behind the
+        fresh one.
+        """
+        if not self._view.exists():
+            return None
+        try:
+            view = open_view(self._view, self._schema)
+        except ObjectStoreError:
+            return None
+        try:
+            if next(_integrity(view), None) is not None:
+                return None
+            sequence, *_ = read_position(view)
+        except apsw.Error:
+            return None
+        finally:
+            view.close()
+        return sequence if sequence > self._position_of_fresh()[0] else None
+
+    def _make_base(self) -> None:
+        """From now on the salvaged view stands for the damaged log."""
+        view = open_view(self._view, self._schema)
+        try:
+            for _ in make_base(view, self._folder, now_ms()):
+                pass
+        finally:
+            view.close()
+
+    # --- the view ---
+
+    def _put_in_place(self, done: list[str]) -> None:
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self._view}{suffix}").unlink(missing_ok=True)
+        descriptor = os.open(self._fresh, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(self._fresh, self._view)
+        sync_folder(self._folder)
+        done.append(self._where)
+
+    def _compare(self) -> None:
+        """The view, once brought up to the log's end, holds the rows that the log adds up to."""
+        self._progress(f"{self._where}: comparing the view with the log")
+        if not self._view.exists():
+            self._report.add(NOTE, self._where, "there is no view yet; the next start makes it")
+            return
+        fresh = open_view(self._fresh, self._schema)
+        try:
+            view = open_view(self._view, self._schema)
+            try:
+                for what in _integrity(view):
+                    self._report.add(ERROR, f"{self._where} database", what)
+                # What a crash left unapplied is no damage: every start does this too.
+                replay(LocalLogReader(self._folder, self._shard), view, self._machine(view))
+                for table in TABLES[self._schema.name]:
+                    for what in _table_differences(self._schema, table, view, fresh):
+                        self._report.add(ERROR, f"{self._where} {table}", what)
+            finally:
+                view.close()
+        except (ObjectStoreError, apsw.Error) as error:
+            what = f"the view cannot be read, --rebuild makes it anew: {error}"
+            self._report.add(ERROR, self._where, what)
+        finally:
+            fresh.close()
+
+    def _check_rows(self, view: apsw.Connection, places: apsw.Connection) -> None:
+        self._progress(f"{self._where}: counting what each bucket holds")
+        for what in usage_differences(view):
+            self._report.add(ERROR, f"{self._where} buckets", what)
+        insert = "INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)"
+        for row, extent in extents_of(view):
+            named = f"{self._where} {row}"
+            places.execute(insert, (*_cells(extent), named))
+        for extent in garbage_of(view):
+            places.execute(insert, (*_cells(extent), None))
+
+
+def _cells(extent: Extent) -> tuple[int, int, int, int, int]:
+    return extent.segment, extent.offset, extent.length, extent.crc, int(extent.blocks)
+
+
+def _integrity(view: apsw.Connection) -> Iterator[str]:
+    """What SQLite finds wrong with a database; it reads every page, and verifies its checksum."""
+    for (text,) in view.execute(f"PRAGMA integrity_check({_DIFFERENCES_MAX})"):
+        if text != "ok":
+            yield str(text)
+
+
+def _copy_view(view: Path, target: Path, schema: Schema) -> None:
+    """Copy a view with what lies in its write-ahead log."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{target}{suffix}").unlink(missing_ok=True)
+    source, copy = open_view(view, schema), open_view(target, schema)
+    try:
+        with copy.backup("main", source, "main") as copying:
+            copying.step()
+    finally:
+        source.close()
+        copy.close()
 
 
 def _table_differences(
@@ -237,84 +398,63 @@ def _table_differences(
             mine, other = next(held, None), next(wanted, None)
 
 
-def _check_rows(view: apsw.Connection, where: str, report: Report) -> None:
-    for what in usage_differences(view):
-        report.add(ERROR, f"{where} buckets", what)
-    for what in coding_differences(view):
-        report.add(ERROR, where, what)
-    last: tuple[int, int, int] = (0, 0, 0)
-    places = sorted(
-        (extent.segment, extent.offset, extent.offset + extent.length)
-        for source in (garbage_of(view), (extent for _, extent in extents_of(view)))
-        for extent in source
-    )
-    for place in places:
-        if place[0] == last[0] and place[1] < last[2]:
-            report.add(
-                ERROR, where, f"segment {place[0]:#x} offset {place[1]} is named more than once"
-            )
-        last = place
-
-
-def _check_extents(
-    store: Store, view: apsw.Connection, where: str, report: Report, named: _Named
+def _check_places(
+    store: Store, places: apsw.Connection, report: Report, progress: Progress
 ) -> None:
+    """Read and verify what rows name, segment by segment, and look for bytes named twice."""
+    places.execute(_IN_ORDER)
+
     async def read_all() -> None:
         reader = LocalReader(store.path)
+        last = (0, 0)
+        told = 0
         try:
-            for row, extent in extents_of(view):
-                await _verify(reader, extent, f"{where} {row}", report)
+            for segment, offset, length, crc, blocks, row in places.execute(
+                "SELECT * FROM places ORDER BY segment, offset"
+            ):
+                if segment == last[0] and offset < last[1]:
+                    what = f"segment {segment:#x} offset {offset} is named more than once"
+                    report.add(ERROR, row or f"segment {segment:#x}", what)
+                last = (segment, offset + length)
+                if row is not None:
+                    await _verify(
+                        reader, Extent(segment, offset, length, crc, bool(blocks)), row, report
+                    )
+                if report.bytes_read - told >= _PROGRESS_BYTES:
+                    told = report.bytes_read
+                    progress(f"{report.extents} extents, {told >> 20} MiB read")
         finally:
             reader.close()
 
+    progress("reading what the rows name")
     asyncio.run(read_all())
-    for source in (garbage_of(view), (extent for _, extent in extents_of(view))):
-        for extent in source:
-            if extent.blocks:
-                held = named.chunk_bytes.get(extent.segment, 0)
-                total = extent.length + table_bytes(extent.length)
-                named.chunk_bytes[extent.segment] = held + total
 
 
-async def _verify(reader: LocalReader, extent: Extent, where: str, report: Report) -> None:
+async def _verify(reader: LocalReader, extent: Extent, row: str, report: Report) -> None:
     report.extents += 1
     try:
         for start in range(0, extent.length, _READ_BYTES):
             data = await reader.read(extent, start, min(_READ_BYTES, extent.length - start))
             report.bytes_read += len(data)
     except MediaError as error:
-        report.add(ERROR, where, str(error))
+        report.add(ERROR, row, str(error))
 
 
-def _check_orphans(store: Store, report: Report, named: _Named) -> None:
+def _check_orphans(store: Store, places: apsw.Connection, report: Report) -> None:
+    """Chunk segments whose bytes nothing names, or whose header is damaged."""
     for path in sorted(store.chunks.glob("*.seg")):
         number = int(path.stem, 16)
+        named = sum(
+            length + table_bytes(length)
+            for (length,) in places.execute("SELECT length FROM places WHERE segment=?", (number,))
+        )
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             try:
-                taken = _bytes_taken(file.fileno())
                 check_header(number, file.read(SEGMENT_HEADER_BYTES))
             except CorruptDataError as error:
-                severity = ERROR if number in named.chunk_bytes else NOTE
-                report.add(severity, path.name, str(error))
+                report.add(ERROR if named else NOTE, path.name, str(error))
                 continue
-        unnamed = taken - SEGMENT_HEADER_BYTES - named.chunk_bytes.get(number, 0)
-        if unnamed > 0:
+        if size - SEGMENT_HEADER_BYTES > named:
+            unnamed = size - SEGMENT_HEADER_BYTES - named
             report.add(NOTE, path.name, f"{unnamed} bytes of chunks that nothing names")
-
-
-def _bytes_taken(descriptor: int) -> int:
-    """The file's bytes but for its holes and the rests of blocks at their edges."""
-    size = os.fstat(descriptor).st_size
-    taken = end = 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # a hole to the end
-            raise
-        taken -= 2 * HOLE_EDGE_BYTES_MAX if start > end else 0
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        taken += end - start
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return taken

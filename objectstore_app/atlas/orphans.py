@@ -9,20 +9,17 @@ more room than rows account for are looked at closely, a few at a time, so memor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.ids import ShardId
 from ..core.limits import CHUNK_NAMED_S_MAX, CHUNKS_OLD_MARGIN_S, MIB
-from ..media.errors import MediaFailedError
 from ..media.segments import (
     CHUNK_BIT,
     SEGMENT_HEADER_BYTES,
     chunk_segment_made_ms,
     table_bytes,
 )
-from ..media.store import sync_folder
 from ..metadata_service.survey import garbage_after, segment_garbage_page
 from .garbage import punch
 from .work import PAGE_ROWS, Work, stored_bytes
@@ -72,7 +69,7 @@ async def remove_orphans(work: Work) -> None:
             shards_of[garbage.segment].append(shard)
     for number, found in segments.items():
         if found.extents == 0:
-            _unlink(work, number)
+            work.remove_segment(number)
             for shard in shards_of[number]:
                 await work.forget_segment(shard, number)
     await _punch_unnamed(work, {n: one for n, one in segments.items() if one.extents})
@@ -86,18 +83,6 @@ def _old_segments(work: Work) -> Iterator[int]:
         number = int(path.stem, 16)
         if chunk_segment_made_ms(number) < limit_ms:
             yield number
-
-
-def _unlink(work: Work, segment: int) -> None:
-    path = work.path_of(segment)
-    try:
-        freed = path.stat().st_blocks * 512
-        os.unlink(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise MediaFailedError("unlink segment", str(path), str(error)) from error
-    work.state.count("bytes_freed", freed)
-    work.state.count("segments_removed", 1)
 
 
 async def _punch_unnamed(work: Work, segments: dict[int, _Segment]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..config.atlas import AtlasSettings
 from ..core.errors import ObjectStoreError
+from ..media.errors import CorruptDataError
 from ..media.store import Store
 from ..metadata_service.survey import ViewError
 from ..metadata_service.view import is_damage
@@ -94,6 +95,8 @@ async def _run(work: Work, name: str, *, asked: bool) -> bool:
         return False
     except ObjectStoreError as error:
         stopped_by = str(error)
+        if isinstance(error, CorruptDataError):
+            work.report_damage(error.subject, str(error))
     except ViewError as error:
         stopped_by = str(error)
         if is_damage(error):

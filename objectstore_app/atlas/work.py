@@ -7,6 +7,7 @@ asks of the shards' writers, in small batches.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from ..config.atlas import AtlasSettings
 from ..core.ids import ShardId
 from ..media.api import Extent
 from ..media.chunks import LocalReader
+from ..media.errors import MediaFailedError
 from ..media.segments import DIRECTORY_SHARD, segment_path, table_bytes
-from ..media.store import Store
+from ..media.store import Store, sync_folder
 from ..metadata_service.api import DataMutation, ForgetGarbage, MutationResult
 from ..metadata_service.pipe import MutationPipe
 from ..metadata_service.survey import (
@@ -117,6 +119,21 @@ class Work:
             end = page[-1].offset + 1
             forget = ForgetGarbage(segment=segment, start=0, end=end, freed_ms=newest)
             await self.ask(shard, [forget])
+
+    def remove_segment(self, segment: int) -> None:
+        """Unlink a segment that nobody needs, durably. It is emptied first: front ends keep files
+        open, and the room would not come back before they close them. Raises MediaFailedError.
+        """
+        path = self.path_of(segment)
+        try:
+            freed = path.stat().st_blocks * 512
+            os.truncate(path, 0)
+            os.unlink(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise MediaFailedError("remove segment", str(path), str(error)) from error
+        self.state.count("bytes_freed", freed)
+        self.state.count("segments_removed", 1)
 
     def report_damage(self, where: str, what: str) -> None:
         event("damage_found", where=where, what=what)

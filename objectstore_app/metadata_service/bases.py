@@ -23,7 +23,7 @@ import msgspec
 from ..media.errors import CorruptDataError, MediaFailedError
 from ..media.segments import checksum, running_checksum
 from ..media.store import sync_folder, write_durably
-from .view import open_reader, read_position
+from .view import is_damage, open_reader, read_position
 
 BASE_FORMAT = 1
 COPY_PAGES = 256
@@ -81,7 +81,8 @@ def make_base(source: apsw.Connection, folder: Path, now_ms: int) -> Generator[i
                 older.unlink()
         drop_drafts(folder)
     except apsw.Error as error:
-        raise MediaFailedError("make base", str(folder), str(error)) from error
+        kind = CorruptDataError if is_damage(error) else MediaFailedError
+        raise kind("make base", str(folder), f"the view cannot be copied: {error}") from error
     except OSError as error:
         raise MediaFailedError("make base", str(folder), str(error)) from error
     return base
@@ -133,10 +134,13 @@ def restore_view(folder: Path, view: Path) -> Base | None:
 
     A view that cannot be read is left for `open_view` to refuse. Raises CorruptDataError.
     """
+    return None if holds_base(folder, view) else place_base(folder, view)
+
+
+def holds_base(folder: Path, view: Path) -> bool:
+    """Whether the view is there and not behind the newest base, if there is one."""
     base = newest_base(folder)
-    if base is None or (view.exists() and _sequence(view) >= base.sequence):
-        return None
-    return place_base(folder, view)
+    return base is None or (view.exists() and _sequence(view) >= base.sequence)
 
 
 def drop_drafts(folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from objectstore_app.atlas.fsck import check
 from objectstore_app.atlas.work import Work
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.limits import CHUNK_NAMED_S_MAX, MIB
@@ -116,6 +118,55 @@ def test_what_lives_is_moved_out_of_sparse_segments_and_stays_readable(
     again = WriterProcess(store)
     asyncio.run(held.verify())
     assert stopped_and_checked(store, again).findings == []
+
+
+def test_space_comes_back_from_files_that_front_ends_hold_open(
+    store: Store, writer: WriterProcess
+) -> None:
+    held = Held(store)
+
+    async def work() -> None:
+        await held.create()
+        await held.put(mixed(0, 40))
+        files = [os.open(path, os.O_RDONLY) for path in store.path.glob("shard-000/log-*.seg")]
+        await held.delete(list(held.objects))
+        await atlas(store)
+        gone = [os.fstat(file) for file in files]
+        assert sum(found.st_nlink == 0 for found in gone) >= 2
+        assert sum(found.st_blocks for found in gone if found.st_nlink == 0) == 0
+        for file in files:
+            os.close(file)
+
+    asyncio.run(work())
+    assert stopped_and_checked(store, writer).clean
+
+
+def test_view_that_lost_its_last_commits_comes_back_from_the_base(
+    store: Store, writer: WriterProcess
+) -> None:
+    """A base is durable, a view's commit may not be; the log that the view was at may be gone."""
+    held = Held(store)
+    asyncio.run(held.create())
+    assert writer.stop() == 0
+    old = store.view(DATA).read_bytes()
+    second = WriterProcess(store)
+
+    async def work() -> None:
+        await held.put({b"k%04d" % n: small(n) for n in range(100)})
+        await held.delete([b"k%04d" % n for n in range(90)])
+        await atlas(store)
+        await atlas(store)
+
+    asyncio.run(work())
+    assert second.stop() == 0
+    assert log_files(store)[0] != "log-00000001.seg"
+    store.view(DATA).write_bytes(old)
+    report = check(store.path)
+    assert report.clean
+    assert "behind its base" in report.findings[0].what
+    third = WriterProcess(store)
+    asyncio.run(held.verify())
+    assert stopped_and_checked(store, third).findings == []
 
 
 def test_within_the_grace_readers_keep_what_they_hold(store: Store, writer: WriterProcess) -> None:

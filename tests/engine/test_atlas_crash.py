@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from objectstore_app.atlas import compaction, garbage, orphans
+from objectstore_app.atlas import garbage, orphans, work
 from objectstore_app.atlas.work import Work
 from objectstore_app.core.limits import CHUNK_NAMED_S_MAX
 from objectstore_app.media.chunks import LocalChunks
@@ -55,7 +55,8 @@ class Steps:
     def watch(self) -> None:
         """Take over the calls that leave a trace, in this process; it dies soon."""
         ask, punch = Work.ask, garbage.punch
-        rename, unlink, sync = os.rename, os.unlink, bases.sync_folder
+        rename, unlink, truncate = os.rename, os.unlink, os.truncate
+        sync = bases.sync_folder
 
         async def asked(self_: Work, *what: object) -> object:
             self.step()
@@ -76,7 +77,8 @@ class Steps:
         garbage.punch = orphans.punch = stepwise(punch)  # type: ignore[assignment]
         os.rename = stepwise(rename)  # type: ignore[assignment]
         os.unlink = stepwise(unlink)  # type: ignore[assignment]
-        for module in (bases, compaction, orphans):
+        os.truncate = stepwise(truncate)  # type: ignore[assignment]
+        for module in (bases, work):
             module.sync_folder = stepwise(sync)  # type: ignore[attr-defined]
 
 

@@ -58,6 +58,10 @@ def dies(context):
         time.sleep(0.01)
     raise ObjectStoreError("open shard", "shard-000", "the disk is gone")
 
+def passes(context):
+    note("passes", str(os.getpid()))
+    raise ObjectStoreError("pass", "once", "this is its own affair")
+
 def cannot_start(context):
     raise ObjectStoreError("open shard", "shard-000", "the folder is not ours")
 
@@ -183,3 +187,30 @@ def test_deaf_child_is_killed_after_its_time_or_by_a_second_signal(
             process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert not alive(int(lines(tmp_path / "child-1")[0]))
+
+
+def test_periodic_child_is_started_again_and_again_and_its_failure_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    specs = """[
+        ChildSpec("front-0", "front-end", 1, lives, 5),
+        ChildSpec("atlas", "atlas", 1, passes, 5, 0.05),
+    ]"""
+    with running(tmp_path, specs) as process:
+        until(lambda: len(lines(tmp_path / "passes")) > 8)
+        assert lines(tmp_path / "ready") == ["yes"]
+        assert len(lines(tmp_path / "child-1")) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_periodic_child_is_ended_with_the_store(tmp_path: Path) -> None:
+    specs = """[
+        ChildSpec("writer-0", "writer", 0, lives, 5),
+        ChildSpec("atlas", "atlas", 1, lives, 5, 0.05),
+    ]"""
+    with running(tmp_path, specs) as process:
+        until(lambda: (tmp_path / "child-2").exists())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert lines(tmp_path / "ended") == ["child-2", "child-1"]
