@@ -14,6 +14,7 @@ body that turns out wrong leaves only bytes that nobody refers to.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
@@ -36,6 +37,9 @@ from ..metadata_service.api import Coding
 JOINED_PIECE_BYTES_MAX = 8 * KIB
 """A piece up to this size is copied: lists of small ones cost more memory than their bytes."""
 
+CROWD_OF_BODIES = 8
+
+_malloc_trim = ctypes.CDLL(None).malloc_trim
 _AS_LONG = "a payload has the length it tells"
 
 Piece = bytes | bytearray | memoryview
@@ -81,6 +85,7 @@ class UploadMemory(AbstractAsyncContextManager["UploadMemory"]):
     def __init__(self, limit: int = UPLOAD_MEMORY_BYTES) -> None:
         self._limit = limit
         self._bodies = 0
+        self._crowded = False
         self._turns = asyncio.Semaphore(limit // (2 * UPLOAD_PIECE_BYTES_MIN))
 
     @property
@@ -92,6 +97,7 @@ class UploadMemory(AbstractAsyncContextManager["UploadMemory"]):
     async def __aenter__(self) -> UploadMemory:
         await self._turns.acquire()
         self._bodies += 1
+        self._crowded = self._crowded or self._bodies >= CROWD_OF_BODIES
         return self
 
     async def __aexit__(
@@ -102,6 +108,10 @@ class UploadMemory(AbstractAsyncContextManager["UploadMemory"]):
     ) -> None:
         self._bodies -= 1
         self._turns.release()
+        if not self._bodies and self._crowded:
+            # What many bodies held stays with the allocator otherwise, in holes of its heap.
+            self._crowded = False
+            _malloc_trim(0)
 
 
 async def receive(
