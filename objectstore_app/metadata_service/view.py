@@ -151,7 +151,7 @@ def open_reader(path: Path) -> apsw.Connection:
     Raises MediaFailedError when there is none yet.
     """
     try:
-        # Without SQLite's mutex, which each step and each cell of a row would take: one thread only.
+        # Without SQLite's mutex, which each step and each cell of a row would take.
         flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX
         connection = _connect(str(path), flags)
         connection.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
