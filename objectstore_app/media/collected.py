@@ -25,7 +25,9 @@ class CollectedChunk:
     async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
         await self.append(pieces, also)
         invariant(len(self._data) == self._length, "a chunk has the length it began with")
-        return await self._write(memoryview(self._data))
+        # Whoever writes a body may hold on to its chunks until the last one, not to their bytes.
+        data, self._data = self._data, bytearray()
+        return await self._write(memoryview(data))
 
     def close(self) -> None:
         """Nothing names what was not written."""

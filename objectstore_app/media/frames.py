@@ -76,14 +76,16 @@ class Encoder:
 
     def finish(self) -> tuple[list[bytes], bool]:
         """What is to lie on the medium, in pieces, and whether that is a coded extent: the plain
-        bytes stay as they are where nothing shrinks and nothing is encrypted.
+        bytes stay as they are where nothing shrinks and nothing is encrypted. The encoder lets go
+        of them.
         """
         if self._held:
             self._end_frame()
+        pieces, self._frames = self._frames, []
         if self._cipher is None and not self._shrunk:
-            return self._frames, False
+            return pieces, False
         table = struct.pack(f"<{len(self._entries)}I", *self._entries)
-        return [table, *self._frames], True
+        return [table, *pieces], True
 
     def _end_frame(self) -> None:
         plain, self._held = self._held, bytearray()
@@ -152,31 +154,37 @@ class CodedExtent:
         first, last = self._covering(start, length)
         return self._offsets[first], self._offsets[last] - self._offsets[first]
 
-    def decode(self, stored: Data, start: int, length: int, data_key: bytes | None) -> bytes:
+    def decode(
+        self, stored: Data, start: int, length: int, data_key: bytes | None
+    ) -> bytes | memoryview:
         """The plain bytes, from what lies in `stored_range`. Raises: CorruptDataError."""
         first, last = self._covering(start, length)
         cipher = None if data_key is None else AESGCM(data_key)
         view = memoryview(stored)
         base = self._offsets[first]
-        frames = [
-            self._frame(
-                view[self._offsets[index] - base : self._offsets[index + 1] - base], index, cipher
-            )
-            for index in range(first, last)
-        ]
         skip = start - first * self._frame_bytes
-        plain = frames[0] if len(frames) == 1 else b"".join(frames)
-        if skip == 0 and length == len(plain):
-            return bytes(plain)
-        return bytes(memoryview(plain)[skip : skip + length])
+        if last - first == 1:
+            only = self._frame(view, first, cipher)
+            if len(only) == length:
+                return only
+            return memoryview(only)[skip : skip + length]
+        plain = bytearray(length)
+        done = 0
+        for index in range(first, last):
+            held = view[self._offsets[index] - base : self._offsets[index + 1] - base]
+            frame = memoryview(self._frame(held, index, cipher))[skip : skip + length - done]
+            plain[done : done + len(frame)] = frame
+            done += len(frame)
+            skip = 0
+        return memoryview(plain)
 
     def _covering(self, start: int, length: int) -> tuple[int, int]:
         return start // self._frame_bytes, frames_in(start + length, self._frame_bytes)
 
-    def _frame(self, stored: Data, index: int, cipher: AESGCM | None) -> Data:
+    def _frame(self, stored: memoryview, index: int, cipher: AESGCM | None) -> bytes | memoryview:
         flag = self._entries[index] & COMPRESSED
         plain_bytes = min(self._frame_bytes, self._plain_bytes - index * self._frame_bytes)
-        frame = stored
+        frame: bytes | memoryview = stored
         if cipher is not None:
             nonce = _PLACE.pack(self._place, index)
             try:

@@ -158,7 +158,6 @@ class CodedChunk:
         self._encoder = encoder
         self._place = place
         self._left = length
-        self._inner: ChunkInProgress | None = None
 
     async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None:
         loop = asyncio.get_running_loop()
@@ -169,12 +168,14 @@ class CodedChunk:
         invariant(self._left == 0, "a chunk has the length it began with")
         stored, coded = self._encoder.finish()
         self._coder.stored(self._place, coded=coded)
-        self._inner = self._coder.begin_stored(sum(map(len, stored)))
-        return await self._inner.finish(stored)
+        chunk = self._coder.begin_stored(sum(map(len, stored)))
+        try:
+            return await chunk.finish(stored)
+        finally:
+            chunk.close()
 
     def close(self) -> None:
-        if self._inner is not None:
-            self._inner.close()
+        """Nothing is on the medium before `finish`."""
 
     def _encode(self, pieces: Sequence[Buffer], also: Also) -> None:
         for piece in pieces:
@@ -254,7 +255,7 @@ class CodedReader:
         stored = self._body.inline
         opened = frames.CodedExtent(stored, place, size, len(stored), run.frame_bytes)
         begin, _ = opened.stored_range(0, size)
-        return opened.decode(stored[begin:], 0, size, await self._data_key(run))
+        return bytes(opened.decode(stored[begin:], 0, size, await self._data_key(run)))
 
     async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
         index = extent.segment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -13,7 +14,9 @@ from objectstore_app.core.ids import NULL_VERSION, UserId
 from objectstore_app.core.limits import KIB, MIB, PART_BYTES_MIN, RECORD_BODY_BYTES_MAX
 from objectstore_app.iam.errors import SealError
 from objectstore_app.iam.keyring import Keyring
+from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError
+from objectstore_app.media.memory import MemoryChunks
 from objectstore_app.metadata_service.api import (
     Attributes,
     Bucket,
@@ -355,6 +358,37 @@ def test_flipped_bit_anywhere_in_the_store_is_never_served() -> None:
             flipped[at] ^= 16
             with pytest.raises(CorruptDataError):
                 await desk.get(damaged(tiny, inline=bytes(flipped)))
+
+    run(test)
+
+
+def test_upload_under_way_holds_some_chunks_and_not_the_body() -> None:
+    class Sink(MemoryChunks):
+        """Takes chunks and forgets them."""
+
+        async def write(self, data: bytes | memoryview) -> Extent:
+            return Extent(self._segment, 0, len(data), 0, blocks=True)
+
+    class Endless(Pieces):
+        def __init__(self, size: int) -> None:
+            super().__init__(b"")
+            self.length = self._left = size
+
+        async def read(self) -> bytes:
+            self._left -= 64 * KIB
+            return random.randbytes(64 * KIB) if self._left >= 0 else b""
+
+    async def test(desk: Desk) -> None:
+        transform = await desk.transform(b"k", compress=True, encrypt=True)
+        sink = Sink(desk.service.store)
+        storage = Storage(desk.client, sink, UploadMemory())
+        target = Target(desk.bucket, b"k", OWNER, Attributes(), WriteCondition(), transform)
+        tracemalloc.start()
+        try:
+            await put_object(storage, target, Endless(64 * MIB))
+            assert tracemalloc.get_traced_memory()[1] < 24 * MIB
+        finally:
+            tracemalloc.stop()
 
     run(test)
 
