@@ -19,6 +19,7 @@ What has to be sorted lies in a database in the folder `run`, so memory is bound
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,7 +38,14 @@ from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header
 from ..media.store import Store, StoreFolderError, open_store, sync_folder
 from ..metadata_service.bases import make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
-from ..metadata_service.inventory import TABLES, extents_of, garbage_of, rows_of, usage_differences
+from ..metadata_service.inventory import (
+    TABLES,
+    coding_differences,
+    extents_of,
+    garbage_of,
+    rows_of,
+    usage_differences,
+)
 from ..metadata_service.log_survey import Damage, effect_subject, survey
 from ..metadata_service.machine import Machine
 from ..metadata_service.record import Record
@@ -57,6 +65,7 @@ FINDINGS_MAX = 1000
 _READ_BYTES = 8 * 1024 * 1024
 _PROGRESS_BYTES = 1024 * 1024 * 1024
 _DIFFERENCES_MAX = 100
+HOLE_EDGE_BYTES_MAX = 4096
 
 Progress = Callable[[str], None]
 
@@ -345,6 +354,8 @@ class _Shard:
         self._progress(f"{self._where}: counting what each bucket holds")
         for what in usage_differences(view):
             self._report.add(ERROR, f"{self._where} buckets", what)
+        for what in coding_differences(view):
+            self._report.add(ERROR, self._where, what)
         insert = "INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)"
         for row, extent in extents_of(view):
             named = f"{self._where} {row}"
@@ -449,12 +460,30 @@ def _check_orphans(store: Store, places: apsw.Connection, report: Report) -> Non
             for (length,) in places.execute("SELECT length FROM places WHERE segment=?", (number,))
         )
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            taken = _bytes_taken(file.fileno())
             try:
                 check_header(number, file.read(SEGMENT_HEADER_BYTES))
             except CorruptDataError as error:
                 report.add(ERROR if named else NOTE, path.name, str(error))
                 continue
-        if size - SEGMENT_HEADER_BYTES > named:
-            unnamed = size - SEGMENT_HEADER_BYTES - named
+        unnamed = taken - SEGMENT_HEADER_BYTES - named
+        if unnamed > 0:
             report.add(NOTE, path.name, f"{unnamed} bytes of chunks that nothing names")
+
+
+def _bytes_taken(descriptor: int) -> int:
+    """The file's bytes but for its holes and the rests of blocks at their edges."""
+    size = os.fstat(descriptor).st_size
+    taken = end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # a hole to the end
+            raise
+        taken -= 2 * HOLE_EDGE_BYTES_MAX if start > end else 0
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        taken += end - start
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return taken

@@ -24,13 +24,19 @@ CLEAN, DAMAGED, NOT_CHECKED = 0, 1, 2
     help="The folder.",
 )
 @click.option("--rebuild", is_flag=True, help="First make the views anew from the logs.")
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Where a log is damaged, keep all that is good, and name what is lost.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def fsck(folder: str, rebuild: bool, as_json: bool) -> None:
+def fsck(folder: str, rebuild: bool, salvage: bool, as_json: bool) -> None:
     """Verify the store in the folder DIR: logs, views, and every byte that objects name.
 
     The store must not be running. Exit status: 0 when all is well, 1 when something is damaged, 2
     when it could not be checked. With --rebuild the indexes are made again from the logs, which are
-    the truth, before they are verified.
+    the truth, before they are verified; it refuses where a log is damaged. --salvage goes on there:
+    it keeps every good record and prints a line `lost: …` for each one that is not.
     """
 
     def progress(text: str) -> None:
@@ -38,7 +44,7 @@ def fsck(folder: str, rebuild: bool, as_json: bool) -> None:
             click.echo(text, err=True)
 
     try:
-        report = check(folder, rebuild=rebuild, progress=progress)
+        report = check(folder, rebuild=rebuild, salvage=salvage, progress=progress)
     except ObjectStoreError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(NOT_CHECKED)
@@ -56,6 +62,7 @@ def _text(report: Report) -> str:
     if report.findings_left_out:
         lines.append(f"and {report.findings_left_out} more")
     lines += [f"rebuilt: {name}" for name in report.rebuilt]
+    lines += [f"salvaged: {name}" for name in report.salvaged]
     lines.append(
         f"{report.store}: {'clean' if report.clean else 'DAMAGED'}; verified {report.records} "
         f"records, {report.extents} extents, {report.bytes_read} bytes"

@@ -145,7 +145,7 @@ class LogScan:
             try:
                 record = decode(data, start, segment, at, salt)
             except DamagedRecordError as damage:
-                if not _is_unused(data, start):
+                if not is_unused(data, start):
                     self._judge(piece, start, damage)
                     self.torn = True
                 return
@@ -163,21 +163,21 @@ class LogScan:
         a later append proves that this one was acknowledged.
         """
         segment, offset, data, salt = piece
-        found = _find_magic(data, _end_of_damaged(data, start, salt))
+        found = find_magic(data, end_of_damaged(data, start, salt))
         while found >= 0:
             try:
                 later = decode(data, found, segment, offset + found, salt)
             except DamagedRecordError:
-                found = _find_magic(data, _end_of_damaged(data, found, salt))
+                found = find_magic(data, end_of_damaged(data, found, salt))
                 continue
             if later.batch > self._expected:
                 raise _corruption(
                     segment, offset + start, f"{damage}, and good records follow"
                 ) from damage
-            found = _find_magic(data, later.end - offset)
+            found = find_magic(data, later.end - offset)
 
 
-def _is_unused(data: memoryview, start: int) -> bool:
+def is_unused(data: memoryview, start: int) -> bool:
     """Whether nothing but zeros follows: room made ahead of use."""
     for at in range(start, len(data), _SEARCH_BYTES):
         piece = bytes(data[at : at + _SEARCH_BYTES])
@@ -186,7 +186,7 @@ def _is_unused(data: memoryview, start: int) -> bool:
     return True
 
 
-def _find_magic(data: memoryview, start: int) -> int:
+def find_magic(data: memoryview, start: int) -> int:
     """Where the next record may begin; -1 where none does. In pieces, for a log is large."""
     for at in range(start, len(data), _SEARCH_BYTES):
         found = bytes(data[at : at + _SEARCH_BYTES + len(MAGIC) - 1]).find(MAGIC)
@@ -195,19 +195,28 @@ def _find_magic(data: memoryview, start: int) -> int:
     return -1
 
 
-def _end_of_damaged(buffer: memoryview, start: int, salt: int) -> int:
+def end_of_damaged(buffer: memoryview, start: int, salt: int) -> int:
     """From where on what follows the damaged record may be another one: behind its body if header
     and payload are good. (In a segment without salt the bytes in there may be a client's forgery.)
     """
-    if len(buffer) - start < HEADER_BYTES:
+    payload = good_payload(buffer, start, salt)
+    if payload is None:
         return start + 1
-    magic, crc, _, _, payload_bytes, body_bytes, *_ = _HEADER.unpack_from(buffer, start)
+    body_bytes = _HEADER.unpack_from(buffer, start)[5]
+    return int(start + HEADER_BYTES + len(payload) + body_bytes)
+
+
+def good_payload(buffer: memoryview, start: int, salt: int) -> memoryview | None:
+    """The payload of a record whose header and payload are good, whatever its body is."""
+    if len(buffer) - start < HEADER_BYTES:
+        return None
+    magic, crc, _, _, payload_bytes, *_ = _HEADER.unpack_from(buffer, start)
     body_at = start + HEADER_BYTES + payload_bytes
     if magic != MAGIC or body_at > len(buffer):
-        return start + 1
+        return None
     if running_checksum(buffer[start + _CHECKED_FROM : body_at], salt) != crc:
-        return start + 1
-    return int(body_at + body_bytes)
+        return None
+    return buffer[start + HEADER_BYTES : body_at]
 
 
 def _corruption(segment: int, offset: int, what: str) -> CorruptDataError:
