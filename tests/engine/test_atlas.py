@@ -203,14 +203,14 @@ def test_overwrites_during_the_moves_win(
     ask = Work.ask
 
     async def disturbed(self: Work, shard: object, mutations: object) -> object:
-        keys = [one.key for one in mutations if hasattr(one, "key")]  # type: ignore[attr-defined]
+        keys = [one.key for one in mutations if hasattr(one, "key")]
         for key in keys:
             if key in held.objects and rng.random() < 0.6:
                 if rng.random() < 0.5:
                     await held.delete([key])
                 else:
                     await held.put({key: b"new" * 500})
-        return await ask(self, shard, mutations)  # type: ignore[arg-type]
+        return await ask(self, shard, mutations)
 
     async def work() -> None:
         await held.create()

@@ -60,26 +60,26 @@ class Steps:
 
         async def asked(self_: Work, *what: object) -> object:
             self.step()
-            answer = await ask(self_, *what)  # type: ignore[arg-type]
+            answer = await ask(self_, *what)
             self.step()
             return answer
 
         def stepwise(call: object) -> object:
             def called(*arguments: object) -> object:
                 self.step()
-                result = call(*arguments)  # type: ignore[operator]
+                result = call(*arguments)
                 self.step()
                 return result
 
             return called
 
-        Work.ask = asked  # type: ignore[assignment,method-assign]
-        garbage.punch = orphans.punch = stepwise(punch)  # type: ignore[assignment]
-        os.rename = stepwise(rename)  # type: ignore[assignment]
-        os.unlink = stepwise(unlink)  # type: ignore[assignment]
-        os.truncate = stepwise(truncate)  # type: ignore[assignment]
+        Work.ask = asked
+        garbage.punch = orphans.punch = stepwise(punch)
+        os.rename = stepwise(rename)
+        os.unlink = stepwise(unlink)
+        os.truncate = stepwise(truncate)
         for module in (bases, work):
-            module.sync_folder = stepwise(sync)  # type: ignore[attr-defined]
+            module.sync_folder = stepwise(sync)
 
 
 def killed_at(store: Store, number: int) -> bool:
