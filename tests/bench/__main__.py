@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import bounds, growth, report, transforms, upkeep, wrk
-from .cases import GROUPS, Bench, Plan, free_bytes, say
+from .cases import GROUPS, Bench, Plan, say
 from .goals import judge
 from .outcome import CaseError
 from .peers import default_folder, obtain
-from .processes import busy, machine
+from .processes import busy, machine, unfit_disk
 from .results import Missed, Results
 from .systems import OURS, SYSTEMS, Server, System, our_binary
 
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--peers", type=Path, default=default_folder(), help="binaries' folder")
     parser.add_argument("--no-install", action="store_true", help="leave out who is not there")
-    parser.add_argument("--folder", type=Path, help="where data goes (default: temporary folder)")
+    parser.add_argument("--folder", type=Path, default=FULL.folder, help="where the data goes")
     parser.add_argument("--output", type=Path, default=report.OUTPUT, help="the JSON file")
     parser.add_argument("--strict", action="store_true", help="fail when a goal is missed")
     parser.epilog = (
@@ -101,8 +101,8 @@ def main() -> int:
     if program is None:
         say("wrk, the client of this bench, is missing: apt-get install wrk (Debian's package)")
         return 1
-    if free_bytes(options.folder) < FREE_GIB_MIN * 2**30:
-        say(f"less than {FREE_GIB_MIN} GiB are free where the data would go: choose --folder")
+    if reason := unfit_disk(options.folder, FREE_GIB_MIN):
+        say(f"{reason}: choose another --folder")
         return 1
     scale = QUICK if options.quick else FULL
     groups = {*GROUPS, *OWN_GROUPS} - (NOT_QUICK if options.quick else set())
@@ -123,7 +123,7 @@ def main() -> int:
     for system in SYSTEMS:
         if system.name in options.systems:
             install = not (options.quick or options.no_install)
-            binary, reason = _binary(system, options.peers, install=install)
+            binary, reason = _binary(system, options.peers.resolve(), install=install)
             if binary is None:
                 say(f"{system.name}: left out, {reason}")
                 results.missed.append(Missed(system.name, "all", reason))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ class Plan:
     litter_mib: int
     groups: frozenset[str] = frozenset()
     wrk: str = "wrk"
-    folder: Path | None = None
+    folder: Path = Path("/var/tmp")
 
 
 def say(text: str) -> None:
@@ -431,8 +430,3 @@ def list_keys(count: int) -> list[str]:
     ]
     random.Random(4).shuffle(keys)
     return keys
-
-
-def free_bytes(folder: Path | None) -> int:
-    """Room on the disk under measurement."""
-    return shutil.disk_usage(folder or Path("/tmp")).free

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 SAMPLE_PERIOD_S = 0.5
 BUSY_LOAD_A_PROCESSOR = 0.25
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ def busy() -> str | None:
     if load <= BUSY_LOAD_A_PROCESSOR * (os.cpu_count() or 1):
         return None
     return f"this machine is busy (load {load:.1f}): compare processor time, not rates"
+
+
+def unfit_disk(folder: Path, free_gib_min: int) -> str | None:
+    """Why data cannot be measured in this folder, if so: nothing is synced to memory."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    kinds = {os.stat(point).st_dev: kind for _, point, kind, *_ in mounts if os.path.isdir(point)}
+    if kinds.get(folder.stat().st_dev) in MEMORY_FILE_SYSTEMS:
+        return f"{folder} lies in memory, where nothing is ever synced"
+    if shutil.disk_usage(folder).free < free_gib_min * 2**30:
+        return f"less than {free_gib_min} GiB are free in {folder}"
+    return None
 
 
 def tree(root: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,16 @@ def test_machine_is_said_in_a_line_and_load_is_warned_of(monkeypatch):
     assert processes.busy() is None
     monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
     assert "99.0" in processes.busy()
+
+
+def test_full_disks_are_no_place_for_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "MEMORY_FILE_SYSTEMS", ())
+    assert processes.unfit_disk(tmp_path, 0) is None
+    assert "free" in processes.unfit_disk(tmp_path, 10**9)
+
+
+def test_memory_is_no_place_for_data():
+    assert "memory" in processes.unfit_disk(Path("/dev/shm"), 0)
 
 
 def test_costs_are_those_of_the_whole_tree():
