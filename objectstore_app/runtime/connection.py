@@ -235,6 +235,9 @@ class Connection(Duplex):
 
     def _end(self) -> None:
         self._over = True
+        if self._error is not None:
+            # It was raised through frames that hold this connection and what a body had gathered.
+            self._error.__traceback__ = None
         self._transport.close()
 
     def _begin_next(self) -> None:
