@@ -9,7 +9,8 @@ what is not durable.
 Failures. Room gets short: each mutation that needs some is refused, while those that give some back
 may use a reserve. No room: the transaction is rolled back, the log is as before, every mutation of
 the group is refused and the shard goes on. A failed flush, or a view that cannot commit what the
-log already holds: the shard is broken, its process has to exit and recover.
+log already holds: the shard is broken, its process has to exit and recover. A damaged page of the
+view: what needs it is refused, the shard goes on.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ..core.limits import (
 from ..media.api import Extent, LogMedium, LogSource
 from ..media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from ..media.segments import DIRECTORY_SHARD, checksum
+from ..runtime.logging import event
 from .api import MutationResult
 from .data import DataMachine
 from .directory import DirectoryMachine
@@ -42,7 +44,15 @@ from .effects import Effect, decode_effect, encode_effect, gives_room
 from .errors import RecordTooLargeError, Refused
 from .machine import Machine, Mutation
 from .record import HEADER_BYTES, NO_BODY_CRC, LogScan, Record, encode
-from .view import DATA, DIRECTORY, checkpoint, open_view, read_position, write_position
+from .view import (
+    DATA,
+    DIRECTORY,
+    checkpoint,
+    is_damage,
+    open_view,
+    read_position,
+    write_position,
+)
 
 REPLAY_COMMIT_RECORDS = 5000
 
@@ -142,13 +152,14 @@ class _Group:
             placed = shard._medium.append(self._buffers)
         except (MediaFullError, apsw.FullError) as error:
             # Nothing was appended: neither medium nor view had room.
-            if shard.view.in_transaction:
-                execute("ROLLBACK")
-            shard._machine.forget()
-            shard._sequence = LogSequence(self._first - 1)
+            self._undo()
             refusal = MediaFullError("commit", f"shard {shard.shard}", str(error))
             return [refusal] * max(1, len(self._outcomes))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, apsw.Error) and is_damage(error):
+                # Nothing was appended, for the append comes last.
+                self._undo()
+                return self._leave_out_damaged(error)
             # Whatever it was, the log may hold what the view does not: recover from the log.
             shard._broken = True
             shard.view.close(True)
@@ -158,6 +169,23 @@ class _Group:
             raise InvariantError("commit", f"placed at {placed} instead of where it was announced")
         self._finish()
         return self._outcomes
+
+    def _undo(self) -> None:
+        shard = self._shard
+        if shard.view.in_transaction:
+            shard._cursor.execute("ROLLBACK")
+        shard._machine.forget()
+        shard._sequence = LogSequence(self._first - 1)
+
+    def _leave_out_damaged(self, error: apsw.Error) -> list[Outcome]:
+        """A page that a mutation needs is damaged: refuse that one; those before it need others."""
+        name = f"shard {self._shard.shard}"
+        event("view_damaged", shard=name, reason=str(error))
+        before = len(self._outcomes)
+        if 0 < before < len(self._mutations):
+            return _Group(self._shard, self._mutations[:before]).run()
+        hint = "a page of the view is damaged: objectstore fsck --rebuild makes it anew"
+        return [CorruptDataError("commit", name, hint)] * max(1, before)
 
     def _gather(self) -> None:
         shard = self._shard

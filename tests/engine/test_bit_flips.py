@@ -25,7 +25,7 @@ from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.errors import CorruptDataError
 from objectstore_app.media.memory import MemoryStore
 from objectstore_app.media.store import Store, open_store
-from objectstore_app.metadata_service.api import OpenBucket
+from objectstore_app.metadata_service.api import OpenBucket, Written
 from objectstore_app.metadata_service.inventory import TABLES, rows_of
 from objectstore_app.metadata_service.reads import lookup
 from objectstore_app.metadata_service.view import DATA, is_damage, open_reader, open_view
@@ -208,6 +208,26 @@ def test_flipped_bit_in_a_segment_is_never_served_and_told_by_fsck(store: Store,
                 each.unlink()
         for each, content in kept.items():
             each.write_bytes(content)
+
+
+def test_writer_refuses_what_a_damaged_page_is_needed_for_and_goes_on(view: Path) -> None:
+    memory = MemoryStore()
+    shard = memory_shard(memory, view=view.with_name("other.sqlite"))
+    do(shard, OpenBucket(bucket=BUCKET))
+    shard.commit([put(b"key %04d" % n, b"x" * 300) for n in range(400)])
+    shard.close()
+    path = view.with_name("other.sqlite")
+    content = bytearray(path.read_bytes())
+    page = content.index(b"key 0200") // 4096
+    content[page * 4096 + 2000] ^= 1
+    path.write_bytes(content)
+    shard = memory_shard(memory, view=path)
+    first, damaged, last = shard.commit([put(b"key 0001"), put(b"key 0200"), put(b"key 0399")])
+    assert isinstance(first, Written)
+    assert isinstance(damaged, CorruptDataError)
+    assert isinstance(last, Written)
+    do(shard, put(b"key 0001", b"again"))
+    shard.close()
 
 
 def test_view_of_a_release_without_checksums_gets_them(tmp_path: Path) -> None:
