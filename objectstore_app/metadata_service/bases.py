@@ -155,6 +155,10 @@ def drop_drafts(folder: Path) -> None:
 def _copy(source: apsw.Connection, draft: Path, now_ms: int) -> Generator[int, None, Base]:
     target = apsw.Connection(str(draft), vfs=source.open_vfs)
     try:
+        # The VFS computes checksums once it has seen in page 1 that there is room for them, and
+        # the copy may write other pages first: those that come from a write-ahead log have none.
+        target.reserve_bytes(reserve=source.reserve_bytes())
+        target.execute("CREATE TABLE begun (here)")
         # Inside a transaction the copy is of one snapshot and never begins anew.
         source.execute("BEGIN")
         try:

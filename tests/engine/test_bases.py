@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX
+from objectstore_app.core.limits import COMMIT_BYTES_MAX, MIB
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError
 from objectstore_app.media.local import LocalLog, log_segments
 from objectstore_app.media.segments import segment_path
@@ -23,7 +23,7 @@ from objectstore_app.metadata_service.bases import (
     verify,
 )
 from objectstore_app.metadata_service.shard import Shard
-from objectstore_app.metadata_service.view import open_reader, read_position
+from objectstore_app.metadata_service.view import checkpoint, open_reader, read_position
 from objectstore_app.metadata_service.writer import now_ms, open_shard
 
 from .support import BUCKET, do, dump, put
@@ -193,3 +193,22 @@ def test_damaged_page_of_the_view_makes_no_base(store: Store, shard: Shard) -> N
     with pytest.raises((MediaFailedError, CorruptDataError)):
         base_of(store)
     assert newest_base(store.shard(DATA)) is None
+
+
+def test_base_of_a_large_view_has_checksums_in_pages_that_lay_in_the_write_ahead_log(
+    store: Store, shard: Shard
+) -> None:
+    """A copy larger than SQLite's cache is written before its end, in any order of pages."""
+    for first in range(0, 20_000, 500):
+        shard.commit([put(b"%08d" % n * 12, b"i" * 300) for n in range(first, first + 500)])
+    checkpoint(shard.view)
+    for first in range(0, 20_000, 500):
+        shard.commit([put(b"%08d" % n * 12, b"j" * 300) for n in range(first, first + 500, 7)])
+    base = base_of(store)
+    assert base.size > 10 * MIB
+    rows = dump(shard)
+    shard.close()
+    store.view(DATA).unlink()
+    again = open_shard(store, DATA)
+    assert dump(again) == rows
+    again.close()
