@@ -115,7 +115,7 @@ class Story:
     engine: Engine | None
     recorder: Recorder
     segment_bytes_max: int = 0
-    state: State = field(default_factory=lambda: {"buckets": {}, "users": []})
+    state: State = field(default_factory=lambda: {"buckets": {}, "users": [], "keys": {}})
     steps: list[Step] = field(default_factory=list)
     refused: int = 0
     died: str = ""
@@ -126,7 +126,7 @@ class Story:
 
     def allowed(self, at: int) -> list[State]:
         """What the store may hold after a power loss behind the operation `at`."""
-        held: State = {"buckets": {}, "users": []}
+        held: State = {"buckets": {}, "users": [], "keys": {}}
         for step in self.steps:
             if step.end <= at:
                 held = step.states[-1]
@@ -348,7 +348,79 @@ class Story:
             lambda state: uploads(state, name).pop(key),
         )
 
+    # --- keys of the store, and bodies whose data keys they wrap ---
+
+    @verb
+    async def add_key(self, name: str) -> None:
+        await self.change(
+            lambda: self.engine.client.mutate_directory(api.AddStoreKey(name=name, sealed=b"1")),
+            lambda state: state["keys"].update({name: 1}),
+        )
+
+    @verb
+    async def rotate_key(self, name: str) -> None:
+        await self.change(
+            lambda: self.engine.client.mutate_directory(api.RotateStoreKey(name=name, sealed=b"2")),
+            lambda state: state["keys"].update({name: state["keys"][name] + 1}),
+        )
+
+    @verb
+    async def put_wrapped(self, name: str, key: bytes, size: int, key_name: str) -> None:
+        """The engine keeps what wraps a body's data key, whatever the bytes are."""
+        bucket, number = await self.bucket(name), self._take()
+        data, version = body(number, size), await self._key_version(key_name)
+
+        async def write() -> None:
+            put = api.PutVersion(
+                bucket=bucket.id, key=key, owner=OWNER, size=size, etag=etag(data),
+                attributes=numbered(number), **await self.send(data),
+                coding=(api.Coding((size,), 0, version, b"wrapped by %d" % version),),
+            )  # fmt: skip
+            await self.engine.client.mutate(bucket, put)
+
+        await self.change(write, lambda state: written(state, name, key, number))
+
+    @verb
+    async def rewrap(self, name: str, key: bytes, key_name: str) -> None:
+        bucket, version = await self.bucket(name), await self._key_version(key_name)
+        found = await self.engine.client.lookup(bucket, key)
+        if found is None:
+            raise AbsentError(f"{key!r}")
+        (old,) = found.body.coding
+        wraps = (api.Rewrapped(old.wrapped, version, b"wrapped by %d" % version),)
+        request = api.RewrapVersion(bucket=bucket.id, key=key, order=found.order, wraps=wraps)
+        await self.change(lambda: self.engine.client.mutate(bucket, request), lambda _: None)
+
+    async def _key_version(self, name: str) -> int:
+        for key in await self.engine.client.store_keys():
+            if key.name == name:
+                return key.versions[-1].id
+        raise AbsentError(f"key {name}")
+
     # --- what changes nothing that clients see ---
+
+    @verb
+    async def move(self, name: str, key: bytes) -> None:
+        """Write a body anew and name it there, as compaction does."""
+        bucket = await self.bucket(name)
+        found = await self.engine.client.lookup(bucket, key)
+        if found is None:
+            raise AbsentError(f"{key!r}")
+        (old,) = found.body.extents
+        data = await self.engine.read(found.body)
+        request = api.MoveVersionBody(
+            bucket=bucket.id, key=key, order=found.order, old=old, data=data
+        )
+        await self.change(lambda: self.engine.client.mutate(bucket, request), lambda _: None)
+
+    @verb
+    async def forget_garbage(self, name: str) -> None:
+        bucket = await self.bucket(name)
+        for (segment,) in self.engine.data.view.execute("SELECT segment FROM garbage").fetchall():
+            request = api.ForgetGarbage(segment=segment, start=0, end=1 << 40, freed_ms=now_ms())
+            await self.change(
+                functools.partial(self.engine.client.mutate, bucket, request), lambda _: None
+            )
 
     async def checkpoint(self) -> None:
         checkpoint(self.engine.data.view)
@@ -406,7 +478,7 @@ def deleted(state: State, bucket: str, key: bytes) -> None:
 async def observe(engine: Engine) -> State:
     """What a store holds, every byte compared with what was written."""
     client = engine.client
-    found: State = {"buckets": {}, "users": []}
+    found: State = {"buckets": {}, "users": [], "keys": {}}
     for bucket in await client.buckets(OWNER):
         state = await client.state(bucket)
         held: State = {"versioning": state.versioning, "keys": {}, "uploads": {}}
@@ -421,6 +493,7 @@ async def observe(engine: Engine) -> State:
             }
         found["buckets"][bucket.name] = held
     found["users"] = sorted(str(user.id) for user in await client.users())
+    found["keys"] = {key.name: len(key.versions) for key in await client.store_keys()}
     return found
 
 

@@ -143,10 +143,37 @@ async def bases(story: Story) -> None:
     await story.delete(B, b"k1")
 
 
+async def moves(story: Story) -> None:
+    """What compaction and garbage collection do to rows."""
+    await story.create_bucket(B)
+    for number in range(4):
+        await story.put(B, b"k%d" % (number % 3), RECORD)
+    await story.move(B, b"k1")
+    await story.forget_garbage(B)
+    await story.checkpoint()
+    await story.move(B, b"k1")
+    await story.put(B, b"k1", SMALL)
+    await story.forget_garbage(B)
+
+
+async def keys(story: Story) -> None:
+    """Keys of the store rotated, and the data keys of bodies wrapped anew."""
+    await story.create_bucket(B)
+    await story.add_key("first")
+    await story.put_wrapped(B, b"row", SMALL, "first")
+    await story.put_wrapped(B, b"record", RECORD, "first")
+    await story.put_wrapped(B, b"chunk", CHUNK, "first")
+    await story.rotate_key("first")
+    await story.checkpoint()
+    for key in (b"row", b"chunk", b"record"):
+        await story.rewrap(B, key, "first")
+    await story.put_wrapped(B, b"record", RECORD, "first")
+
+
 WORKLOADS: dict[str, Workload] = {
     each.__name__: each
     for each in (
         put_small, put_record, put_chunk, overwrite, multipart, delete, delete_many, copy,
-        versioned, buckets, users, rolling, bases,
+        versioned, buckets, users, rolling, bases, moves, keys,
     )
 }  # fmt: skip
