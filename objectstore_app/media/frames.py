@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,6 +40,7 @@ _PLACE = struct.Struct(">QI")
 _BOUND = struct.Struct(">QII?")
 
 Data = bytes | bytearray | memoryview
+T = TypeVar("T")
 
 
 class Encoder:
@@ -168,34 +170,49 @@ class CodedExtent:
             if len(only) == length:
                 return only
             return memoryview(only)[skip : skip + length]
-        plain = bytearray(length)
+        target = memoryview(bytearray(length))
         done = 0
         for index in range(first, last):
             held = view[self._offsets[index] - base : self._offsets[index + 1] - base]
-            frame = memoryview(self._frame(held, index, cipher))[skip : skip + length - done]
-            plain[done : done + len(frame)] = frame
-            done += len(frame)
+            size = self._plain_size(index)
+            raw = not self._entries[index] & COMPRESSED
+            if cipher is not None and raw and not skip and size <= length - done:
+                self._decrypt(cipher.decrypt_into, index, held, target[done : done + size])
+            else:
+                frame = memoryview(self._frame(held, index, cipher))[skip : skip + length - done]
+                size = len(frame)
+                target[done : done + size] = frame
+            done += size
             skip = 0
-        return memoryview(plain)
+        return target
 
     def _covering(self, start: int, length: int) -> tuple[int, int]:
         return start // self._frame_bytes, frames_in(start + length, self._frame_bytes)
 
     def _frame(self, stored: memoryview, index: int, cipher: AESGCM | None) -> bytes | memoryview:
-        flag = self._entries[index] & COMPRESSED
-        plain_bytes = min(self._frame_bytes, self._plain_bytes - index * self._frame_bytes)
+        plain_bytes = self._plain_size(index)
         frame: bytes | memoryview = stored
         if cipher is not None:
-            nonce = _PLACE.pack(self._place, index)
-            try:
-                frame = cipher.decrypt(nonce, stored, _bound(self._place, index, plain_bytes, flag))
-            except (InvalidTag, ValueError) as error:
-                raise _damaged(f"frame {index} does not decrypt") from error
-        if flag:
+            frame = self._decrypt(cipher.decrypt, index, stored)
+        if self._entries[index] & COMPRESSED:
             frame = _decompressed(frame, plain_bytes, index)
         if len(frame) != plain_bytes:
             raise _damaged(f"frame {index} has {len(frame)} bytes instead of {plain_bytes}")
         return frame
+
+    def _decrypt(
+        self, decrypt: Callable[..., T], index: int, stored: memoryview, *target: memoryview
+    ) -> T:
+        nonce = _PLACE.pack(self._place, index)
+        flag = self._entries[index] & COMPRESSED
+        bound = _bound(self._place, index, self._plain_size(index), flag)
+        try:
+            return decrypt(nonce, stored, bound, *target)
+        except (InvalidTag, ValueError) as error:
+            raise _damaged(f"frame {index} does not decrypt") from error
+
+    def _plain_size(self, index: int) -> int:
+        return min(self._frame_bytes, self._plain_bytes - index * self._frame_bytes)
 
 
 def _bound(place: int, index: int, plain_bytes: int, flag: int) -> bytes:
