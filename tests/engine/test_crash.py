@@ -2,7 +2,9 @@
 
 One folder lives through all rounds. In each a fresh writer recovers, every key is read back, a
 mixed load runs against it, and it is killed in the midst; the front end's half-written chunks are
-left as they are. `OBJECTSTORE_TEST_SEED` repeats a run, `OBJECTSTORE_CRASH_ROUNDS` sets its length.
+left as they are. The log's segments are small and the next one is filled with zeros at once, so
+that writers die while they grow a file, overwrite one, roll, or make a spare.
+`OBJECTSTORE_TEST_SEED` repeats a run, `OBJECTSTORE_CRASH_ROUNDS` sets its length.
 """
 
 from __future__ import annotations
@@ -18,9 +20,14 @@ import pytest
 import uvloop
 
 from objectstore_app.atlas.fsck import check
+from objectstore_app.core.ids import ShardId
+from objectstore_app.core.limits import COMMIT_BYTES_MAX, MIB
+from objectstore_app.media import local, spare
 from objectstore_app.media.chunks import LocalChunks, LocalReader
+from objectstore_app.media.local import LocalLog
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service import uploads
+from objectstore_app.metadata_service import writer as writer_module
 from objectstore_app.metadata_service.api import Bucket, CreateBucket, OpenBucket, SetVersioning
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.metadata_service.errors import UnavailableError
@@ -35,6 +42,7 @@ WORKERS = 6
 LOAD_S_MAX = 0.08
 FSCK_EVERY = 50
 VERSIONS_SAMPLED = 20
+SEGMENT_BYTES = COMMIT_BYTES_MAX + 1 * MIB
 
 
 async def make_buckets(store: Store) -> dict[str, Bucket]:
@@ -84,6 +92,17 @@ async def crash_round(
     reader.close()
 
 
+def roll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For writers started from here on."""
+
+    def small_log(folder: Path, shard: ShardId, **_: object) -> LocalLog:
+        return LocalLog(folder, shard, segment_bytes_max=SEGMENT_BYTES, spare=True)
+
+    monkeypatch.setattr(writer_module, "LocalLog", small_log)
+    monkeypatch.setattr(local, "LOG_SPARE_AFTER_BYTES", 0)
+    monkeypatch.setattr(spare, "_PAUSE_S", 0.0)
+
+
 def assert_clean(store: Store) -> None:
     report = check(store.path)
     assert report.clean, report.findings
@@ -94,6 +113,7 @@ def test_kill_at_any_moment_loses_nothing_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(uploads, "PART_BYTES_MIN", PART_BYTES)
+    roll_often(monkeypatch)
     with capsys.disabled():
         print(f" crash test: seed {SEED}, {ROUNDS} rounds", end="", flush=True)
     store = open_store(tmp_path / "data")
@@ -123,3 +143,6 @@ def test_kill_at_any_moment_loses_nothing_acknowledged(
     assert writer.stop() == 0
     assert_clean(store)
     assert writes.acknowledged > 2 * ROUNDS, "the load hardly wrote anything"
+    sizes = [path.stat().st_size for path in store.path.glob("shard-000/log-*.seg")]
+    assert SEGMENT_BYTES in sizes, "no spare was ever used"
+    assert len(set(sizes)) > 1, "no file ever grew"
