@@ -15,6 +15,8 @@ from .conftest import MakeBucket, make_client
 from .raw import Raw
 from .server import Server
 
+pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+
 MIB = 1024 * 1024
 SIZES = [0, 100, 10_000, 300_000, 3 * MIB + 5]
 
