@@ -373,13 +373,13 @@ class RecordingVfs(apsw.VFS):
         super().__init__("recording", base="unix", makedefault=True)
         self.recorder: Recorder | None = None
 
-    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         recorder = self.recorder
         below = recorder.inside(path) if recorder is not None and path else ""
         return _VfsFile(name, flags, recorder if below else None, below)
 
-    def xDelete(self, path: str, sync: bool) -> None:  # noqa: N802 - SQLite's name
+    def xDelete(self, path: str, sync: bool) -> None:
         super().xDelete(path, sync)
         below = self.recorder.inside(path) if self.recorder is not None else ""
         if self.recorder is not None and below:
@@ -402,19 +402,19 @@ class _VfsFile(apsw.VFSFile):
         self._folder = os.path.dirname(path)
         self._new = new and not path.endswith(".sqlite")
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+    def xWrite(self, data: bytes, offset: int) -> None:
         if self._recorder is not None and self._recorder.due("enospc"):
             raise apsw.FullError("the disk is full")
         super().xWrite(data, offset)
         if self._recorder is not None:
             self._recorder.note(Op(WRITE, self._inode, offset, bytes(data)))
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802 - SQLite's name
+    def xTruncate(self, size: int) -> None:
         super().xTruncate(size)
         if self._recorder is not None:
             self._recorder.note(Op(TRUNCATE, self._inode, size))
 
-    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+    def xSync(self, flags: int) -> None:
         if self._recorder is None:
             super().xSync(flags)
             return
