@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import bounds, growth, report, transforms, upkeep, wrk
-from .cases import GROUPS, Bench, Plan, say
+from .cases import GROUPS, Bench
 from .goals import judge
 from .outcome import CaseError
 from .peers import default_folder, obtain
 from .processes import busy, machine, unfit_disk
+from .recorder import Plan, say
 from .results import Missed, Results
 from .systems import OURS, SYSTEMS, Server, System, our_binary
 

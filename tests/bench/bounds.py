@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import bulk
-from .cases import MIB, Bench, Plan, say
+from .cases import Bench
 from .conversation import Ask, Conversation
-from .conversations import STAMP_BYTES
 from .outcome import CaseError
+from .recorder import Plan, say
 from .results import Missed, Results
 from .systems import BUCKET, OUR_SYSTEM, Server, our_binary
+from .workloads import MIB, STAMP_BYTES
 
 TARGET = f"/{BUCKET}/largest"
 CHECKED = 16

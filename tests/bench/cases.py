@@ -10,13 +10,15 @@ import hashlib
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-from . import bulk, load, wrk
-from .conversation import Ask, Conversation, replay
-from .conversations import (
+from . import bulk, wrk
+from .outcome import CaseError
+from .processes import memory
+from .recorder import KIB, Plan, Recorder, many, say
+from .results import Results
+from .systems import BUCKET, Server
+from .workloads import (
     MIB,
     PART_BYTES,
     PARTS,
@@ -29,17 +31,10 @@ from .conversations import (
     uploads,
     walk,
 )
-from .outcome import CaseError, Outcome
-from .processes import Watch, memory
-from .results import Missed, Results, Row
-from .systems import BUCKET, Server
 
-KIB = 1024
 GROUPS = ("4k", "64k", "1m", "64m", "list", "delete")
 LIST_BUCKET = "bench-list"
-LIST_BODY = b"8 bytes."
 LIST_TOPS, LIST_FOLDERS = 10, 100
-SEED_CONNECTIONS = 32
 IDLE_AFTER_S = 1.5
 GET_SAMPLE = 20_000
 GET_SHARE = 0.7
@@ -50,39 +45,12 @@ RANGES = 4096
 DELETE_BATCH = 1000
 PROBE_S = 0.4
 IN_FLIGHT_MAX = 64
-PREPARED_BYTES_MAX = 256 * MIB
 # How many requests a second to prepare for; a faster system goes round and overwrites.
 PUT_RATES = {1: 6_000, 16: 20_000, 64: 25_000}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run, and how long.
-
-    `connections` are those of the 4 KiB cases, `growth` numbers of objects, `wrk` its program;
-    `largest_mib` is the object of the bounds, `litter_mib` what Atlas finds.
-    """
-
-    seconds: int
-    connections: tuple[int, ...]
-    list_keys: int
-    growth: tuple[int, ...]
-    largest_mib: int
-    litter_mib: int
-    groups: frozenset[str] = frozenset()
-    wrk: str = "wrk"
-    folder: Path = Path("/var/tmp")
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-class Bench:
-    """Runs cases against one server, and keeps their rows.
-
-    `variant` is what is special about the store; `text`: bodies are such as compress to a half.
-    """
+class Bench(Recorder):
+    """The groups of cases."""
 
     def __init__(
         self,
@@ -93,117 +61,15 @@ class Bench:
         variant: str = "",
         text: bool = False,
     ) -> None:
-        self.variant = variant
-        self._text = text
-        self.server = server
-        self.plan = plan
-        self.results = results
-        self.signer = server.signer
+        super().__init__(server, plan, results, variant=variant, text=text)
         self._written: dict[str, list[str]] = {}
-
-    # One case
-
-    def record(
-        self,
-        case: str,
-        connections: int,
-        client: str,
-        run: Callable[[], Outcome],
-        *,
-        payload: int | None = None,
-        objects: int | None = None,
-        first_byte: bool = False,
-    ) -> Row | None:
-        """Run one case and keep its row; None when it failed, which is noted.
-
-        `payload`: bytes an operation moves, else what is read counts. `first_byte`: the client's
-        time to the first byte is worth keeping.
-        """
-        row = self._row(case, connections)
-        name = f"{row.name} c{connections}"
-        try:
-            with Watch(self.server.pid) as watch:
-                outcome = run()
-            outcome.check("answered")
-        except CaseError as error:
-            self._miss(name, error)
-            return None
-        moved = outcome.read_bytes if payload is None else payload * outcome.operations
-        thousands = outcome.operations / 1000
-        row.ops_per_s = round(outcome.operations / outcome.seconds, 2)
-        row.mib_per_s = round(moved / outcome.seconds / MIB, 2)
-        row.p50_ms = round(outcome.p50_ms, 3)
-        row.p99_ms = round(outcome.p99_ms, 3)
-        row.cpu_s_per_1000 = round(watch.cpu_s / thousands, 4)
-        row.rss_mib = round(watch.peak.rss, 1)
-        row.pss_mib = round(watch.peak.pss, 1)
-        if first_byte and outcome.ttfb_ms is not None:
-            row.ttfb_ms = round(outcome.ttfb_ms, 3)
-        row.client = client
-        row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
-        row.objects = objects
-        self.results.rows.append(row)
-        say(
-            f"  {name:<28} {row.ops_per_s:>9.1f}/s {row.mib_per_s:>8.1f} MiB/s  p50 "
-            f"{row.p50_ms:.2f}  p99 {row.p99_ms:.2f} ms  cpu {row.cpu_s_per_1000 * 1000:.0f} µs"
-        )
-        return row
-
-    def _miss(self, what: str, error: CaseError) -> None:
-        self.results.missed.append(Missed(self.server.system.name, what, str(error)))
-        say(f"  {what}: {error}")
-
-    def _row(self, case: str, connections: int) -> Row:
-        system, version = self.server.system, self.server.version
-        durability, variant = system.durability, self.variant
-        return Row(system.name, version, durability, case, connections, variant=variant)
-
-    def replay(
-        self, case: str, connections: int, prepared: wrk.Prepared, **more: int | None
-    ) -> Row | None:
-        """Prepared requests over and over, by the client that suits the system."""
-        seconds = self.plan.seconds
-        if not self.server.system.quick_ack:
-            return self.record(
-                case,
-                connections,
-                "wrk",
-                lambda: wrk.run(
-                    self.plan.wrk,
-                    self.server.port,
-                    prepared,
-                    connections=connections,
-                    seconds=seconds,
-                ),
-                **more,
-            )
-        order = itertools.cycle(range(len(prepared.heads)))
-        requests = map(prepared.request, order)
-        return self.record(
-            case,
-            connections,
-            "loop",
-            lambda: self._load(many(requests, connections), seconds),
-            **more,
-        )
-
-    def _load(self, conversations: list[Conversation], seconds: float | None = None) -> Outcome:
-        """Raises: CaseError when a connection breaks."""
-        quick_ack = self.server.system.quick_ack
-        port = self.server.port
-        try:
-            return load.measure(port, conversations, seconds=seconds, quick_ack=quick_ack)
-        except OSError as error:
-            raise CaseError(f"a connection broke: {error}") from error
-
-    # The groups
 
     def start(self) -> None:
         """Start over an empty folder; what it takes idle."""
         self._started("START fresh")
         time.sleep(IDLE_AFTER_S)
         idle = memory(self.server.pid)
-        row = self._row("IDLE", 0)
+        row = self.new_row("IDLE", 0)
         row.rss_mib, row.pss_mib = round(idle.rss, 1), round(idle.pss, 1)
         self.results.rows.append(row)
         say(f"  idle: RSS {row.rss_mib:.0f} MiB, PSS {row.pss_mib:.0f} MiB")
@@ -214,7 +80,7 @@ class Bench:
         self._started("START again")
 
     def _started(self, case: str) -> None:
-        row = self._row(case, 1)
+        row = self.new_row(case, 1)
         row.p50_ms = row.p99_ms = round(self.server.start() * 1000, 1)
         self.signer = self.server.signer
         self.results.rows.append(row)
@@ -235,11 +101,11 @@ class Bench:
                 try:
                     run()
                 except CaseError as error:
-                    self._miss(name, error)
+                    self.miss(name, error)
 
     def small(self, label: str, size: int, levels: tuple[int, ...]) -> None:
         """PUT, GET and a mix of both by wrk."""
-        body = wrk.Body(size, seed=size, text=self._text)
+        body = wrk.Body(size, seed=size, text=self.text)
         self._warm_up(body)
         kept: list[str] = []
         for connections in levels:
@@ -252,7 +118,7 @@ class Bench:
         if not kept:
             raise CaseError("nothing was written that could be read")
         self._written[label] = kept
-        self._verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
+        self.verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
         sample = random.Random(2).choices(kept, k=min(GET_SAMPLE, len(kept)))
         for connections in levels:
             gets = wrk.prepare_gets(self.signer, sample, size)
@@ -270,7 +136,7 @@ class Bench:
     def large(self) -> None:
         """1 MiB by threads: bodies neither copied nor read."""
         connections, port, seconds = 16, self.server.port, self.plan.seconds
-        body = wrk.Body(MIB, seed=MIB, text=self._text)
+        body = wrk.Body(MIB, seed=MIB, text=self.text)
         targets = self._targets("1 MiB", "c16", MIB, connections)
         prepared = wrk.prepare_puts(self.signer, targets, body)
         numbers = itertools.count()
@@ -283,7 +149,7 @@ class Bench:
             payload=MIB,
         )
         kept = targets[: max(min(next(numbers) - IN_FLIGHT_MAX, len(targets)), 1)]
-        self._verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
+        self.verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
         gets = wrk.prepare_gets(self.signer, kept, MIB)
         reads = itertools.cycle(gets.heads)
         self.record(
@@ -299,7 +165,7 @@ class Bench:
         """64 MiB: multipart uploads of 8 MiB parts, and reads of what they made."""
         size, port, seconds = PARTS * PART_BYTES, self.server.port, self.plan.seconds
         numbers = itertools.count()
-        parts = [Part(text=self._text) for _ in range(HUGE_CONNECTIONS)]
+        parts = [Part(text=self.text) for _ in range(HUGE_CONNECTIONS)]
         senders = [uploads(self.signer, numbers, part) for part in parts]
         self.record(
             "PUT 64 MiB multipart",
@@ -308,7 +174,7 @@ class Bench:
             lambda: bulk.measure(port, senders, seconds=seconds),
             payload=size,
         )
-        self._verify(upload_target(0), upload_digest(0, parts[0]))
+        self.verify(upload_target(0), upload_digest(0, parts[0]))
         there = min(max(next(numbers) - 2 * HUGE_CONNECTIONS, 1), HUGE_READ)
         heads = [self.signer.head("GET", upload_target(number)) for number in range(there)]
         reads = itertools.cycle(heads)
@@ -336,7 +202,7 @@ class Bench:
         keys = list_keys(self.plan.list_keys)
         self.seed(LIST_BUCKET, keys)
         count = len(keys)
-        self._load([checked_walk(self.signer, LIST_BUCKET, count)]).check("a walk")
+        self.load([checked_walk(self.signer, LIST_BUCKET, count)]).check("a walk")
         ordered = sorted(keys)
         far = random.Random(3).choices(ordered[count // 2 : -1000], k=256)
         seconds = self.plan.seconds
@@ -346,7 +212,7 @@ class Bench:
                 "LIST full",
                 connections,
                 "loop",
-                lambda w=walkers: self._load(w, seconds),
+                lambda w=walkers: self.load(w, seconds),
                 first_byte=True,
             )
             query = "?delimiter=%2F&list-type=2&prefix="
@@ -363,26 +229,13 @@ class Bench:
         targets = self._written.get("4 KiB", [])[: self.plan.seconds * 3000]
         if targets:
             requests = (self.signer.head("DELETE", target) for target in targets)
-            self.record("DELETE", 16, "loop", lambda: self._load(many(requests, 16)))
+            self.record("DELETE", 16, "loop", lambda: self.load(many(requests, 16)))
         if "list" in self.plan.groups:
             keys = list_keys(self.plan.list_keys)
             starts = range(0, len(keys), DELETE_BATCH)
             batches = iter([keys[at : at + DELETE_BATCH] for at in starts])
             askers = [deletions(self.signer, LIST_BUCKET, batches) for _ in range(4)]
-            self.record("DeleteObjects 1000", 4, "loop", lambda: self._load(askers))
-
-    # What the groups share
-
-    def seed(self, bucket: str, keys: list[str]) -> None:
-        """Make a bucket and these keys in it. Raises: CaseError."""
-        began = time.monotonic()
-        self.send_all(iter([self.signer.put(f"/{bucket}")]))
-        self.send_all(self.signer.put(f"/{bucket}/{key}", LIST_BODY) for key in keys)
-        say(f"  {len(keys)} keys made in {time.monotonic() - began:.0f} s")
-
-    def send_all(self, requests: Iterator[bytes]) -> None:
-        """Send each once. Raises: CaseError."""
-        self._load(many(requests, SEED_CONNECTIONS)).check("seeding")
+            self.record("DeleteObjects 1000", 4, "loop", lambda: self.load(askers))
 
     def _targets(self, label: str, run: str, size: int, connections: int) -> list[str]:
         rate = PUT_RATES[connections] * 4 * KIB // size
@@ -399,24 +252,8 @@ class Bench:
 
     def _first_byte_ms(self, gets: wrk.Prepared) -> float | None:
         """Median time to the first byte of the answer, one connection."""
-        probed = self._load(many(itertools.cycle(gets.heads), 1), PROBE_S).ttfb_ms
+        probed = self.load(many(itertools.cycle(gets.heads), 1), PROBE_S).ttfb_ms
         return None if probed is None else round(probed, 3)
-
-    def _verify(self, target: str, digest: str) -> None:
-        """What was written is what is read. Raises: CaseError."""
-        request = Ask((self.signer.head("GET", target),), keep=True)
-        try:
-            with bulk.Connection(self.server.port) as connection:
-                answer = connection.exchange(request)
-        except OSError as error:
-            raise CaseError(f"GET {target}: {error}") from error
-        if answer.status != 200 or hashlib.sha256(answer.body).hexdigest() != digest:
-            raise CaseError(f"GET {target} gave {answer.status} and not what was written")
-
-
-def many(requests: Iterator[bytes], connections: int) -> list[Conversation]:
-    """Connections that share what is to be sent."""
-    return [replay(requests) for _ in range(connections)]
 
 
 def list_keys(count: int) -> list[str]:

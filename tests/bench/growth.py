@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import wrk
-from .cases import KIB, Bench, Plan, say
-from .conversations import PAGE_KEYS
+from .cases import Bench
 from .outcome import CaseError
+from .recorder import KIB, Plan, say
 from .results import Missed, Results, middle
 from .systems import OUR_SYSTEM, OURS, Server, our_binary
+from .workloads import PAGE_KEYS
 
 ROUNDS = 5
 ROUND_S = 2

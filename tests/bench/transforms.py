@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .cases import Bench, Plan, say
+from .cases import Bench
 from .outcome import CaseError
+from .recorder import Plan, say
 from .results import Missed, Results
 from .systems import OUR_SYSTEM, Server, launch_ours, our_binary
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from types import TracebackType
 
 from . import wrk
-from .cases import KIB, Bench, Plan, say
+from .cases import Bench
 from .outcome import CaseError
 from .processes import cpu_seconds
+from .recorder import KIB, Plan, say
 from .results import Missed, Results, middle
 from .systems import BUCKET, OUR_SYSTEM, Server, launch_ours, our_binary
 

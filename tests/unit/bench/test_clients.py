@@ -11,11 +11,12 @@ import pytest
 
 from objectstore_app.protocol.sigv4_signer import sign_request
 from tests.bench import bulk, load, wrk
-from tests.bench.cases import list_keys, many
+from tests.bench.cases import list_keys
 from tests.bench.conversation import Answer, AnswerReader, Ask, dechunked
-from tests.bench.conversations import Part, next_token, upload_digest
 from tests.bench.outcome import CaseError
+from tests.bench.recorder import many
 from tests.bench.signing import ACCESS_KEY, REGION, SECRET_KEY, Signer
+from tests.bench.workloads import Part, next_token, upload_digest
 
 HOST = "127.0.0.1:7200"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
