@@ -40,17 +40,16 @@ class Algorithm(Enum):
     SHA1 = "SHA1"
     SHA256 = "SHA256"
 
-    @property
-    def header(self) -> str:
-        return f"x-amz-checksum-{self.value.lower()}"
-
-    @property
-    def is_crc(self) -> bool:
-        return self in _CRCS
+    def __init__(self, value: str) -> None:
+        self.header = f"x-amz-checksum-{value.lower()}"
+        self.is_crc = value.startswith("CRC")
 
     @property
     def digest_bytes(self) -> int:
         return _DIGEST_BYTES[self]
+
+    # The members are what they are: hashing their names anew for each body costs more than a CRC.
+    __hash__ = object.__hash__
 
 
 class _Crc:

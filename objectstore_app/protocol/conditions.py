@@ -17,6 +17,11 @@ Fields = dict[bytes, bytes]
 """A request's headers by lower-cased name."""
 
 
+_WRITE_CONDITIONS = frozenset(
+    (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+)
+
+
 def check_read(fields: Fields, etag: str, modified_ms: int) -> None:
     """Let a read of this version go on, or raise S3Error NotModified or PreconditionFailed.
 
@@ -61,11 +66,16 @@ class WriteConditions:
     if_none_match: str = ""
 
 
+UNCONDITIONAL = WriteConditions()
+
+
 def parse_write(fields: Fields, *, deleting: bool = False) -> WriteConditions:
     """The conditions of a PUT, a completion or (`deleting`) a delete.
 
     Raises: S3Error NotImplemented for those that S3 does not take there, InvalidArgument.
     """
+    if _WRITE_CONDITIONS.isdisjoint(fields):
+        return UNCONDITIONAL
     if_match = fields.get(b"if-match")
     if_none_match = fields.get(b"if-none-match")
     for name in (b"if-modified-since", b"if-unmodified-since"):

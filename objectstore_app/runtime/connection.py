@@ -21,6 +21,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Coroutine
 from typing import cast
 
 from ..core.errors import InvariantError, invariant
@@ -493,12 +494,12 @@ class _Body:
         self._asked = False
         self.length = head.content_length
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[object, None, bytes]:
         if not self._asked:
             self._asked = True
             if self._expected:
                 self._connection.allow_body()
-        return await self._connection.read_body()
+        return self._connection.read_body()
 
 
 async def _close_pieces(pieces: Pieces) -> None:

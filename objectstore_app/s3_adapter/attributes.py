@@ -29,6 +29,9 @@ _OVERRIDES = {
 _CHECKSUM_HEADERS = {algorithm.value: algorithm.header for algorithm in Algorithm}
 
 
+NO_ATTRIBUTES = Attributes()
+
+
 def attributes_of(call: Call) -> Attributes:
     """What the request's headers say about the object to be written.
 
@@ -37,7 +40,7 @@ def attributes_of(call: Call) -> Attributes:
     system: dict[str, str] = {}
     user: dict[str, str] = {}
     user_bytes = 0
-    for name, value in call.headers.items():
+    for name, value in call.notable():
         if name in _SYSTEM_HEADERS:
             system[name.decode()] = value.decode("latin-1")
         elif name.startswith(_USER_PREFIX):
@@ -48,11 +51,10 @@ def attributes_of(call: Call) -> Attributes:
         raise S3Error("MetadataTooLarge", Size=user_bytes, MaxSizeAllowed=USER_METADATA_BYTES_MAX)
     if "content-encoding" in system:
         _strip_aws_chunked(system)
-    return Attributes(
-        headers=system,
-        user=user,
-        acl=acl.parse_canned(call.text(b"x-amz-acl"), of_bucket=False),
-    )
+    asked = call.text(b"x-amz-acl")
+    if not (system or user or asked):
+        return NO_ATTRIBUTES
+    return Attributes(headers=system, user=user, acl=acl.parse_canned(asked, of_bucket=False))
 
 
 def _strip_aws_chunked(system: dict[str, str]) -> None:

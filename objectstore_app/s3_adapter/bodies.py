@@ -7,7 +7,7 @@ that headers can tell (length, digests, trailers announced) before the first byt
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
 
 from ..core.limits import PUT_BYTES_MAX, XML_BYTES_MAX
@@ -35,8 +35,8 @@ class PlainPayload:
         self._body = body
         self.length = length
 
-    async def read(self) -> bytes:
-        return await self._body.read()
+    def read(self) -> Coroutine[object, None, bytes]:
+        return self._body.read()
 
 
 class ChunkedPayload:
@@ -80,7 +80,7 @@ def open_payload(
     """
     claimed = call.claim.payload
     mode = claimed.mode
-    checksum = checksums.parse_expected(call.request.fields()) if checksum_of_body else None
+    checksum = _expected(call) if checksum_of_body else None
     if checksum is not None and checksum.in_trailer and not mode.trailer:
         raise S3Error("InvalidRequest", "x-amz-trailer needs a body that carries trailers.")
     promise = Promise(
@@ -142,7 +142,9 @@ async def read_small_body(
 
 def body_is_protected(call: Call) -> bool:
     """Whether a digest of the body came along, as DeleteObjects demands (MD5 or a checksum)."""
-    return (
-        b"content-md5" in call.headers
-        or checksums.parse_expected(call.request.fields()) is not None
-    )
+    return b"content-md5" in call.headers or _expected(call) is not None
+
+
+def _expected(call: Call) -> checksums.Expected | None:
+    """The checksum that comes with the request; one given twice is refused."""
+    return checksums.parse_expected(call.request.repeated or call.notable())

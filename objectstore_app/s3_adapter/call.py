@@ -14,6 +14,27 @@ from .services import Services
 
 Headers = list[tuple[str, str]]
 
+_ORDINARY = frozenset(
+    (
+        b"accept",
+        b"accept-encoding",
+        b"amz-sdk-invocation-id",
+        b"amz-sdk-request",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"content-md5",
+        b"date",
+        b"expect",
+        b"host",
+        b"user-agent",
+        b"x-amz-content-sha256",
+        b"x-amz-date",
+        b"x-amz-decoded-content-length",
+    )
+)
+"""What comes with most requests and says nothing about objects."""
+
 
 class Call(msgspec.Struct):
     """An authenticated request; its bucket and the caller's access are not yet checked.
@@ -28,11 +49,18 @@ class Call(msgspec.Struct):
     claim: Claim | Anonymous
     user: User | None = None
     signing_key: SigningKey | None = None
+    _notable: list[tuple[bytes, bytes]] | None = None
 
     def text(self, name: bytes) -> str:
         """A header's value as text, "" where it is missing."""
         value = self.headers.get(name)
         return "" if value is None else value.decode("latin-1")
+
+    def notable(self) -> list[tuple[bytes, bytes]]:
+        """The headers, in order, that may say something about an object: all but the ordinary."""
+        if self._notable is None:
+            self._notable = [pair for pair in self.headers.items() if pair[0] not in _ORDINARY]
+        return self._notable
 
     @property
     def bucket_name(self) -> str:

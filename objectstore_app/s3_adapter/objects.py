@@ -30,6 +30,8 @@ from .buckets import acl_asked_for
 from .call import Call, Headers, empty, xml
 from .unsupported import refuse_unsupported
 
+UNCONDITIONAL = WriteCondition()
+
 
 async def put(call: Call) -> Response:
     """PutObject: everything that headers can tell is checked before the body is read."""
@@ -60,6 +62,8 @@ async def put(call: Call) -> Response:
 
 def write_condition(call: Call, *, deleting: bool = False) -> WriteCondition:
     asked = conditions.parse_write(call.headers, deleting=deleting)
+    if asked is conditions.UNCONDITIONAL:
+        return UNCONDITIONAL
     return WriteCondition(if_match=asked.if_match, if_none_match=asked.if_none_match)
 
 

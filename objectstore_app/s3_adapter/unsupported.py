@@ -23,10 +23,8 @@ _STORAGE_CLASS = "STANDARD"
 
 def refuse_unsupported(call: Call) -> None:
     """Raises: S3Error NotImplemented with the header's name; InvalidStorageClass."""
-    for name in call.headers:
-        if not name.startswith(b"x-amz-"):
-            continue
-        if name.startswith(_REFUSED_PREFIXES) and not _harmless(name, call.headers[name]):
+    for name, value in call.notable():
+        if name.startswith(_REFUSED_PREFIXES) and not _harmless(name, value):
             header = name.decode("latin-1")
             raise S3Error(
                 "NotImplemented", f"{header} is not implemented by this store.", Header=header
