@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,39 @@ def test_full_disk_refuses_writes_and_serves_reads_until_there_is_room_again(
         assert_holds(client, held)
         client.close()
         store.stop()
+    finally:
+        store.clean_up()
+
+
+def test_deletes_and_a_pass_of_atlas_bring_writes_back(disk: Path, tmp_path: Path) -> None:
+    store = Store(disk, tmp_path)
+    try:
+        store.start()
+        client = Client(store.port)
+        assert client("PUT", f"/{BUCKET}").status == 200
+        held: dict[str, bytes] = {}
+        Ballast(disk).leave(CHUNKS_FREE_BYTES_MIN + 8 * MIB)
+        fill(client, held, "chunk")
+        for name in list(held)[:-1]:
+            assert client("DELETE", path(BUCKET, name)).status == 204
+            del held[name]
+        assert_refused(client("PUT", path(BUCKET, "new"), pattern(1, SIZES["chunk"])))
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "objectstore_app", "atlas", "run", "--pass", "gc"),
+                *("--data", str(store.data), "--atlas-grace", "0", "--json"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        body = held["new"] = pattern(1, SIZES["chunk"])
+        assert client("PUT", path(BUCKET, "new"), body).status == 200
+        assert_holds(client, held)
+        client.close()
+        store.stop()
+        store.assert_sound()
     finally:
         store.clean_up()
 
