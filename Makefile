@@ -62,7 +62,7 @@ lab: ## Real S3 clients against OBJECTSTORE_TEST_ENDPOINT, or a store of their o
 	@scripts/venv test
 	@$(RUN) lab
 
-bench: ## Measure the store beside its peers on this disk (QUICK=1: 3 minutes; BENCH=options)
+bench: ## Measure the store beside its peers on this disk (QUICK=1: shorter; BENCH=options)
 	@scripts/venv bench
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 

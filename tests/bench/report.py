@@ -28,10 +28,11 @@ def tables(results: Results) -> str:
 
 
 def verdicts(found: list[Verdict]) -> str:
+    """A line a goal that could be judged, and how many there were."""
     held = sum(verdict.held is True for verdict in found)
     missed = sum(verdict.held is False for verdict in found)
     unknown = len(found) - held - missed
-    lines = [str(verdict) for verdict in found]
+    lines = [str(verdict) for verdict in found if verdict.held is not None]
     lines.append(f"{held} goals held, {missed} missed, {unknown} not measured")
     return "\n".join(lines)
 
