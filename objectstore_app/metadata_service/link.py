@@ -13,6 +13,7 @@ caller can break the connection.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, cast
 
@@ -45,7 +46,7 @@ class _Waiting(msgspec.Struct, gc=False):
     answer_by: float = 0.0
 
 
-class Link(asyncio.BufferedProtocol):
+class Link(asyncio.BufferedProtocol, ABC):
     """Belongs to one loop. A subclass says how to connect and what a peer is like."""
 
     OPERATION: ClassVar[str]
@@ -70,9 +71,9 @@ class Link(asyncio.BufferedProtocol):
         self._heard = True
         self._closed = False
 
+    @abstractmethod
     async def _open(self) -> None:
         """Connect with `self` as the protocol. Raises OSError."""
-        raise NotImplementedError
 
     @property
     def connected(self) -> bool:
