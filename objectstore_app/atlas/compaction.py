@@ -36,7 +36,7 @@ from .work import ASK_AT_ONCE, Work, stored_bytes
 
 Move = MoveVersionBody | MovePartBody
 
-MOVE_BYTES_MAX = 256 * KIB
+MOVE_BYTES_MAX = 64 * KIB
 
 
 async def compact(work: Work, *, at_once: bool = False) -> None:

@@ -36,7 +36,7 @@ from ..media.errors import CorruptDataError, MediaError
 from ..media.local import LocalLogReader
 from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header, table_bytes
 from ..media.store import Store, StoreFolderError, open_store, sync_folder
-from ..metadata_service.bases import make_base, newest_base, place_base
+from ..metadata_service.bases import holds_base, make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
 from ..metadata_service.inventory import (
     TABLES,
@@ -330,6 +330,10 @@ class _Shard:
         self._progress(f"{self._where}: comparing the view with the log")
         if not self._view.exists():
             self._report.add(NOTE, self._where, "there is no view yet; the next start makes it")
+            return
+        if not holds_base(self._folder, self._view):
+            what = "the view is behind its base; the next start takes the base"
+            self._report.add(NOTE, self._where, what)
             return
         fresh = open_view(self._fresh, self._schema)
         try:

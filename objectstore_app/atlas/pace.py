@@ -1,8 +1,9 @@
 """How Atlas keeps out of the way: a budget of bytes a second, and pauses for who was kept waiting.
 
 The process runs at the lowest priority of processor and disk. That is not enough where it asks a
-writer, which serves everybody in turn: after each of its commits Atlas pauses several times as long
-as it took, so that it never has more than a small share of the writer, and less the busier it is.
+writer, which serves everybody in turn: Atlas asks for little at once (`work.ASK_AT_ONCE`), so that
+no commit gets much longer by it, and pauses several times as long as it waited for the answer, so
+that it has a small share of the writer, and less the busier it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from ..core.errors import ObjectStoreError
 
-PAUSE_FACTOR = 3.0
+PAUSE_FACTOR = 4.0
 PAUSE_S_MAX = 2.0
 STEP_S = 0.02
 _BURST_S = 0.1

@@ -38,7 +38,7 @@ from ..runtime.logging import event
 from .pace import Pace
 from .state import Damage, State
 
-ASK_AT_ONCE = 16
+ASK_AT_ONCE = 4
 PAGE_ROWS = 500
 FORGET_ROWS = 250
 

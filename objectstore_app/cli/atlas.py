@@ -101,8 +101,9 @@ def run(
         click.echo(f"Error: {error}", err=True)
         sys.exit(NOT_DONE)
     _show(state, as_json=as_json)
-    stopped = [name for name in names or PASSES if state.passes[name].stopped_by]
-    sys.exit(NOT_DONE if stopped else _code(state))
+    asked = [state.passes.get(name) for name in names or PASSES]
+    done = all(last is not None and not last.stopped_by for last in asked)
+    sys.exit(_code(state) if done else NOT_DONE)
 
 
 @atlas.command()

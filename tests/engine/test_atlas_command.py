@@ -145,3 +145,13 @@ def test_pace_keeps_the_budget_and_pauses_for_the_writer() -> None:
         assert slept[0] == pytest.approx(0.05 * pace.PAUSE_FACTOR)
 
     asyncio.run(work())
+
+
+def test_a_run_that_was_asked_to_end_says_that_it_did_not_finish(
+    held: Held, atlas: Atlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert held.objects
+    monkeypatch.setattr(pace.Pace, "stopped", property(lambda _: True))
+    ran = atlas("run")
+    assert ran.exit_code == 2, ran.output
+    assert "stopped: atlas: pass: the process was asked to end" in ran.output
