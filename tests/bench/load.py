@@ -18,7 +18,7 @@ from typing import cast
 import uvloop
 
 from .conversation import SUCCESS, Answer, AnswerReader, Ask, Conversation
-from .outcome import CaseError, Outcome, percentile
+from .outcome import CaseError, Outcome, corrected, percentile
 
 
 @dataclass
@@ -50,11 +50,16 @@ class Tally:
             return now < self.stop_at
         return True
 
-    def outcome(self, started: float, cpu_before: float) -> Outcome:
-        ordered = sorted(self.latencies)
+    def outcome(self, started: float, cpu_before: float, correct_for: int = 0) -> Outcome:
+        """The run's figures; latencies corrected as wrk does it for so many connections."""
+        count, seconds = len(self.latencies), max(self.last - started, 1e-9)
+        if correct_for and count:
+            ordered = corrected(self.latencies, seconds * correct_for / count)
+        else:
+            ordered = sorted(self.latencies)
         return Outcome(
-            operations=len(ordered),
-            seconds=max(self.last - started, 1e-9),
+            operations=count,
+            seconds=seconds,
             read_bytes=self.read_bytes,
             p50_ms=percentile(ordered, 0.5) * 1000,
             p99_ms=percentile(ordered, 0.99) * 1000,
@@ -148,11 +153,13 @@ def measure(
     *,
     seconds: float | None = None,
     quick_ack: bool = False,
+    as_wrk: bool = False,
 ) -> Outcome:
     """Hold the conversations, one a connection, until they end or `seconds` have passed.
 
     `quick_ack` acknowledges at once what arrives: a server that leaves Nagle's algorithm on and
-    writes head and body apart would otherwise be held up for 40 ms by this side's delay.
+    writes head and body apart would otherwise be held up for 40 ms by this side's delay. `as_wrk`
+    corrects the latencies as wrk does.
     """
 
     async def main() -> Outcome:
@@ -169,6 +176,6 @@ def measure(
             speaker = partial(Speaker, tally, conversation, future, quick_ack=quick_ack)
             await loop.create_connection(speaker, "127.0.0.1", port)
         await asyncio.gather(*done)
-        return tally.outcome(started, cpu_before)
+        return tally.outcome(started, cpu_before, len(conversations) if as_wrk else 0)
 
     return uvloop.run(main())

@@ -38,6 +38,21 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(max(int(rank), 1), len(ordered)) - 1]
 
 
+def corrected(values: list[float], expected: float) -> list[float]:
+    """Sorted, with what requests would have seen that a slow answer kept from being sent.
+
+    As wrk does it: a value of more than twice what is expected adds itself less the expected, less
+    twice that, and so on down to the expected.
+    """
+    added = []
+    for value in values:
+        rest = value - expected if value >= 2 * expected else 0.0
+        while rest > expected > 0:
+            added.append(rest)
+            rest -= expected
+    return sorted(values + added)
+
+
 def median(values: list[float]) -> float:
     """The middle value; of an even number the lower of the two."""
     return percentile(sorted(values), 0.5)

@@ -149,16 +149,24 @@ class Recorder:
             case,
             connections,
             "loop",
-            lambda: self.load(many(requests, connections), seconds),
+            lambda: self.load(many(requests, connections), seconds, as_wrk=True),
             **more,
         )
 
-    def load(self, conversations: list[Conversation], seconds: float | None = None) -> Outcome:
+    def load(
+        self,
+        conversations: list[Conversation],
+        seconds: float | None = None,
+        *,
+        as_wrk: bool = False,
+    ) -> Outcome:
         """Hold conversations on the event loop. Raises: CaseError when a connection breaks."""
         quick_ack = self.server.system.quick_ack
         port = self.server.port
         try:
-            return load.measure(port, conversations, seconds=seconds, quick_ack=quick_ack)
+            return load.measure(
+                port, conversations, seconds=seconds, quick_ack=quick_ack, as_wrk=as_wrk
+            )
         except OSError as error:
             raise CaseError(f"a connection broke: {error}") from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import growth, peers, processes, wrk
-from tests.bench.outcome import CaseError, Outcome, median, percentile
+from tests.bench.outcome import CaseError, Outcome, corrected, median, percentile
 from tests.bench.results import Results, Row, middle, read
 
 PRINTED = (
@@ -35,6 +35,13 @@ def test_percentile_is_the_nearest_rank(share, expected):
 def test_percentile_of_one_value_and_of_none():
     assert percentile([7.0], 0.99) == 7.0
     assert percentile([], 0.5) == 0.0
+
+
+def test_correction_adds_what_a_slow_answer_kept_from_being_sent():
+    assert corrected([5.0, 1.0, 1.0], 1.0) == [1.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert corrected([1.9, 1.0], 1.0) == [1.0, 1.9]
+    assert corrected([3.5], 1.0) == [1.5, 2.5, 3.5]
+    assert corrected([], 1.0) == []
 
 
 def test_median_sorts_and_takes_a_value_that_was_measured():
