@@ -341,6 +341,11 @@ class _Shard:
             try:
                 for what in _integrity(view):
                     self._report.add(ERROR, f"{self._where} database", what)
+                base = newest_base(self._folder)
+                if base is not None and read_position(view)[0] < base.sequence:
+                    what = "the view is behind its base, which the next start puts in its place"
+                    self._report.add(NOTE, self._where, what)
+                    return
                 # What a crash left unapplied is no damage: every start does this too.
                 replay(LocalLogReader(self._folder, self._shard), view, self._machine(view))
                 for table in TABLES[self._schema.name]:
