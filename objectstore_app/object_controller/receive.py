@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
 from types import TracebackType
 from typing import Protocol
@@ -151,45 +151,54 @@ class _Storing:
         self._memory = memory
 
         self._open = ExitStack()
-        self._writing: asyncio.Future[None] | None = None
+        self._gathered: tuple[ChunkInProgress, list[Piece], bool] | None = None
         self._extents: list[Extent] = []
 
     async def run(self) -> Received:
         left = self._payload.length
         with self._open:
-            try:
-                while left:
-                    size = min(left, self._chunks.chunk_bytes_max)
-                    await self._store_chunk(size)
-                    left -= size
-                await self._written()
-            finally:
-                if self._writing is not None:
-                    await asyncio.gather(self._writing, return_exceptions=True)
+            while left:
+                size = min(left, self._chunks.chunk_bytes_max)
+                await self._store_chunk(size)
+                left -= size
+            await self._write()
         invariant(not await self._payload.read(), _AS_LONG)
         return Received(self._payload.length, b"", tuple(self._extents))
 
     async def _store_chunk(self, size: int) -> None:
-        """Gather the chunk's loads; the last one may still be on its way when this returns."""
+        """Gather the chunk's loads, each while the one before it is written; the last one is
+        written with what comes next.
+        """
         chunk = self._chunks.begin(size)
         self._open.callback(chunk.close)
         left = size
         while left:
-            load = await self._gather(min(left, self._memory.load_bytes))
-            left -= sum(map(len, load))
-            await self._written()
-            self._writing = asyncio.ensure_future(self._write(chunk, load, last=not left))
+            wanted = min(left, self._memory.load_bytes)
+            load, written = await asyncio.gather(
+                self._gather(wanted), self._write(), return_exceptions=True
+            )
+            if isinstance(load, BaseException):
+                try:
+                    raise load
+                finally:
+                    del load  # or frame and error would keep each other, and what was gathered
+            if isinstance(written, BaseException):
+                try:
+                    raise written
+                finally:
+                    del written
+            left -= wanted
+            self._gathered = chunk, load, not left
 
-    async def _write(self, chunk: ChunkInProgress, load: Sequence[Piece], *, last: bool) -> None:
+    async def _write(self) -> None:
+        gathered, self._gathered = self._gathered, None
+        if gathered is None:
+            return
+        chunk, load, last = gathered
         if last:
             self._extents.append(await chunk.finish(load, self._hashing.update))
         else:
             await chunk.append(load, self._hashing.update)
-
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
 
     async def _gather(self, wanted: int) -> list[Piece]:
         """The next bytes, as many as wanted; small pieces are put together."""
