@@ -10,8 +10,9 @@ its commit) are reported and are no error.
 
 `--rebuild` puts fresh views in the views' place and refuses where the log is damaged. `--salvage`
 does not: it starts from what is furthest (the view, if it is sound, a base, or nothing), applies
-every good record behind it, and names each record that is lost. The log is left as it is; a base of
-the salvaged view stands for it from then on.
+every good record behind it, and names each record that is lost. The log is left as it is but for
+headers of segments, which can be made again; a base of the salvaged view stands for it from then
+on.
 
 What has to be sorted lies in a database in the folder `run`, so memory is bounded.
 """
@@ -33,9 +34,16 @@ from ..core.ids import ShardId
 from ..media.api import Extent
 from ..media.chunks import LocalReader
 from ..media.errors import CorruptDataError, MediaError
-from ..media.local import LocalLogReader
-from ..media.segments import DIRECTORY_SHARD, SEGMENT_HEADER_BYTES, check_header, table_bytes
-from ..media.store import Store, StoreFolderError, open_store, sync_folder
+from ..media.local import LocalLogReader, log_segments
+from ..media.segments import (
+    DIRECTORY_SHARD,
+    SEGMENT_HEADER_BYTES,
+    check_header,
+    encode_header,
+    log_name,
+    table_bytes,
+)
+from ..media.store import Store, StoreFolderError, open_store, sync_folder, write_all
 from ..metadata_service.bases import holds_base, make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
 from ..metadata_service.inventory import (
@@ -46,7 +54,7 @@ from ..metadata_service.inventory import (
     rows_of,
     usage_differences,
 )
-from ..metadata_service.log_survey import Damage, effect_subject, survey
+from ..metadata_service.log_survey import Damage, effect_subject, salt_of, survey
 from ..metadata_service.machine import Machine
 from ..metadata_service.record import Record
 from ..metadata_service.shard import apply_record, make_machine, replay
@@ -239,6 +247,7 @@ class _Shard:
     def _salvage(self) -> None:
         """The furthest sound view, and every good record behind it, into the fresh view's place."""
         self._progress(f"{self._where}: salvaging")
+        self._mend_headers()
         base = newest_base(self._folder)
         held = self._sound_view()
         if held is None:
@@ -261,6 +270,22 @@ class _Shard:
                     self._apply(machine, fresh, found)
         finally:
             fresh.close()
+
+    def _mend_headers(self) -> None:
+        """A segment's header says little that its name does not; its salt is proved by a record."""
+        for number in log_segments(self._folder, self._shard):
+            path = self._folder / log_name(number)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                check_header(number, os.pread(descriptor, SEGMENT_HEADER_BYTES, 0))
+            except CorruptDataError as error:
+                salt = salt_of(path, number)
+                if salt is not None:
+                    write_all(descriptor, encode_header(number, salt), 0)
+                    os.fsync(descriptor)
+                    self._report.add(NOTE, f"{self._where} log", f"mended: {error}")
+            finally:
+                os.close(descriptor)
 
     def _apply(self, machine: Machine, fresh: apsw.Connection, record: Record) -> None:
         try:

@@ -19,7 +19,7 @@ from ..core.ids import ShardId
 from ..media.api import LogPiece
 from ..media.errors import CorruptDataError
 from ..media.local import log_segments
-from ..media.segments import SEGMENT_HEADER_BYTES, check_header, log_name
+from ..media.segments import SEGMENT_HEADER_BYTES, check_header, checksum, log_name
 from .effects import Effect, decode_effect
 from .record import (
     DamagedRecordError,
@@ -143,6 +143,25 @@ def _effect_of(piece: LogPiece, start: int) -> Effect | None:
         return decode_effect(payload)
     except msgspec.MsgspecError:
         return None
+
+
+def salt_of(path: Path, number: int) -> int | None:
+    """The salt of a segment whose header is damaged, proved by its first record: what the header
+    holds, or that with one bit flipped. None when it cannot be found, and for a header that is
+    whole: a newer release's.
+    """
+    content = memoryview(path.read_bytes())
+    if len(content) < SEGMENT_HEADER_BYTES:
+        return None
+    unsealed = bytes(content[:24]) + bytes(4) + bytes(content[28:SEGMENT_HEADER_BYTES])
+    if checksum(unsealed).to_bytes(4, "little") == content[24:28]:
+        return None
+    held = int.from_bytes(content[SEGMENT_HEADER_BYTES - 4 : SEGMENT_HEADER_BYTES], "little")
+    records = content[SEGMENT_HEADER_BYTES:]
+    for salt in (held, 0, *(held ^ 1 << bit for bit in range(32))):
+        if good_payload(records, 0, salt) is not None:
+            return salt
+    return None
 
 
 def effect_subject(effect: Effect) -> str:

@@ -136,6 +136,22 @@ def test_salvage_without_a_view_keeps_every_good_record_and_names_the_lost(store
     assert check(store.path).clean
 
 
+@pytest.mark.parametrize("at", [0, 9, 13, 17, 25, 29], ids="byte {}".format)
+@pytest.mark.parametrize("view", ["with its view", "without"])
+def test_salvage_mends_the_header_of_a_segment(store: Store, at: int, view: str) -> None:
+    content = bytearray(log_of(store).read_bytes())
+    content[at] ^= 16
+    log_of(store).write_bytes(content)
+    if view == "without":
+        without_view(store)
+    assert "segment 0x1 offset 0 to" in " ".join(said(check(store.path), "error"))
+    report = check(store.path, salvage=True)
+    assert said(report, LOST) == []
+    assert "mended" in " ".join(said(report, "note"))
+    assert held(store) == {number: body(number) for number in range(KEYS)}
+    assert check(store.path).clean
+
+
 def test_records_that_rest_on_a_lost_one_are_named_too(store: Store) -> None:
     content = bytearray(log_of(store).read_bytes())
     content[40] ^= 1  # in the first record, which opens the bucket
