@@ -95,7 +95,7 @@ STAGES = (
     suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
     suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600),
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
-    suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=400),
+    suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=900),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
     suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
