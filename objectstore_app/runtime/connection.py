@@ -237,8 +237,7 @@ class Connection(Duplex):
     def _end(self) -> None:
         self._over = True
         if self._error is not None:
-            # It was raised through frames that hold this connection and what a body had gathered.
-            self._error.__traceback__ = None
+            self._error.__traceback__ = None  # its frames hold what a body had gathered
         self._transport.close()
 
     def _begin_next(self) -> None:
@@ -376,8 +375,7 @@ class Connection(Duplex):
 
     async def _stream(self, head: Head, request: Request, response: Response) -> bool:
         """Write a body in pieces; True when its end shows without closing the connection."""
-        pieces = cast("Pieces", response.body)
-        length = response.length
+        pieces, length = cast("Pieces", response.body), response.length
         if head.method == "HEAD" or response.status in (204, 304):
             await _close_pieces(pieces)
             return True
@@ -394,12 +392,9 @@ class Connection(Duplex):
                     await self._send_file(piece)
                     continue
                 self._end_files()
-                if chunked:
-                    self._write(chunk_head(len(piece)))
-                    self._write(piece)
-                    self._write(b"\r\n")
-                else:
-                    self._write(piece)
+                framed = (chunk_head(len(piece)), piece, b"\r\n") if chunked else (piece,)
+                for part in framed:
+                    self._write(part)
                 if self._writing_paused:
                     await self._drain()
         except ConnectionCutError:
