@@ -58,9 +58,9 @@ class Held:
     bucket: Bucket | None = None
     objects: dict[bytes, bytes] = field(default_factory=dict)
 
-    async def create(self) -> None:
+    async def create(self, name: str = "b") -> None:
         client = EmbeddedClient(self.store)
-        bucket = await client.mutate_directory(CreateBucket(name="b", owner=OWNER))
+        bucket = await client.mutate_directory(CreateBucket(name=name, owner=OWNER))
         assert isinstance(bucket, Bucket)
         await client.mutate(bucket, OpenBucket(bucket=bucket.id))
         self.bucket = bucket

@@ -472,3 +472,29 @@ def test_delete_during_collection_is_left_for_the_next(store: Store, writer: Wri
     asyncio.run(work())
     assert stopped_and_checked(store, writer).findings == []
     assert AT_ONCE.grace_s == 0
+
+
+def test_what_one_shard_names_is_no_orphan_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_segments(monkeypatch)
+    store = open_store(tmp_path / "two", data_shards=2)
+    process = WriterProcess(store)
+    one, other = Held(store), Held(store)
+
+    async def work() -> None:
+        await one.create("one")
+        await other.create("other")
+        assert one.bucket is not None
+        assert other.bucket is not None
+        assert one.bucket.shard != other.bucket.shard
+        for held in (one, other):
+            await held.put(mixed(0, 60))
+            await held.delete([key for n, key in enumerate(sorted(held.objects)) if n % 4])
+        for _ in range(2):
+            await atlas(store, later_s=OLD_S)
+            await one.verify()
+            await other.verify()
+
+    asyncio.run(work())
+    assert stopped_and_checked(store, process).findings == []
