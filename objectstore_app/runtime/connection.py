@@ -58,6 +58,7 @@ class EmptyBody:
 
 
 _EMPTY_BODY = EmptyBody()
+_NO_HEAD = Head("-", b"-", {}, (1, 1), False, 0, False)
 
 
 class Connection(Duplex):
@@ -280,7 +281,6 @@ class Connection(Duplex):
             self._peer,
             head.repeated,
         )
-        self._sent_bytes = 0
         try:
             if self._refused:
                 raise S3Error("SlowDown")
@@ -288,49 +288,34 @@ class Connection(Duplex):
         except S3Error as error:
             response = context.error_response(request, error)
         except Exception:  # noqa: BLE001 - one request must not end the others
-            response = self._fault(request)
+            response = context.fault(request)
         try:
             try:
                 keep = self._respond(head, request, response)
             except InvariantError:  # its headers cannot be sent, and nothing was
-                response = self._fault(request)
+                response = context.fault(request)
                 keep = self._respond(head, request, response)
             if not isinstance(response.body, bytes):
                 keep = await self._stream(head, request, response) and keep
             if self._writing_paused:
                 await self._drain()
         finally:
-            context.finished(
-                request,
-                response.status,
-                bytes_in=self._body_bytes,
-                bytes_out=self._sent_bytes,
-                seconds=time.perf_counter() - started,
-            )
+            taken_s = time.perf_counter() - started
+            context.finished(request, response.status, self._body_bytes, self._sent_bytes, taken_s)
         return keep and (self._body_ended or await self._discard_rest())
-
-    def _fault(self, request: Request) -> Response:
-        """Count and log the exception being handled; the client is told InternalError."""
-        self._counters.application_faults += 1
-        fault("request_failed", id=request.request_id, method=request.method, **request.note)
-        return self._context.error_response(request, S3Error("InternalError"))
 
     async def _refuse_broken(self) -> bool:
         """Answer what is not a request; the connection cannot go on."""
         error = self._error
         invariant(error is not None, "broken without an error")
         context = self._context
-        request = Request(
-            "-", b"-", {}, _EMPTY_BODY, context.next_request_id(), self._secure, self._peer
-        )
+        request_id = context.next_request_id()
+        request = Request("-", b"-", {}, _EMPTY_BODY, request_id, self._secure, self._peer)
         response = context.error_response(request, cast("HttpError", error))
-        self._sent_bytes = 0
-        self._respond(Head("-", b"-", {}, (1, 1), False, 0, False), request, response)
+        self._respond(_NO_HEAD, request, response)
         if self._writing_paused:
             await self._drain()
-        context.finished(
-            request, response.status, bytes_in=0, bytes_out=self._sent_bytes, seconds=0.0
-        )
+        context.finished(request, response.status, 0, self._sent_bytes, 0.0)
         return False
 
     # --- writing ---
@@ -339,6 +324,7 @@ class Connection(Duplex):
         """Write the response's head, and its body if it is there whole; True when the connection
         may be kept.
         """
+        self._sent_bytes = 0
         if self._lost:
             raise ConnectionCutError
         keep = (
@@ -347,7 +333,7 @@ class Connection(Duplex):
             and not self._refused
             and not self._context.draining
             and self._error is None
-            and (self._body_ended or self._rest_is_small(head))
+            and (self._body_ended or _rest_is_small(head, self._body_bytes))
         )
         length, status = response.length, response.status
         body = response.body if isinstance(response.body, bytes) else None
@@ -416,13 +402,6 @@ class Connection(Duplex):
         return chunked or length is not None
 
     # --- the rest of a body that the application did not read ---
-
-    def _rest_is_small(self, head: Head) -> bool:
-        if head.expect_continue and not self._body_bytes:
-            # Whether a client that was refused its body sends it all the same cannot be known.
-            return False
-        length = head.content_length
-        return length is None or length - self._body_bytes <= DISCARD_BYTES_MAX
 
     async def _discard_rest(self) -> bool:
         """Throw away what is left of the body; True when it ended within bounds."""
@@ -495,6 +474,15 @@ class _Body:
             if self._expected:
                 self._connection.allow_body()
         return self._connection.read_body()
+
+
+def _rest_is_small(head: Head, received: int) -> bool:
+    """Whether a body of which that many bytes came may be read on just to get rid of it."""
+    if head.expect_continue and not received:
+        # Whether a client that was refused its body sends it all the same cannot be known.
+        return False
+    length = head.content_length
+    return length is None or length - received <= DISCARD_BYTES_MAX
 
 
 async def _close_pieces(pieces: Pieces) -> None:

@@ -17,7 +17,7 @@ from ..core import limits as bounds
 from ..protocol.errors import S3Error
 from ..protocol.http1 import HttpError, ResponseHeads
 from .http import SYSTEM_OPERATION, Application, Request, Response
-from .logging import LOGGED_PATH_BYTES_MAX, AccessLine, AccessLog
+from .logging import LOGGED_PATH_BYTES_MAX, AccessLine, AccessLog, fault
 from .metrics import Counters
 
 SWEEP_INTERVAL_S = 0.5
@@ -100,8 +100,14 @@ class ServerContext:
         headers = [("Content-Type", "application/xml"), *error.headers]
         return Response(error.status, headers, body, close=isinstance(error, HttpError))
 
+    def fault(self, request: Request) -> Response:
+        """Count and log the exception being handled; the client is told InternalError."""
+        self.counters.application_faults += 1
+        fault("request_failed", id=request.request_id, method=request.method, **request.note)
+        return self.error_response(request, S3Error("InternalError"))
+
     def finished(
-        self, request: Request, status: int, *, bytes_in: int, bytes_out: int, seconds: float
+        self, request: Request, status: int, bytes_in: int, bytes_out: int, seconds: float
     ) -> None:
         """Count and log one request; the log is spared probes that went well."""
         note = request.note

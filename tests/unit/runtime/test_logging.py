@@ -70,7 +70,7 @@ def test_query_is_never_logged(form: str) -> None:
         context = ServerContext(answer, Counters("test"), ServerLimits(), access)
         target = b"/b/k?X-Amz-Signature=secret"
         request = Request("GET", target, {}, EmptyBody(), "0A", False, "127.0.0.1")
-        context.finished(request, 200, bytes_in=0, bytes_out=0, seconds=0.0)
+        context.finished(request, 200, 0, 0, 0.0)
         access.flush()
 
     async def answer(_: Request) -> Response:
