@@ -214,7 +214,8 @@ async def _tell(workload: str, folder: Path, recorder: Recorder, segment_bytes_m
         await WORKLOADS[workload](story)
         # Closing flushes, too: what fails there must not undo what was acknowledged.
         await story.engine.close()
-    except (ObjectStoreError, OSError, apsw.Error) as error:
+    except (ObjectStoreError, OSError, apsw.Error, SystemError) as error:
+        # SystemError is how apsw's backup tells a second failure of a VFS written in Python.
         # A process would end here; this one lets go of the files, and nothing of that counts.
         recorder.fault = None
         recorder.end = len(recorder.ops)
