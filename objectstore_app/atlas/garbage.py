@@ -1,7 +1,8 @@
 """Garbage in chunk segments: its bytes are given back where they lie, by holes in the files.
 
 Theory of operation. Rows that were deleted or overwritten left garbage rows with the time; after
-the grace no reader can hold their extents any more. The range of the file becomes a hole, which
+the grace no reader finds their extents any more, and a chunk that a long download still holds open
+(by a lock on its range) is left for a later pass. The range of the file becomes a hole, which
 costs no copying and leaves offsets as they are, and only then are the rows forgotten: whatever
 happens in between, they are still there and the next pass makes the same holes again. A record that
 frees an extent is durable before the view shows it, so no recovery brings a freed one back.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from ..core.ids import ShardId
 from ..media.errors import MediaFailedError
+from ..media.files import lock_range
 from ..media.segments import table_bytes
 from ..metadata_service.api import ForgetGarbage
 from ..metadata_service.survey import GarbageRow, chunk_garbage_page
@@ -47,12 +49,36 @@ async def _collect_shard(work: Work, shard: ShardId) -> None:
     while page := chunk_garbage_page(view, after, horizon_ms, FORGET_ROWS):
         for rows in _by_segment(page):
             segment = rows[0].segment
-            freed = punch(work.path_of(segment), [_range(row) for row in rows])
+            runs, freed = _punch_unheld(work.path_of(segment), rows)
             work.state.count("bytes_freed", freed)
-            start, end = rows[0].offset, rows[-1].offset + 1
-            forget = ForgetGarbage(segment=segment, start=start, end=end, freed_ms=horizon_ms)
-            await work.ask(shard, [forget])
+            for run in runs:
+                start, end = run[0].offset, run[-1].offset + 1
+                forget = ForgetGarbage(segment=segment, start=start, end=end, freed_ms=horizon_ms)
+                await work.ask(shard, [forget])
         after = (page[-1].segment, page[-1].offset)
+
+
+def _punch_unheld(path: Path, rows: Sequence[GarbageRow]) -> tuple[list[list[GarbageRow]], int]:
+    """Make holes of a segment's chunks but of those that readers hold; the runs of neighbouring
+    rows whose chunks are gone, and the bytes that came free.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return [list(rows)], 0
+    try:
+        runs: list[list[GarbageRow]] = [[]]
+        for row in rows:
+            if lock_range(fd, *_range(row), exclusive=True):
+                runs[-1].append(row)
+            else:
+                runs.append([])
+        runs = [run for run in runs if run]
+        return runs, punch(path, [_range(row) for run in runs for row in run])
+    except OSError as error:
+        raise MediaFailedError("free chunks", str(path), str(error)) from error
+    finally:
+        os.close(fd)
 
 
 def punch(path: Path, ranges: Sequence[tuple[int, int]]) -> int:

@@ -358,8 +358,7 @@ class LocalReader:
     def file_of(self, extent: Extent) -> LocalChunkFile | None:
         if not extent.blocks:
             return None
-        fd = self._fds.get(extent.segment)
-        return LocalChunkFile(self._open(extent.segment) if fd is None else fd, extent)
+        return LocalChunkFile(segment_path(self._data_dir, extent.segment), extent)
 
     def close(self) -> None:
         while self._fds:

@@ -5,6 +5,10 @@ stays in the processor's cache, and compared with the chunk's table; nothing is 
 cache holds is what was verified, and the kernel sends it from there. (A mapping would cost no copy
 at all, but page tables instead, and a read error would be the process's death.)
 
+Between the look and the sending nobody may take the bytes away: a reader holds a shared lock on its
+chunk's range as long as it is open, and whoever gives ranges of segments back asks `lock_range` for
+an exclusive one first. So a download may last longer than any grace.
+
 What the page cache has is verified on the loop: that takes less than a thread's two wake-ups. At
 the first byte that is not there a thread takes over, and the kernel is asked for what comes next.
 """
@@ -13,8 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
+import struct
 import threading
+from pathlib import Path
 
 from ..core.limits import CHECKSUM_BLOCK_BYTES, MIB
 from .api import Extent
@@ -23,17 +30,39 @@ from .segments import check_blocks, checksum, corrupt, table_bytes
 
 _BUFFER_BYTES = 2 * CHECKSUM_BLOCK_BYTES
 READ_AHEAD_BYTES = 4 * MIB
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock
+
+
+def lock_range(fd: int, start: int, end: int, *, exclusive: bool) -> bool:
+    """Lock a range of a file until this opening of it is closed; False when another's lock forbids.
+
+    The lock belongs to the opening, not to the process. Raises: OSError.
+    """
+    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, end - start, 0))
+    except BlockingIOError:
+        return False
+    return True
 
 
 class LocalChunkFile:
-    """ChunkFile of a segment on a local directory; it has a descriptor of its own."""
+    """ChunkFile of a segment on a local directory: an opening of its own, with the range locked."""
 
-    def __init__(self, fd: int, extent: Extent) -> None:
-        """Raises: MediaFailedError."""
+    def __init__(self, path: Path, extent: Extent) -> None:
+        """Raises: MediaFailedError, CorruptDataError (the segment or the chunk is gone)."""
+        end = extent.offset + extent.length + table_bytes(extent.length)
         try:
-            self.fd = os.dup(fd)
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            locked = lock_range(self.fd, extent.offset, end, exclusive=False)
+        except FileNotFoundError as error:
+            raise CorruptDataError("read", str(path), "the segment is missing") from error
         except OSError as error:
             raise MediaFailedError("read", f"segment {extent.segment:#x}", str(error)) from error
+        if not locked:
+            os.close(self.fd)
+            subject = f"segment {extent.segment:#x} offset {extent.offset}"
+            raise CorruptDataError("read", subject, "the chunk is being given back")
         self._extent = extent
         self._table = b""
         self._verifying: asyncio.Future[None] | None = None

@@ -15,6 +15,7 @@ from objectstore_app.atlas.work import Work
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.limits import CHUNK_NAMED_S_MAX, MIB
 from objectstore_app.media.chunks import LocalChunks, LocalReader
+from objectstore_app.media.errors import CorruptDataError
 from objectstore_app.media.segments import chunk_segment, encode_header, segment_path
 from objectstore_app.media.store import Store, StoreInUseError, open_store
 from objectstore_app.metadata_service.api import (
@@ -192,6 +193,40 @@ def test_within_the_grace_readers_keep_what_they_hold(store: Store, writer: Writ
 
     asyncio.run(work())
     assert stopped_and_checked(store, writer).clean
+
+
+def test_what_a_download_holds_open_outlasts_any_grace(store: Store, writer: WriterProcess) -> None:
+    held = Held(store)
+
+    async def work() -> None:
+        await held.create()
+        await held.put({b"a": large(1), b"b": large(2), b"c": large(3)})
+        assert held.bucket is not None
+        client, reader = EmbeddedClient(store), LocalReader(store.path)
+        version = await client.lookup(held.bucket, b"b")
+        assert version is not None
+        (extent,) = version.body.extents
+        download = reader.file_of(extent)
+        assert download is not None
+        expected = held.objects[b"b"]
+        await held.delete(list(held.objects))
+        await atlas(store, ["gc"], AT_ONCE)
+        assert len(expected) <= disk_bytes(store) < 2 * len(expected)
+        await download.verify(0, len(expected))
+        assert os.pread(download.fd, len(expected), download.offset) == expected
+        download.close()
+        await atlas(store, ["gc"], AT_ONCE)
+        assert disk_bytes(store) < len(expected)
+        late = reader.file_of(extent)
+        assert late is not None
+        with pytest.raises(CorruptDataError):
+            await late.verify(0, 1)
+        late.close()
+        reader.close()
+        await client.close()
+
+    asyncio.run(work())
+    assert stopped_and_checked(store, writer).findings == []
 
 
 def test_overwrites_during_the_moves_win(
