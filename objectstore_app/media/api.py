@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ..runtime.http import ByteSource
+
 
 class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where `length` bytes of an object's body lie.
@@ -129,21 +131,11 @@ class ChunkWriter(Protocol):
     async def close(self) -> None: ...
 
 
-class ChunkFile(Protocol):
-    """A chunk that lies in a file of this machine: its byte `i` is the file's byte `offset + i`.
-    Whoever opened it calls `close`.
+class ChunkFile(ByteSource, Protocol):
+    """A chunk that lies in a file of this machine. Whoever opened it calls `close`.
+
+    `read` and `fetch` raise CorruptDataError with segment and offset, MediaFailedError.
     """
-
-    fd: int
-
-    @property
-    def offset(self) -> int: ...
-
-    async def verify(self, start: int, length: int) -> None:
-        """Return once these bytes of the chunk were read and found right.
-
-        Raises: CorruptDataError with segment and offset; MediaFailedError.
-        """
 
     def close(self) -> None: ...
 

@@ -1,16 +1,17 @@
-"""Chunks as ranges of files: verified where they lie, so that they can be sent without a copy.
+"""Chunks read as they are sent: verified in the memory that the kernel takes them from.
 
-Theory of operation. A range is read block by block into a small buffer of the thread's own, which
-stays in the processor's cache, and compared with the chunk's table; nothing is kept. What the page
-cache holds is what was verified, and the kernel sends it from there. (A mapping would cost no copy
-at all, but page tables instead, and a read error would be the process's death.)
+Theory of operation. A window of whole blocks is read into a buffer of the thread's own, compared
+with the chunk's table and given out at once, while the processor's cache still holds it. That costs
+less than to verify a file's pages and have the kernel send them from there, whose reader has to
+fetch them from memory once more; and what was verified is what is sent. The buffer is used again
+for the next window of whatever connection: nothing is kept for a client that takes its time.
 
-Between the look and the sending nobody may take the bytes away: a reader holds a shared lock on its
-chunk's range as long as it is open, and whoever gives ranges of segments back asks `lock_range` for
-an exclusive one first. So a download may last longer than any grace.
+What the page cache has is read on the loop, which takes less than a thread's two wake-ups. What it
+has not a thread fetches first, and the kernel is asked for what comes next.
 
-What the page cache has is verified on the loop: that takes less than a thread's two wake-ups. At
-the first byte that is not there a thread takes over, and the kernel is asked for what comes next.
+A reader holds a shared lock on its chunk's range as long as it is open, and whoever gives ranges of
+segments back asks `lock_range` for an exclusive one first. So a download may last longer than any
+grace.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import struct
 import threading
 from pathlib import Path
 
-from ..core.limits import CHECKSUM_BLOCK_BYTES, MIB
+from ..core.errors import invariant
+from ..core.limits import CHECKSUM_BLOCK_BYTES, MIB, SEND_WINDOW_BYTES_MAX
 from .api import Extent
 from .errors import CorruptDataError, MediaFailedError
 from .segments import check_blocks, checksum, corrupt, table_bytes
 
-_BUFFER_BYTES = 2 * CHECKSUM_BLOCK_BYTES
+_BUFFER_BYTES = SEND_WINDOW_BYTES_MAX + 2 * CHECKSUM_BLOCK_BYTES
 READ_AHEAD_BYTES = 4 * MIB
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock
 
@@ -65,55 +67,48 @@ class LocalChunkFile:
             raise CorruptDataError("read", subject, "the chunk is being given back")
         self._extent = extent
         self._table = b""
-        self._verifying: asyncio.Future[None] | None = None
+        self._fetching: asyncio.Future[None] | None = None
         self._closed = False
 
-    @property
-    def offset(self) -> int:
-        return self._extent.offset
+    def read(self, start: int, length: int, *, wait: bool = False) -> memoryview | None:
+        return self._read(start, length, 0 if wait else os.RWF_NOWAIT)
 
-    async def verify(self, start: int, length: int) -> None:
-        step = CHECKSUM_BLOCK_BYTES
-        end = min(-(-(start + length) // step) * step, self._extent.length)
-        start = self._verify(start - start % step, end, os.RWF_NOWAIT)
-        if start < end:
-            loop = asyncio.get_running_loop()
-            self._verifying = loop.run_in_executor(None, self._verify_cold, start, end)
-            self._verifying.add_done_callback(self._verified)
-            await asyncio.shield(self._verifying)
+    async def fetch(self, start: int, length: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._fetching = loop.run_in_executor(None, self._fetch, start, length)
+        self._fetching.add_done_callback(self._fetched)
+        await asyncio.shield(self._fetching)
 
     def close(self) -> None:
         """A thread that still reads keeps the descriptor until it is done."""
         self._closed = True
-        if self._verifying is None and self.fd >= 0:
+        if self._fetching is None and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
-    def _verified(self, verifying: asyncio.Future[None]) -> None:
-        self._verifying = None
+    def _fetched(self, fetching: asyncio.Future[None]) -> None:
+        self._fetching = None
         if self._closed:
-            verifying.exception()  # whoever waited for it is gone
+            fetching.exception()  # whoever waited for it is gone
             self.close()
 
-    def _verify_cold(self, start: int, end: int) -> None:
-        os.posix_fadvise(
-            self.fd, self._extent.offset + end, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED
-        )
-        self._verify(start, end, 0)
+    def _fetch(self, start: int, length: int) -> None:
+        offset = self._extent.offset + start + length
+        os.posix_fadvise(self.fd, offset, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+        self._read(start, length, 0)
 
-    def _verify(self, start: int, end: int, flags: int) -> int:
-        """Verify whole blocks; return where it stopped for want of cached bytes."""
-        extent = self._extent
-        buffer = _scratch.buffer
+    def _read(self, start: int, length: int, flags: int) -> memoryview | None:
+        extent, step = self._extent, CHECKSUM_BLOCK_BYTES
         if not self._table and not self._read_table(flags):
-            return start
-        for place in range(start, end, _BUFFER_BYTES):
-            data = buffer[: min(_BUFFER_BYTES, end - place)]
-            if not self._fill(data, extent.offset + place, flags):
-                return place
-            first = place // CHECKSUM_BLOCK_BYTES
-            check_blocks(data, self._table, first, extent.segment, extent.offset + place)
-        return end
+            return None
+        first = start // step
+        begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
+        invariant(end - begin <= _BUFFER_BYTES, "a window is at most SEND_WINDOW_BYTES_MAX")
+        data = _scratch.buffer[: end - begin]
+        if not self._fill(data, extent.offset + begin, flags):
+            return None
+        check_blocks(data, self._table, first, extent.segment, extent.offset + begin)
+        return data[start - begin : start - begin + length]
 
     def _read_table(self, flags: int) -> bool:
         extent = self._extent

@@ -1,25 +1,20 @@
 """Giving a body out: any range of a version, verified, in bounded memory.
 
-Theory of operation. What lies in a chunk on this machine is verified where it lies, window by
-window, and told as ranges of a file that the connection sends without a copy. A client that takes
-its time gets smaller windows: bytes are verified right before they are sent, for a page that the
-kernel dropped meanwhile is read anew. All other bytes come as pieces in memory.
+Theory of operation. What lies in a chunk on this machine is told as ranges of a file that the
+connection reads, verified, as it sends them. All other bytes come as pieces in memory.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
-from ..core.limits import READ_PIECE_BYTES, SEND_WINDOW_BYTES_MAX, SEND_WINDOW_BYTES_MIN
+from ..core.limits import READ_PIECE_BYTES, SEND_WINDOW_BYTES_MIN
 from ..media.api import Extent, ExtentReader
 from ..metadata_service.api import Body
-from ..runtime.http import FileRange
+from ..runtime.http import FileRange, read_bytes
 from .parts import KeptParts, touched_extents
-
-SLOW_WINDOW_S = 0.25
 
 Piece = bytes | memoryview
 
@@ -68,6 +63,7 @@ async def ranges_of(
     body: Body | KeptParts, reader: ExtentReader, start: int, length: int
 ) -> AsyncGenerator[Piece | FileRange, None]:
     """The same bytes, from files where they lie in files. The body is not inline."""
+    first = True
     async for extent, skip, size in _touched(body, start, length):
         file = reader.file_of(extent)
         if file is None:
@@ -75,16 +71,10 @@ async def ranges_of(
                 yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
             continue
         try:
-            at, end = skip, skip + size
-            window = SEND_WINDOW_BYTES_MAX
-            while at < end:
-                stop = min(at - at % window + window, end)
-                await file.verify(at, stop - at)
-                given_s = time.monotonic()
-                yield FileRange(file.fd, file.offset + at, stop - at)
-                slow = time.monotonic() - given_s > SLOW_WINDOW_S
-                window = SEND_WINDOW_BYTES_MIN if slow else SEND_WINDOW_BYTES_MAX
-                at = stop
+            if first:
+                await read_bytes(file, skip, min(size, SEND_WINDOW_BYTES_MIN))
+                first = False
+            yield FileRange(file, skip, size)
         finally:
             file.close()
 

@@ -390,6 +390,7 @@ class Connection(Duplex):
             # The head is out: the only way left to tell the client is to cut the connection.
             self._counters.application_faults += 1
             fault("response_failed", id=request.request_id, sent=self._sent_bytes, **request.note)
+            await _close_pieces(pieces)
             raise ConnectionCutError from error
         finally:
             self._end_files()

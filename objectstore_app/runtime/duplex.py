@@ -3,8 +3,9 @@
 The part of a connection that knows nothing of HTTP. Callbacks call `_wake`, the one task that
 serves the connection sleeps in `_wait` and looks again at what it waits for.
 
-Ranges of files go past the transport: once it has nothing left to write, the kernel sends them on
-the connection's socket, by a descriptor of our own (the loop lets nobody else wait on its own).
+Ranges of files go past the transport: once it has nothing left to write, they are read and written
+window by window on the connection's socket, by a descriptor of our own (the loop lets nobody else
+wait on its own). What the socket does not take is dropped and read again when it has room.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import struct
 import termios
 
-from .http import FileRange
+from ..core.limits import SEND_WINDOW_BYTES_MAX, SEND_WINDOW_BYTES_MIN
+from .http import FileRange, read_bytes
 from .metrics import Counters
 
 _INT = struct.Struct("i")
@@ -89,27 +91,36 @@ class Duplex(asyncio.Protocol):
         return int(queued)
 
     async def _send_file(self, piece: FileRange) -> None:
-        """Send a range of a file. Raises: ConnectionCutError, also when the file ends too early."""
+        """Send a range of a file. Raises: ConnectionCutError and what the source raises."""
         if self._own_socket < 0:
             await self._begin_files()
-        offset, end = piece.offset, piece.offset + piece.length
-        while offset < end:
+        source, start, end = piece.source, piece.start, piece.start + piece.length
+        window = SEND_WINDOW_BYTES_MAX
+        while start < end:
+            size = min(window, end - start)
+            data = await read_bytes(source, start, size)
             if self._lost or self._transport.is_closing():
                 raise ConnectionCutError
-            try:
-                sent = os.sendfile(self._own_socket, piece.fd, offset, end - offset)
-            except BlockingIOError:
+            sent = self._send_now(data)
+            start += sent
+            self._counters.bytes_out += sent
+            if sent == size:
+                window = min(2 * window, SEND_WINDOW_BYTES_MAX)
+                await asyncio.sleep(0)  # who takes all at once must not keep the others waiting
+            else:
+                window = max(window // 2, SEND_WINDOW_BYTES_MIN)
                 self._writing_paused = True
                 self._loop.add_writer(self._own_socket, self._writable)
                 await self._drain()
-                continue
-            except OSError as error:
-                raise ConnectionCutError from error
-            if not sent:
-                raise ConnectionCutError
-            offset += sent
-            self._counters.bytes_out += sent
-        await asyncio.sleep(0)  # a peer that takes all at once must not keep the others waiting
+
+    def _send_now(self, data: memoryview) -> int:
+        """How much of it the socket took. Raises: ConnectionCutError."""
+        try:
+            return os.write(self._own_socket, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionCutError from error
 
     async def _begin_files(self) -> None:
         # The loop may hold back small writes to the end of its turn, where no call can see them.

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
+
+from ..core.errors import invariant
 
 SYSTEM_OPERATION = "System"
 """The operation noted for health and metrics requests."""
@@ -59,15 +61,36 @@ class Request(msgspec.Struct):
         return self.repeated or self.headers.items()
 
 
+class ByteSource(Protocol):
+    """Bytes that lie in a file and are read, and verified, right before they are sent."""
+
+    def read(self, start: int, length: int, *, wait: bool = False) -> memoryview | None:
+        """These bytes, at most SEND_WINDOW_BYTES_MAX; good until the thread's next call for any
+        source. None when the disk would have to be waited for, unless told to `wait`.
+        """
+
+    async def fetch(self, start: int, length: int) -> None:
+        """Have these bytes read from the disk, so that `read` need not wait."""
+
+
+async def read_bytes(source: ByteSource, start: int, length: int) -> memoryview:
+    """These bytes, wherever they are; good until anybody waits. Raises: what the source raises."""
+    data = source.read(start, length)
+    if data is None:
+        await source.fetch(start, length)
+        data = source.read(start, length, wait=True)
+    invariant(data is not None, "who waits gets bytes")
+    return cast("memoryview", data)
+
+
 @dataclass(slots=True)
 class FileRange:
-    """A piece of a body that lies in a file: it is sent from there, without passing through memory.
-    Only connections without TLS can do that. The descriptor is good until the next piece is asked
-    for.
+    """A piece of a body that lies in a file: it is sent without being held in memory. Only
+    connections without TLS can do that. The source is good until the next piece is asked for.
     """
 
-    fd: int
-    offset: int
+    source: ByteSource
+    start: int
     length: int
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Chunks as ranges of files: what `verify` lets pass is right, whatever the page cache holds."""
+"""Chunks read as they are sent: what is given out is right, whatever the page cache holds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.errors import CorruptDataError
 from objectstore_app.media.files import LocalChunkFile
 from objectstore_app.media.segments import segment_path
+from objectstore_app.runtime.http import read_bytes
 
 LENGTH = 5 * CHECKSUM_BLOCK_BYTES + 777
 DATA = random.Random(5).randbytes(LENGTH)
@@ -54,15 +55,14 @@ async def opened(reader: LocalReader, extent: Extent) -> LocalChunkFile:
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_verified_range_is_what_the_file_holds_there(tmp_path: Path, cold: bool) -> None:
+def test_range_is_what_was_written(tmp_path: Path, cold: bool) -> None:
     async def run() -> None:
         reader, extent, path = await stored(tmp_path)
         for start, size in ((0, LENGTH), (0, 1), (LENGTH - 1, 1), (200_000, 300_000)):
             if cold:
                 forget(path)
             file = await opened(reader, extent)
-            await file.verify(start, size)
-            assert os.pread(file.fd, size, file.offset + start) == DATA[start : start + size]
+            assert await read_bytes(file, start, size) == DATA[start : start + size]
             file.close()
         reader.close()
 
@@ -84,17 +84,17 @@ def test_flipped_bit_is_found_by_the_ranges_that_touch_its_block(
                 file = await opened(reader, extent)
                 if start == bad:
                     with pytest.raises(CorruptDataError):
-                        await file.verify(start, 1)
+                        await read_bytes(file, start, 1)
                 else:
-                    await file.verify(start, 1)
+                    await read_bytes(file, start, 1)
                 with pytest.raises(CorruptDataError):
-                    await file.verify(0, LENGTH)
+                    await read_bytes(file, 0, LENGTH)
                 file.close()
             flip(path, extent.offset + bad + 100)
         flip(path, extent.offset + LENGTH + 5)  # in the table
         file = await opened(reader, extent)
         with pytest.raises(CorruptDataError):
-            await file.verify(0, 1)
+            await read_bytes(file, 0, 1)
         file.close()
         reader.close()
 
@@ -105,10 +105,10 @@ def test_file_that_is_too_short_is_damage(tmp_path: Path) -> None:
     async def run() -> None:
         reader, extent, path = await stored(tmp_path)
         file = await opened(reader, extent)
-        await file.verify(0, 1)  # reads the table
+        await read_bytes(file, 0, 1)  # reads the table
         os.truncate(path, extent.offset + LENGTH - 1000)
         with pytest.raises(CorruptDataError):
-            await file.verify(0, LENGTH)
+            await read_bytes(file, 0, LENGTH)
         file.close()
         reader.close()
 
@@ -122,21 +122,21 @@ def test_closed_file_stays_open_for_the_thread_that_reads_it(
         reader, extent, _ = await stored(tmp_path)
         file = await opened(reader, extent)
         entered, go_on = threading.Event(), threading.Event()
-        real = files.LocalChunkFile._verify_cold
+        real = files.LocalChunkFile._fetch
 
         def slow(self: LocalChunkFile, start: int, end: int) -> None:
             entered.set()
             go_on.wait(10)
             real(self, start, end)
 
-        monkeypatch.setattr(files.LocalChunkFile, "_verify_cold", slow)
+        monkeypatch.setattr(files.LocalChunkFile, "_fetch", slow)
         monkeypatch.setattr(files.LocalChunkFile, "_fill", _not_cached(files.LocalChunkFile._fill))
-        verifying = asyncio.create_task(file.verify(0, LENGTH))
+        fetching = asyncio.create_task(file.fetch(0, LENGTH))
         await asyncio.to_thread(entered.wait, 10)
-        verifying.cancel()
+        fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await verifying
-        reading = file._verifying
+            await fetching
+        reading = file._fetching
         assert reading is not None
         file.close()
         assert file.fd >= 0

@@ -32,6 +32,26 @@ ROOMY = ServerLimits(linger_timeout_s=0.3, sweep_interval_s=0.05)
 """Time-outs that a busy machine does not reach, for tests of anything else."""
 
 
+class ToyFile:
+    """A file as a source of bytes; every third window has to be waited for."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.windows = 0
+
+    def read(self, start: int, length: int, *, wait: bool = False) -> memoryview | None:
+        self.windows += 1
+        if not wait and self.windows % 3 == 0:
+            return None
+        data = os.pread(self.file.fileno(), length, start)
+        if len(data) < length:
+            raise EOFError("the file is too short")
+        return memoryview(data)
+
+    async def fetch(self, start: int, length: int) -> None:
+        await asyncio.sleep(0.001)
+
+
 @dataclass
 class Toy:
     """The server under test. `gate` holds `/wait` requests until it is set."""
@@ -102,15 +122,15 @@ class Toy:
     async def ranges(self, path: Path) -> AsyncIterator[bytes | FileRange]:
         """Bytes, ranges of the file, bytes; a range that the file does not have if it shrank."""
         data = self.content
-        fd = os.open(path, os.O_RDONLY)
+        source = ToyFile(path)
         try:
             yield data[:1000]
             for start in range(1000, len(data) - 1000, 300_000):
                 self.ranges_given += 1
-                yield FileRange(fd, start, min(300_000, len(data) - 1000 - start))
+                yield FileRange(source, start, min(300_000, len(data) - 1000 - start))
             yield data[-1000:]
         finally:
-            os.close(fd)
+            source.file.close()
             self.closed_streams += 1
 
     async def breaking(self) -> AsyncIterator[bytes]:
