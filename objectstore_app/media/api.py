@@ -34,13 +34,15 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class LogPiece(NamedTuple):
     """What a segment of a log holds from `offset` on; zeros at its end are room that was never
-    used. `salt` is the segment's.
+    used. `salt` is the segment's. A reader calls `let_go` now and then: what it has read so far
+    need not stay in memory, though it still can be read.
     """
 
     segment: int
     offset: int
     data: memoryview
     salt: int
+    let_go: Callable[[], None] = lambda: None
 
 
 class LogSource(Protocol):

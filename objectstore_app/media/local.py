@@ -19,6 +19,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..core.errors import invariant
@@ -270,7 +271,8 @@ class LocalLogReader:
                     yield LogPiece(number, size, memoryview(b""), salt)
                     continue
                 content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            yield LogPiece(number, start, memoryview(content)[start:], salt)
+            let_go = partial(content.madvise, mmap.MADV_DONTNEED)
+            yield LogPiece(number, start, memoryview(content)[start:], salt, let_go)
 
 
 def log_segments(folder: Path, shard: ShardId) -> list[int]:

@@ -32,6 +32,7 @@ HEADER_BYTES = _HEADER.size
 NO_BODY_CRC = 0
 _CHECKED_FROM = _SEAL.size
 _SEARCH_BYTES = 1024 * 1024
+_HELD_BYTES = 4 * 1024 * 1024
 _ZEROS = bytes(_SEARCH_BYTES)
 
 invariant(HEADER_BYTES == _SEAL.size + _CHECKED.size == 48, "docs/formats/log.md says so")
@@ -138,9 +139,12 @@ class LogScan:
         self.position = (segment, offset)
 
     def _read(self, piece: LogPiece) -> Iterator[Record]:
-        segment, offset, data, salt = piece
-        start = 0
+        segment, offset, data, salt, let_go = piece
+        start = held = 0
         while start < len(data):
+            if start - held > _HELD_BYTES:
+                let_go()
+                held = start
             at = offset + start
             try:
                 record = decode(data, start, segment, at, salt)
@@ -162,7 +166,7 @@ class LogScan:
         """Raise unless all that follows belongs to the append that the damaged record is part of:
         a later append proves that this one was acknowledged.
         """
-        segment, offset, data, salt = piece
+        segment, offset, data, salt, _ = piece
         found = find_magic(data, end_of_damaged(data, start, salt))
         while found >= 0:
             try:

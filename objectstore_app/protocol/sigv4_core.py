@@ -153,7 +153,7 @@ def canonical_query(query: bytes) -> bytes:
     if _ENCODED_QUERY.fullmatch(query) is None:
         return encode_query(query)
     # What SDKs send: decoding and encoding would change nothing, so only the order is left.
-    parts = sorted([part.partition(b"=") for part in query.split(b"&")])
+    parts = sorted([part.partition(b"=") for part in query.split(b"&") if part])
     return b"&".join([name + b"=" + value for name, _, value in parts if name != _SIGNATURE])
 
 
