@@ -7,7 +7,7 @@ it (fixtures/make_store_v1.py).
 from __future__ import annotations
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ EXPECTED: dict[str, Any] = json.loads((FIXTURES / "store-v1.json").read_text())
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The old store, in the place where the server of the tests keeps its data."""
-    with tarfile.open(FIXTURES / "store-v1.tar.xz") as archive:
-        archive.extractall(tmp_path / "data", filter="data")
+    shutil.unpack_archive(FIXTURES / "store-v1.tar.xz", tmp_path / "data")
     return tmp_path
 
 
