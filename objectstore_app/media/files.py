@@ -54,6 +54,8 @@ class LocalChunkFile:
     def __init__(self, path: Path, extent: Extent) -> None:
         """Raises: MediaFailedError, CorruptDataError (the segment or the chunk is gone)."""
         end = extent.offset + extent.length + table_bytes(extent.length)
+        self.fd = -1
+        locked = False
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             locked = lock_range(self.fd, extent.offset, end, exclusive=False)
@@ -61,8 +63,10 @@ class LocalChunkFile:
             raise CorruptDataError("read", str(path), "the segment is missing") from error
         except OSError as error:
             raise MediaFailedError("read", f"segment {extent.segment:#x}", str(error)) from error
+        finally:
+            if not locked and self.fd >= 0:
+                os.close(self.fd)
         if not locked:
-            os.close(self.fd)
             subject = f"segment {extent.segment:#x} offset {extent.offset}"
             raise CorruptDataError("read", subject, "the chunk is being given back")
         self._extent = extent

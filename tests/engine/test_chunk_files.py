@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import threading
@@ -14,7 +15,7 @@ from objectstore_app.core.limits import CHECKSUM_BLOCK_BYTES
 from objectstore_app.media import files
 from objectstore_app.media.api import Extent
 from objectstore_app.media.chunks import LocalChunks, LocalReader
-from objectstore_app.media.errors import CorruptDataError
+from objectstore_app.media.errors import CorruptDataError, MediaFailedError
 from objectstore_app.media.files import LocalChunkFile
 from objectstore_app.media.segments import segment_path
 from objectstore_app.runtime.http import read_bytes
@@ -96,6 +97,24 @@ def test_flipped_bit_is_found_by_the_ranges_that_touch_its_block(
         with pytest.raises(CorruptDataError):
             await read_bytes(file, 0, 1)
         file.close()
+        reader.close()
+
+    asyncio.run(run())
+
+
+def test_chunk_that_cannot_be_locked_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    async def run() -> None:
+        reader, extent, _ = await stored(tmp_path)
+        before = os.listdir("/proc/self/fd")
+        monkeypatch.setattr(files, "lock_range", no_locks)
+        with pytest.raises(MediaFailedError, match="no locks available"):
+            reader.file_of(extent)
+        assert os.listdir("/proc/self/fd") == before
         reader.close()
 
     asyncio.run(run())
