@@ -113,6 +113,54 @@ def test_a_reader_that_stays_in_an_old_state_delays_it_and_keeps_nothing_from_wo
     asyncio.run(run())
 
 
+def test_what_is_old_is_read_from_the_database_whatever_the_write_ahead_log_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of the database have checksums; flips in the log behind them are seen by nobody."""
+    monkeypatch.setattr(checkpoints, "UNMOVED_S_MAX", 0.01)
+
+    async def run() -> None:
+        hosted = Hosted(tmp_path)
+        for _ in range(3):
+            for _ in range(3):
+                await hosted.commit()
+            while hosted.checkpointer._moved < hosted.checkpointer._pages:
+                await asyncio.sleep(0.001)
+            log = Path(f"{hosted.view_path}-wal")
+            size = log.stat().st_size
+            assert size > 0
+            log.write_bytes(b"\xa5" * size)
+            reader = open_reader(hosted.view_path)
+            count = reader.execute("SELECT count(*) FROM versions").fetchall()
+            assert count == [(hosted.count,)]
+            reader.close()
+        await hosted.close()
+        assert hosted.failures == []
+
+    asyncio.run(run())
+
+
+def test_what_a_killed_writer_left_is_moved_without_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "UNMOVED_S_MAX", 0.01)
+
+    async def run() -> None:
+        shard = open_shard(
+            LocalLog(tmp_path, ShardId(0)), ShardId(0), view=tmp_path / "view.sqlite"
+        )
+        do(shard, OpenBucket(bucket=BUCKET))
+        do(shard, put(b"k", bytes(300)))
+        size = (tmp_path / "view.sqlite").stat().st_size
+        checkpointer = Checkpointer(shard.view, tmp_path / "view.sqlite", pytest.fail)
+        while (tmp_path / "view.sqlite").stat().st_size == size:
+            await asyncio.sleep(0.001)
+        await checkpointer.close()
+        shard.close()
+
+    asyncio.run(run())
+
+
 def test_a_checkpoint_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(_: Path) -> apsw.Connection:
         raise apsw.IOError("disk I/O error")
