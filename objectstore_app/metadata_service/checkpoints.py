@@ -50,7 +50,7 @@ class Checkpointer:
         self._wait()
 
     async def close(self) -> None:
-        """Begin no more rounds and wait for a round under way; the view is the caller's to close."""
+        """Begin no more rounds, wait for one under way; the view is the caller's to close."""
         self._rounds = ROUNDS_MAX
         self._view.set_wal_hook(None)
         if self._running is not None:

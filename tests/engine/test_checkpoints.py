@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -18,6 +19,7 @@ from objectstore_app.metadata_service.view import open_reader
 from tests.engine.support import BUCKET, do, dump, open_shard, put
 
 COMMITS_MAX = 2000
+WAITS_MAX = 20_000
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,21 @@ class Hosted:
     async def close(self) -> None:
         await self.checkpointer.close()
         self.shard.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(WAITS_MAX):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came to that")
+
+
+def spoil(path: Path) -> None:
+    """Make every byte of a file another one."""
+    content = path.read_bytes()
+    assert content
+    path.write_bytes(bytes(byte ^ 0xFF for byte in content))
 
 
 def test_the_write_ahead_log_begins_anew_while_commits_go_on(tmp_path: Path) -> None:
@@ -116,23 +133,18 @@ def test_a_reader_that_stays_in_an_old_state_delays_it_and_keeps_nothing_from_wo
 def test_what_is_old_is_read_from_the_database_whatever_the_write_ahead_log_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages of the database have checksums; flips in the log behind them are seen by nobody."""
+    """Pages of the database have checksums; damage in the log before them is seen by nobody."""
     monkeypatch.setattr(checkpoints, "UNMOVED_S_MAX", 0.01)
 
     async def run() -> None:
         hosted = Hosted(tmp_path)
         for _ in range(3):
-            for _ in range(3):
-                await hosted.commit()
-            while hosted.checkpointer._moved < hosted.checkpointer._pages:
-                await asyncio.sleep(0.001)
-            log = Path(f"{hosted.view_path}-wal")
-            size = log.stat().st_size
-            assert size > 0
-            log.write_bytes(b"\xa5" * size)
+            await hosted.commit()
+            pages = await hosted.commit()
+            await until(lambda pages=pages: hosted.checkpointer._moved >= pages)
+            spoil(Path(f"{hosted.view_path}-wal"))
             reader = open_reader(hosted.view_path)
-            count = reader.execute("SELECT count(*) FROM versions").fetchall()
-            assert count == [(hosted.count,)]
+            assert reader.execute("SELECT count(*) FROM versions").fetchall() == [(hosted.count,)]
             reader.close()
         await hosted.close()
         assert hosted.failures == []
@@ -140,21 +152,19 @@ def test_what_is_old_is_read_from_the_database_whatever_the_write_ahead_log_hold
     asyncio.run(run())
 
 
-def test_what_a_killed_writer_left_is_moved_without_a_commit(
+def test_what_the_writer_before_left_is_moved_without_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "UNMOVED_S_MAX", 0.01)
+    path = tmp_path / "view.sqlite"
 
     async def run() -> None:
-        shard = open_shard(
-            LocalLog(tmp_path, ShardId(0)), ShardId(0), view=tmp_path / "view.sqlite"
-        )
+        shard = open_shard(LocalLog(tmp_path, ShardId(0)), ShardId(0), view=path)
         do(shard, OpenBucket(bucket=BUCKET))
         do(shard, put(b"k", bytes(300)))
-        size = (tmp_path / "view.sqlite").stat().st_size
-        checkpointer = Checkpointer(shard.view, tmp_path / "view.sqlite", pytest.fail)
-        while (tmp_path / "view.sqlite").stat().st_size == size:
-            await asyncio.sleep(0.001)
+        before = path.stat().st_mtime_ns
+        checkpointer = Checkpointer(shard.view, path, pytest.fail)
+        await until(lambda: path.stat().st_mtime_ns > before)
         await checkpointer.close()
         shard.close()
 
