@@ -40,11 +40,12 @@ from ..metadata_service.remote import RemoteStore
 from ..metadata_service.writer import now_ms, serve_writer
 from ..object_controller.people import ensure_first_administrator
 from ..runtime import logging
+from ..runtime.access_log import AccessLog
 from ..runtime.context import ServerLimits
 from ..runtime.driving import inside_task
 from ..runtime.errors import StartError
 from ..runtime.health import SystemRoutes
-from ..runtime.logging import AccessLog, event
+from ..runtime.logging import event
 from ..runtime.metrics import Counters, MetricsBoard, StoreFacts
 from ..runtime.server import HttpServer, connections_within_limit
 from ..runtime.supervisor import ChildContext

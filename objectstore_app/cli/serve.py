@@ -34,8 +34,8 @@ from ..core.limits import DRAIN_TIMEOUT_S
 from ..media.store import Store, open_store
 from ..runtime import logging
 from ..runtime.errors import StartError
+from ..runtime.listeners import bind_listeners, raise_descriptor_limit
 from ..runtime.metrics import MetricsBoard
-from ..runtime.server import bind_listeners, raise_descriptor_limit
 from ..runtime.supervisor import ChildSpec, Supervisor
 from ..runtime.tls import ServerTls, ensure_self_signed
 from . import processes

@@ -18,8 +18,9 @@ import uvloop
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.runtime.context import ServerLimits
 from objectstore_app.runtime.http import FileRange, Request, Response
+from objectstore_app.runtime.listeners import bind_listeners
 from objectstore_app.runtime.metrics import Counters
-from objectstore_app.runtime.server import HttpServer, bind_listeners
+from objectstore_app.runtime.server import HttpServer
 
 QUICK = ServerLimits(
     header_timeout_s=0.5,
