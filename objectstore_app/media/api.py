@@ -126,6 +126,11 @@ class ChunkWriter(Protocol):
         """Write a chunk that is whole, durable only after `flush`. Raises as `begin` and `finish`
         do.
         """
+        chunk = self.begin(len(data))
+        try:
+            return await chunk.finish([data])
+        finally:
+            chunk.close()
 
     async def flush(self) -> None:
         """Return once all chunks written so far are durable. Concurrent callers share one flush."""
