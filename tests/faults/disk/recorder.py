@@ -13,6 +13,7 @@ own (`cells.py`).
 from __future__ import annotations
 
 import builtins
+import ctypes
 import errno
 import io
 import os
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+
+from objectstore_app.atlas import garbage
 
 WRITE, TRUNCATE, SYNC, LINK, UNLINK, RENAME, FOLDER, SYNC_FOLDER = (
     "write", "truncate", "sync", "link", "unlink", "rename", "folder", "sync folder",
@@ -315,6 +318,28 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
 
         return patched
 
+    def truncate_path(real: Any) -> Any:
+        def patched(path: Any, size: int) -> None:
+            real(path, size)
+            name = recorder.inside(path)
+            if name:
+                recorder.note(Op(TRUNCATE, recorder.inode(name), size))
+
+        return patched
+
+    def punch(real: Any) -> Any:
+        def patched(fd: int, mode: int, offset: int, length: int) -> int:
+            if recorder.of(fd) is not None and recorder.due("enospc"):
+                ctypes.set_errno(errno.ENOSPC)
+                return -1
+            failed: int = real(fd, mode, offset, length)
+            hole = min(length, os.fstat(fd).st_size - offset)
+            if not failed:
+                recorder.wrote(fd, offset, bytes(max(0, hole)))
+            return failed
+
+        return patched
+
     def pread(real: Any) -> Any:
         def patched(fd: int, length: int, offset: int) -> bytes:
             if recorder.due("eio-read"):
@@ -328,6 +353,8 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
     put(os, "pwrite", pwrite)
     put(os, "pwritev", pwritev)
     put(os, "ftruncate", truncate)
+    put(os, "truncate", truncate_path)
+    put(garbage._libc, "fallocate", punch)
     put(os, "pread", pread)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from objectstore_app.core.ids import ShardId, UserId
 from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB, RECORD_BODY_BYTES_MAX
 from objectstore_app.media.chunks import LocalChunks, LocalReader
-from objectstore_app.media.errors import MediaFullError
+from objectstore_app.media.errors import MediaFailedError, MediaFullError
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, open_store
@@ -33,6 +33,7 @@ from objectstore_app.metadata_service.writer import complete_halves, now_ms
 from tests.engine.support import OWNER
 
 from .recorder import Recorder
+from .upkeep import run_pass
 
 MARKER = -1
 DATA = ShardId(0)
@@ -71,6 +72,11 @@ class Engine:
         await self.chunks.close()
         self.reader.close()
         await self.client.close()
+
+    async def renew_chunks(self) -> None:
+        """From here on bodies go to another segment."""
+        await self.chunks.close()
+        self.chunks = LocalChunks(self.store.path, now_ms)
 
     async def read(self, held: api.Body) -> bytes:
         if not held.extents:
@@ -421,6 +427,31 @@ class Story:
             await self.change(
                 functools.partial(self.engine.client.mutate, bucket, request), lambda _: None
             )
+
+    @verb
+    async def orphan(self) -> None:
+        """A body whose client went away before it was named."""
+        await self.change(lambda: self.send(body(self._take(), CHUNK)), lambda _: None)
+
+    @verb
+    async def atlas(self) -> None:
+        """Every pass of Atlas; open uploads are old enough to be aborted."""
+
+        async def passes(*names: str) -> None:
+            for name in names:
+                stopped_by = await run_pass(self.engine.store, self.engine.data, name)
+                if stopped_by and self.recorder.fault is not None:
+                    full = self.recorder.fault.kind == "enospc"
+                    raise (MediaFullError if full else MediaFailedError)("atlas", name, stopped_by)
+                assert not stopped_by, stopped_by
+
+        def abort(state: State) -> None:
+            for held in state["buckets"].values():
+                held["uploads"].clear()
+
+        await self.engine.renew_chunks()
+        await self.change(lambda: passes("uploads"), abort)
+        await self.change(lambda: passes("gc", "compact", "orphans", "scrub"), lambda _: None)
 
     async def checkpoint(self) -> None:
         checkpoint(self.engine.data.view)
