@@ -11,6 +11,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -100,15 +101,16 @@ def _segment(folder: Path, number: int) -> Iterator[Record | Damage]:
             return
         if size <= SEGMENT_HEADER_BYTES:
             return
-        content = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
-    piece = LogPiece(number, SEGMENT_HEADER_BYTES, content[SEGMENT_HEADER_BYTES:], salt)
+        content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    let_go = partial(content.madvise, mmap.MADV_DONTNEED)
+    data = memoryview(content)[SEGMENT_HEADER_BYTES:]
+    piece = LogPiece(number, SEGMENT_HEADER_BYTES, data, salt, let_go)
     start = 0
-    data = piece.data
     while start < len(data):
         try:
             record = decode(data, start, number, piece.offset + start, piece.salt)
         except DamagedRecordError as error:
-            if is_unused(data, start):
+            if is_unused(piece, start):
                 return
             following = _next_good(piece, start)
             end = len(data) if following < 0 else following
