@@ -21,9 +21,9 @@ from ..config.atlas import (
     AtlasSettings,
     atlas_settings,
 )
+from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..media.store import open_store
-from ..metadata_service.writer import now_ms
 
 WELL, DAMAGED, NOT_DONE = 0, 1, 2
 _DATA = click.option(

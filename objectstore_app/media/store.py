@@ -126,6 +126,10 @@ class FolderLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
+    def keep(self) -> None:
+        """Hold it until the process ends, whichever program the process runs meanwhile."""
+        os.set_inheritable(self._fd, True)
+
     def release(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

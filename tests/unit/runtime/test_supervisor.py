@@ -68,9 +68,8 @@ def cannot_start(context):
 supervisor = Supervisor(
     {specs},
     MetricsBoard(8),
-    on_ready=lambda: note("ready", "yes"),
+    on_ready=lambda _: note("ready", "yes"),
     on_stop=lambda: note("stopping", "yes"),
-    housekeeping=lambda: None,
 )
 note("parent", str(os.getpid()))
 supervisor.run()
