@@ -51,7 +51,7 @@ class LogSource(Protocol):
     def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         """Yield the log in order from a position to its end, one piece for each segment (no append
         spans two). A segment before the first one means the beginning. Raises CorruptDataError when
-        a segment is missing in between.
+        a segment is missing in between, MediaFailedError when one cannot be read.
         """
 
 

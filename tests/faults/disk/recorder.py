@@ -184,6 +184,7 @@ def installed(recorder: Recorder) -> Iterator[None]:
     _patch_names(recorder, put)
     _patch_descriptors(recorder, put)
     _patch_writes(recorder, put)
+    _patch_sizes(recorder, put)
     for owner in (builtins, io):
         put(owner, "open", lambda real: _recorded_open(recorder, real))
     _vfs().recorder = recorder
@@ -309,6 +310,22 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
 
         return patched
 
+    def pread(real: Any) -> Any:
+        def patched(fd: int, length: int, offset: int) -> bytes:
+            if recorder.due("eio-read"):
+                raise OSError(errno.EIO, "the disk does not read")
+            found: bytes = real(fd, length, offset)
+            return found
+
+        return patched
+
+    put(os, "write", write)
+    put(os, "pwrite", pwrite)
+    put(os, "pwritev", pwritev)
+    put(os, "pread", pread)
+
+
+def _patch_sizes(recorder: Recorder, put: Put) -> None:
     def truncate(real: Any) -> Any:
         def patched(fd: int, size: int) -> None:
             real(fd, size)
@@ -340,22 +357,9 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
 
         return patched
 
-    def pread(real: Any) -> Any:
-        def patched(fd: int, length: int, offset: int) -> bytes:
-            if recorder.due("eio-read"):
-                raise OSError(errno.EIO, "the disk does not read")
-            found: bytes = real(fd, length, offset)
-            return found
-
-        return patched
-
-    put(os, "write", write)
-    put(os, "pwrite", pwrite)
-    put(os, "pwritev", pwritev)
     put(os, "ftruncate", truncate)
     put(os, "truncate", truncate_path)
     put(garbage._libc, "fallocate", punch)
-    put(os, "pread", pread)
 
 
 class _Raw(io.RawIOBase):
