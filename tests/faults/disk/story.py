@@ -450,7 +450,9 @@ class Story:
                 held["uploads"].clear()
 
         await self.engine.renew_chunks()
-        await self.change(lambda: passes("uploads"), abort)
+        # A pass may find no room once it is done, to note that: the next one knows nothing of it.
+        while not await self.change(lambda: passes("uploads"), abort):
+            pass
         await self.change(lambda: passes("gc", "compact", "orphans", "scrub"), lambda _: None)
 
     async def checkpoint(self) -> None:
