@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..config.atlas import AtlasSettings
 from ..core.errors import ObjectStoreError
-from ..media.errors import CorruptDataError
+from ..media.errors import CorruptDataError, UnsupportedError
 from ..media.store import Store
 from ..metadata_service.survey import ViewError
 from ..metadata_service.view import is_damage
@@ -87,12 +87,14 @@ async def run_passes(
 async def _run(work: Work, name: str, *, asked: bool) -> bool:
     """Run one pass and record how it went; false when Atlas is to end."""
     begun = time.monotonic()
-    stopped_by = ""
+    stopped_by = limited_by = ""
     try:
         await _pass(work, name, asked=asked)
     except StoppedError as error:
         stopped_by = str(error)
         return False
+    except UnsupportedError as error:
+        limited_by = str(error)
     except ObjectStoreError as error:
         stopped_by = str(error)
         if isinstance(error, CorruptDataError):
@@ -103,7 +105,11 @@ async def _run(work: Work, name: str, *, asked: bool) -> bool:
             work.report_damage("view", f"{error}; run `objectstore fsck --data DIR`")
     finally:
         took_s = time.monotonic() - begun
-        work.state.passes[name] = PassRecord(work.now_ms(), round(took_s, 3), stopped_by)
+        before = work.state.passes.get(name)
+        record = PassRecord(work.now_ms(), round(took_s, 3), stopped_by, limited_by)
+        work.state.passes[name] = record
+        if limited_by and (before is None or before.limited_by != limited_by):
+            event("atlas_pass_limited", atlas_pass=name, reason=limited_by)
         if stopped_by:
             event("atlas_pass_stopped", atlas_pass=name, reason=stopped_by)
     return True

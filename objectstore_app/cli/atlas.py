@@ -144,6 +144,7 @@ def _show(state: State, *, as_json: bool) -> None:
     for name, last in state.passes.items():
         ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.ended_ms / 1000))
         how = f", stopped: {last.stopped_by}" if last.stopped_by else ""
+        how += f", limited: {last.limited_by}" if last.limited_by else ""
         click.echo(f"{name:<8} {ended}, took {last.took_s:.1f} s{how}")
     for name, count in sorted(state.counters.items()):
         click.echo(f"{name:<18} {count}")

@@ -4,6 +4,7 @@ ObjectStoreError
 └─ MediaError
    ├─ MediaFullError      no room: writes are refused, reads go on
    ├─ MediaFailedError    the medium failed; after a failed flush the process must exit
+   │  └─ UnsupportedError the file system has no such call
    └─ CorruptDataError    stored bytes do not match their checksum
 """
 
@@ -24,6 +25,10 @@ class MediaFullError(MediaError):
 
 class MediaFailedError(MediaError):
     """The medium refused a read, a write or a flush."""
+
+
+class UnsupportedError(MediaFailedError):
+    """The file system cannot do that, now or later; what needs it is left out."""
 
 
 class CorruptDataError(MediaError):

@@ -11,7 +11,8 @@ has not a thread fetches first, and the kernel is asked for what comes next.
 
 A reader holds a shared lock on its chunk's range as long as it is open, and whoever gives ranges of
 segments back asks `lock_range` for an exclusive one first. So a download may last longer than any
-grace.
+grace. Where the file system has no such locks, chunks are read without, and nobody makes holes of
+them: a segment that is wholly dead is unlinked, which leaves its bytes to who has it open.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import functools
 import os
 import struct
 import threading
@@ -26,26 +28,42 @@ from pathlib import Path
 
 from ..core.errors import invariant
 from ..core.limits import CHECKSUM_BLOCK_BYTES, MIB, SEND_WINDOW_BYTES_MAX
+from ..runtime.logging import event
 from .api import Extent
-from .errors import CorruptDataError, MediaFailedError
+from .errors import CorruptDataError, MediaFailedError, UnsupportedError
 from .segments import check_blocks, checksum, corrupt, table_bytes
 
 _BUFFER_BYTES = SEND_WINDOW_BYTES_MAX + 2 * CHECKSUM_BLOCK_BYTES
 READ_AHEAD_BYTES = 4 * MIB
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock
+_NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_WITHOUT_LOCKS = (
+    "this file system has no locks on ranges of open files: room comes back only when all of a "
+    "chunk segment is dead"
+)
 
 
 def lock_range(fd: int, start: int, end: int, *, exclusive: bool) -> bool:
     """Lock a range of a file until this opening of it is closed; False when another's lock forbids.
 
-    The lock belongs to the opening, not to the process. Raises: OSError.
+    The lock belongs to the opening, not to the process. A range that ends at 0 is all of the file.
+    Raises: OSError, UnsupportedError.
     """
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, end - start, 0))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise UnsupportedError("lock", "chunks", _WITHOUT_LOCKS) from error
+        raise
     return True
+
+
+@functools.cache
+def _say_once(error: str) -> None:
+    event("chunks_not_locked", reason=error)
 
 
 class LocalChunkFile:
@@ -58,7 +76,11 @@ class LocalChunkFile:
         locked = False
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            locked = lock_range(self.fd, extent.offset, end, exclusive=False)
+            try:
+                locked = lock_range(self.fd, extent.offset, end, exclusive=False)
+            except UnsupportedError as error:
+                locked = True
+                _say_once(str(error))
         except FileNotFoundError as error:
             raise CorruptDataError("read", str(path), "the segment is missing") from error
         except OSError as error:
