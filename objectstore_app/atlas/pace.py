@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from ..core.errors import ObjectStoreError
 
-PAUSE_FACTOR = 4.0
+PAUSE_FACTOR = 16.0
 PAUSE_S_MAX = 2.0
 STEP_S = 0.02
 _BURST_S = 0.1
