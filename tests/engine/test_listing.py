@@ -19,7 +19,7 @@ def steps(shard: Shard, sql: str, bindings: Bindings) -> str:
 
 WHERE = {
     "bucket": 1, "start": b"k", "end": b"l", "limit": 9, "behind": 0, "behind_prefix": 1,
-    "delimiter": b"/", "behind_delimiter": b"0",
+    "delimiter": b"/", "behind_delimiter": b"0", "before_group": 1, "delimiter_size": 1,
     "owners": True,
 }  # fmt: skip
 
