@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from objectstore_app.core.ids import ShardId, UserId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB, RECORD_BODY_BYTES_MAX
+from objectstore_app.core.limits import (
+    COMMIT_BYTES_MAX,
+    KIB,
+    LOG_SEGMENT_BYTES_MAX,
+    RECORD_BODY_BYTES_MAX,
+)
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.errors import MediaFailedError, MediaFullError
 from objectstore_app.media.local import LocalLog
@@ -52,15 +57,23 @@ def body(number: int, size: int) -> bytes:
 class Engine:
     """The shards of one folder, their chunks and their reads."""
 
-    def __init__(self, folder: Path, *, segment_bytes_max: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX, spare: bool = False
+    ) -> None:
+        """With `spare` the data shard's log fills its next segment with zeros ahead."""
         self.store: Store = open_store(folder)
-        more = {"segment_bytes_max": segment_bytes_max} if segment_bytes_max else {}
 
         def opened(shard: ShardId) -> Shard:
             restore_view(self.store.shard(shard), self.store.view(shard))
-            log = LocalLog(self.store.shard(shard), shard, **more)
+            log = self.logs[shard] = LocalLog(
+                self.store.shard(shard),
+                shard,
+                segment_bytes_max=segment_bytes_max,
+                spare=spare and shard == DATA,
+            )
             return Shard(shard, log, self.store.view(shard), data_shards=1, now_ms=now_ms)
 
+        self.logs: dict[ShardId, LocalLog] = {}
         self.directory = opened(DIRECTORY_SHARD)
         self.data = opened(DATA)
         complete_halves({DIRECTORY_SHARD: self.directory, DATA: self.data})
@@ -120,7 +133,7 @@ class Story:
 
     engine: Engine | None
     recorder: Recorder
-    segment_bytes_max: int = 0
+    segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX
     state: State = field(default_factory=lambda: {"buckets": {}, "users": [], "keys": {}})
     steps: list[Step] = field(default_factory=list)
     refused: int = 0
@@ -454,6 +467,12 @@ class Story:
         while not await self.change(lambda: passes("uploads"), abort):
             pass
         await self.change(lambda: passes("gc", "compact", "orphans", "scrub"), lambda _: None)
+
+    async def spare(self) -> None:
+        """Wait until the next segment is filled with zeros, or given up."""
+        thread = self.engine.logs[DATA]._spare._thread
+        if thread is not None:
+            thread.join()
 
     async def checkpoint(self) -> None:
         checkpoint(self.engine.data.view)

@@ -133,6 +133,15 @@ async def rolling(story: Story) -> None:
             await story.reopen()
 
 
+async def spare(story: Story) -> None:
+    """Each other segment was filled with zeros ahead: appends overwrite."""
+    await story.create_bucket(B)
+    for number in range(10):
+        await story.put(B, b"k%d" % (number % 4), RECORD)
+        await story.put(B, b"s%d" % (number % 4), SMALL)
+        await story.spare()
+
+
 async def bases(story: Story) -> None:
     """Copies of the view that stand for the log before them."""
     await story.create_bucket(B)
@@ -188,6 +197,6 @@ WORKLOADS: dict[str, Workload] = {
     each.__name__: each
     for each in (
         put_small, put_record, put_chunk, overwrite, multipart, delete, delete_many, copy,
-        versioned, buckets, users, rolling, bases, moves, atlas, keys,
+        versioned, buckets, users, rolling, spare, bases, moves, atlas, keys,
     )
 }  # fmt: skip
