@@ -66,10 +66,7 @@ async def _base(work: Work, shard: ShardId, *, at_once: bool) -> Base | None:
     steps = make_base(work.views[shard], folder, work.now_ms())
     try:
         while True:
-            # Held back, the copy would hold its snapshot for long and the view's log would grow.
-            next(steps)
-            if work.pace.stopped:
-                await work.pace.rest()
+            await work.pace.spend(next(steps))
     except StopIteration as done:
         made: Base = done.value
     finally:

@@ -87,6 +87,7 @@ LOG_SPARE_FREE_BYTES_MIN = 2 * GIB
 LOG_FREE_BYTES_MIN = 128 * MIB
 LOG_RESERVE_BYTES_MIN = 64 * MIB
 CHUNKS_FREE_BYTES_MIN = 256 * MIB
+HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
@@ -124,6 +125,10 @@ invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refuse
 invariant(
     CHUNKS_FREE_BYTES_MIN + LOG_SEGMENT_BYTES_MAX < LOG_SPARE_FREE_BYTES_MIN,
     "a log's spare segment takes no room that writes need",
+)
+invariant(
+    CHUNKS_FREE_BYTES_MIN < HURRY_FREE_BYTES < LOG_SPARE_FREE_BYTES_MIN,
+    "room is looked for before writes are refused, and after the spare segments are given up",
 )
 invariant(
     CHUNK_SEGMENT_S_MAX < CHUNK_NAMED_S_MAX, "a body has time between its last byte and its commit"

@@ -29,6 +29,7 @@ from ..core.limits import (
     LOG_SPARE_AFTER_BYTES,
     LOG_SPARE_FREE_BYTES_MIN,
 )
+from ..core.room import free_bytes
 from .api import LogPiece
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .mapped import map_whole
@@ -40,7 +41,7 @@ from .segments import (
     log_segment,
 )
 from .spare import SpareSegment
-from .store import free_bytes, sync_folder, write_all
+from .store import sync_folder, write_all
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024

@@ -45,6 +45,7 @@ BACKOFF_S_MAX = 5.0
 STABLE_S = 10.0
 FAILURES_MAX = 6
 FIRST_PERIOD_S_MAX = 60.0
+HURRIED_EVERY_S = 30.0
 KILLED_S = 3600.0
 SUPERVISOR_SLOT = 0
 _PR_SET_PDEATHSIG = 1
@@ -68,7 +69,8 @@ class ChildContext:
 class ChildSpec:
     """One child process. `stop_timeout_s` is how long it may take to end when asked (SIGTERM).
     `every_s` makes it periodic: it is started that long after it ended; `at_start` in its stage,
-    too, where it has to be ready like the others.
+    too, where it has to be ready like the others. While it is `hurried`, which is looked at now and
+    then, it is started before its time.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ChildSpec:
     stop_timeout_s: float
     every_s: float = 0.0
     at_start: bool = False
+    hurried: Callable[[], bool] | None = None
 
     @property
     def starts(self) -> bool:
@@ -206,12 +209,16 @@ class Supervisor:
                 child.start_at = time.monotonic() + min(child.spec.every_s, FIRST_PERIOD_S_MAX)
         while not self._signals:
             starts = [each.start_at for each in self._children if each.start_at is not None]
+            if any(each.start_at is not None and each.spec.hurried for each in self._children):
+                starts.append(time.monotonic() + HURRIED_EVERY_S)
             self._wait(min(starts, default=None))
             for child in self._reap():
                 self._plan_restart(child)
             now = time.monotonic()
             for child in self._children:
-                if child.start_at is not None and child.start_at <= now and not self._signals:
+                if child.start_at is None or self._signals:
+                    continue
+                if child.start_at <= now or _is_hurried(child, now):
                     self._fork(child)
 
     def _plan_restart(self, child: _Child) -> None:
@@ -354,6 +361,11 @@ class Supervisor:
 
     def _asked_to_stop(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
+
+
+def _is_hurried(child: _Child, now: float) -> bool:
+    hurried = child.spec.hurried
+    return hurried is not None and now - child.started >= HURRIED_EVERY_S and hurried()
 
 
 def _reason(child: _Child) -> str:

@@ -10,6 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from objectstore_app.atlas import garbage, passes
+from objectstore_app.atlas.pace import Pace
+from objectstore_app.atlas.passes import run_passes
+from objectstore_app.config.atlas import AtlasSettings
+from objectstore_app.core.clock import now_ms
 from objectstore_app.core.limits import SEND_WINDOW_BYTES_MAX
 from objectstore_app.media import files
 from objectstore_app.media.api import Extent
@@ -18,7 +22,7 @@ from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.runtime.http import read_bytes
 
-from .atlas_store import OLD_S, Held, atlas, disk_bytes, large, stopped_and_checked
+from .atlas_store import OLD_S, Held, atlas, disk_bytes, large, small, stopped_and_checked
 from .processes import WriterProcess
 
 
@@ -88,6 +92,43 @@ def test_chunk_segments_come_back_when_all_of_them_is_dead(
 
     asyncio.run(work())
     assert logged.count(("atlas_pass_limited", "gc")) == 1
+    assert stopped_and_checked(store, writer).clean
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_short_room_lifts_the_pace_but_not_the_grace(
+    store: Store, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    held, slept = Held(store), 0.0
+    settings = AtlasSettings(grace_s=3600, bytes_per_s=100, base_log_bytes=0)
+    monkeypatch.setattr(passes, "is_short", lambda _: short)
+
+    async def asleep(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+
+    async def paced(later_s: float) -> None:
+        await run_passes(
+            store,
+            settings,
+            names=["gc", "compact", "orphans"],
+            pace=Pace(settings.bytes_per_s, sleep=asleep),
+            now_ms=lambda: now_ms() + int(later_s * 1000),
+        )
+
+    async def work() -> None:
+        await held.create()
+        await held.put({b"k%d" % n: small(n) for n in range(60)} | {b"a": large(1)})
+        await held.delete([key for key in held.objects if key != b"k7"])
+        full = disk_bytes(store)
+        await paced(0)
+        assert disk_bytes(store) > full - len(large(1)), "the grace holds"
+        await paced(3700)
+        assert disk_bytes(store) < full - len(large(1))
+        await held.verify()
+
+    asyncio.run(work())
+    assert slept == 0 if short else slept > 10
     assert stopped_and_checked(store, writer).clean
 
 

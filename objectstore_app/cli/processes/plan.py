@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from ...config.settings import ServeSettings
 from ...core.limits import DRAIN_TIMEOUT_S
+from ...core.room import is_short
 from ...runtime import logging
 from ...runtime.errors import StartError
 from ...runtime.metrics import MetricsBoard
@@ -90,17 +91,21 @@ def child_specs(plan: Plan) -> list[ChildSpec]:
         number: int | None = None,
         every_s: float = 0.0,
         at_start: bool = False,
+        hurried: Callable[[], bool] | None = None,
     ) -> ChildSpec:
         name = role if number is None else f"{role}-{number}"
         main = partial(_become, plan, role, number or 0)
-        return ChildSpec(name, role, stage, main, stop_s, every_s, at_start)
+        return ChildSpec(name, role, stage, main, stop_s, every_s, at_start, hurried)
 
     every_s = CERTIFICATE_EVERY_S
     specs = [child("certificate", WRITERS_STAGE, SHORT_STOP_S, every_s=every_s, at_start=True)]
     if settings.data is not None:
         specs.append(child("writer", WRITERS_STAGE, WRITER_STOP_S, number=0))
         if every_s := settings.atlas.interval_s:
-            specs.append(child("atlas", FRONT_ENDS_STAGE, SHORT_STOP_S, every_s=every_s))
+            hurried = partial(is_short, settings.data)
+            specs.append(
+                child("atlas", FRONT_ENDS_STAGE, SHORT_STOP_S, every_s=every_s, hurried=hurried)
+            )
     drain_s = DRAIN_TIMEOUT_S + settings.drain_grace_s + STOP_MARGIN_S
     if settings.cluster_listen is not None:
         specs.append(child("gateway", FRONT_ENDS_STAGE, drain_s))
