@@ -24,18 +24,9 @@ from ..config.atlas import (
 from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..media.store import open_store
+from .options import data_folder, json_output
 
 WELL, DAMAGED, NOT_DONE = 0, 1, 2
-_DATA = click.option(
-    "--data",
-    "folder",
-    metavar="DIR",
-    envvar="OBJECTSTORE_DATA",
-    required=True,
-    show_envvar=True,
-    help="The store's folder.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -47,7 +38,7 @@ def atlas() -> None:
 
 
 @atlas.command(context_settings={"auto_envvar_prefix": "OBJECTSTORE", "show_default": True})
-@_DATA
+@data_folder
 @click.option(
     "--pass",
     "names",
@@ -77,7 +68,7 @@ def atlas() -> None:
     default=UPLOAD_DAYS_DEFAULT,
     help="Abort multipart uploads that are older; 0: never.",
 )
-@_JSON
+@json_output
 def run(
     folder: str,
     names: tuple[str, ...],
@@ -107,8 +98,8 @@ def run(
 
 
 @atlas.command()
-@_DATA
-@_JSON
+@data_folder
+@json_output
 def status(folder: str, as_json: bool) -> None:
     """Show what Atlas did and found in the folder DIR.
 
