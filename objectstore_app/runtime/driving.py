@@ -4,9 +4,9 @@ Theory of operation. A task costs its making, a turn of the loop before it begin
 end; an answer is worth little more. So a coroutine is started on its caller's stack with
 `send(None)`. Either it ends there (StopIteration) or it hands out the future that it waits for,
 whose callback then takes it to the next one; where it hands out nothing (`asyncio.sleep(0)`) it
-goes on in the loop's next turn. There is one way to write operations, `async def`, and no difference
-to them but one: without a task around them asyncio's TaskGroup and timeout are not to be had, and
-nobody can cancel them. An operation that needs those makes a task of that part and awaits it.
+goes on in the loop's next turn. There is one way to write operations, `async def`, and it makes but
+one difference to them: without a task around them asyncio's TaskGroup and timeout are not to be
+had, and nobody can cancel them. An operation that needs those makes a task of that part.
 """
 
 from __future__ import annotations

@@ -116,12 +116,17 @@ def test_error_that_nobody_handles_is_told_to_the_loop(waits: int) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        heard = asyncio.Event()
+
+        def hear(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+            told.append(str(context["exception"]))
+            heard.set()
+
+        loop.set_exception_handler(hear)
         ended: list[bool] = []
         coroutine = work()
         Driven(loop, coroutine, lambda: ended.append(True)).wait(coroutine.send(None))
-        while not told:
-            await asyncio.sleep(0)
+        await asyncio.wait_for(heard.wait(), 5)
         assert not ended
 
     asyncio.run(main())
