@@ -26,7 +26,7 @@ from ..config.settings import (
     serve_settings,
 )
 from ..core.errors import ObjectStoreError
-from .processes.plan import replace_process
+from .processes.replacing import replace_process
 
 
 def _use_file(context: click.Context, _option: click.Parameter, path: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A program of this package in the place of the process that was here (`plan.replace_process`).
+"""A program of this package in the place of the process that was here (`replacing`).
 
 It is run by path in a bare interpreter. The program's module and what it is told are JSON behind
 the descriptor that the first argument names; all other arguments are for who looks at the process.

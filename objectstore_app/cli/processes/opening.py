@@ -19,7 +19,8 @@ from ...runtime import logging
 from ...runtime.listeners import bind_listeners, raise_descriptor_limit
 from ...runtime.metrics import MetricsBoard
 from ...runtime.supervisor import Supervisor
-from .plan import Plan, child_specs, prepare, replace_process, slots
+from .plan import Plan, child_specs, prepare, slots
+from .replacing import replace_process
 
 
 def main(values: Mapping[str, object], shown: Sequence[str]) -> None:

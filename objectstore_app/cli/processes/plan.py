@@ -1,24 +1,16 @@
-"""Which processes a store has, and what they are told; how a program takes a process over.
+"""Which processes a store has, and what they are told.
 
-Theory of operation. `objectstore serve` is three programs, one after the other in one process. The
-command reads its options. `opening` makes what all processes share, and forks them. `watching` is
-the supervisor for the rest of the time. Each takes the place of the one before by an exec, so that
-neither children nor supervisor carry what was only needed to get there. A child imports its own
-module after the fork; what front ends need is imported before, for they share it.
-
-This module is part of each of these processes: it imports little.
+A child imports its own module after the fork; what front ends need is imported before, for they
+share it. This module is part of each of these processes: it imports little.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from ...config.settings import ServeSettings
 from ...core.limits import DRAIN_TIMEOUT_S
@@ -33,8 +25,6 @@ WRITER_STOP_S = 30.0
 SHORT_STOP_S = 10.0
 CERTIFICATE_EVERY_S = 3600.0
 WRITERS_STAGE, FRONT_ENDS_STAGE = 0, 1
-_BOOT = Path(__file__).with_name("boot.py")
-_PACKAGES = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,33 +110,6 @@ def prepare(stage: int) -> None:
 
     if stage == FRONT_ENDS_STAGE:
         from . import front_end  # noqa: F401
-
-
-def replace_process(
-    module: str,
-    values: Mapping[str, object],
-    shown: Sequence[str],
-    more: Mapping[str, object] | None = None,
-) -> NoReturn:
-    """Go on as the `main` of another module of this package: called with `values`, which are the
-    settings as given, and the keywords `more`. What is passed on has to be JSON.
-
-    The interpreter leaves out what `site` would do; where modules are found is passed on.
-    """
-    told = {
-        "path": [*sys.path, str(_PACKAGES)],
-        "module": f"{__package__}.{module}",
-        "values": values,
-        "more": {"shown": shown, **(more or {})},
-    }
-    descriptor = os.memfd_create(module, 0)
-    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
-        json.dump(told, file)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    interpreter = [sys.executable, "-P", "-S", str(_BOOT)]
-    os.execv(sys.executable, [*interpreter, str(descriptor), *shown])  # noqa: S606 - no shell is wanted
 
 
 def _become(plan: Plan, role: str, number: int, context: ChildContext) -> None:
