@@ -119,6 +119,10 @@ class ChunkWriter(Protocol):
     @property
     def chunk_bytes_max(self) -> int: ...
 
+    @property
+    def streams(self) -> bool:
+        """Whether what was appended to a chunk is not held in memory any more."""
+
     def begin(self, length: int) -> ChunkInProgress:
         """Begin a chunk of that many bytes. Raises: MediaFullError, MediaFailedError."""
 

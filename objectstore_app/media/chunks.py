@@ -103,6 +103,10 @@ class LocalChunks(ChunkWriter):
     def chunk_bytes_max(self) -> int:
         return CHUNK_BYTES_MAX
 
+    @property
+    def streams(self) -> bool:
+        return True
+
     def begin(self, length: int) -> LocalChunk:
         self._check()
         invariant(0 < length <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")

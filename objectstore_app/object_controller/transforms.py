@@ -87,6 +87,10 @@ class BodyCoder(ChunkWriter):
         """
         return max(CODED_CHUNK_BYTES_MIN, min(CODED_CHUNK_BYTES_MAX, self._memory.load_bytes))
 
+    @property
+    def streams(self) -> bool:
+        return False
+
     def begin(self, length: int) -> CodedChunk:
         encoder = frames.Encoder(
             len(self._written), compress=self._compress, data_key=self._data_key
