@@ -14,17 +14,11 @@ import msgspec
 from ..atlas.pace import Pace, lowest_priority
 from ..atlas.passes import PASSES, run_passes
 from ..atlas.state import State, load_state
-from ..config.atlas import (
-    GRACE_S_DEFAULT,
-    RATE_MIB_DEFAULT,
-    UPLOAD_DAYS_DEFAULT,
-    AtlasSettings,
-    atlas_settings,
-)
+from ..config.atlas import AtlasSettings, atlas_settings
 from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..media.store import open_store
-from .options import data_folder, json_output
+from . import options
 
 WELL, DAMAGED, NOT_DONE = 0, 1, 2
 
@@ -38,7 +32,7 @@ def atlas() -> None:
 
 
 @atlas.command(context_settings={"auto_envvar_prefix": "OBJECTSTORE", "show_default": True})
-@data_folder
+@options.data_folder
 @click.option(
     "--pass",
     "names",
@@ -47,28 +41,10 @@ def atlas() -> None:
     show_default="all of them",
     help="Run only this; may be given several times.",
 )
-@click.option(
-    "--atlas-grace",
-    type=float,
-    metavar="SECONDS",
-    default=GRACE_S_DEFAULT,
-    help="How long deleted bytes stay for who reads them. 0 when nobody does.",
-)
-@click.option(
-    "--atlas-rate",
-    type=float,
-    metavar="MIB",
-    default=RATE_MIB_DEFAULT,
-    help="MiB a second to read and move; 0: no limit.",
-)
-@click.option(
-    "--upload-days",
-    type=float,
-    metavar="DAYS",
-    default=UPLOAD_DAYS_DEFAULT,
-    help="Abort multipart uploads that are older; 0: never.",
-)
-@json_output
+@options.atlas_grace
+@options.atlas_rate
+@options.upload_days
+@options.json_output
 def run(
     folder: str,
     names: tuple[str, ...],
@@ -98,8 +74,8 @@ def run(
 
 
 @atlas.command()
-@data_folder
-@json_output
+@options.data_folder
+@options.json_output
 def status(folder: str, as_json: bool) -> None:
     """Show what Atlas did and found in the folder DIR.
 

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..config.atlas import (
-    GRACE_S_DEFAULT,
-    INTERVAL_S_DEFAULT,
-    RATE_MIB_DEFAULT,
-    UPLOAD_DAYS_DEFAULT,
-)
+from ..config.atlas import INTERVAL_S_DEFAULT
 from ..config.errors import SettingsError
 from ..config.settings import (
     COMPRESSIONS,
@@ -26,6 +21,7 @@ from ..config.settings import (
     serve_settings,
 )
 from ..core.errors import ObjectStoreError
+from . import options
 from .processes.replacing import replace_process
 
 
@@ -104,27 +100,9 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     default=INTERVAL_S_DEFAULT,
     help="How often Atlas looks for garbage and other work; 0: only `objectstore atlas run`.",
 )
-@click.option(
-    "--atlas-grace",
-    type=float,
-    metavar="SECONDS",
-    default=GRACE_S_DEFAULT,
-    help="How long deleted bytes stay for who reads them; longer than the longest download.",
-)
-@click.option(
-    "--atlas-rate",
-    type=float,
-    metavar="MIB",
-    default=RATE_MIB_DEFAULT,
-    help="MiB a second that Atlas reads and moves; 0: no limit.",
-)
-@click.option(
-    "--upload-days",
-    type=float,
-    metavar="DAYS",
-    default=UPLOAD_DAYS_DEFAULT,
-    help="Abort multipart uploads that are older; 0: never.",
-)
+@options.atlas_grace
+@options.atlas_rate
+@options.upload_days
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(
     "--drain-grace",
