@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import repeat
 
 import msgspec
 
@@ -27,6 +28,7 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 _SHA256_BLOCK_BYTES = 64
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
+_MISSING = repeat(b"")
 _NOTHING_HASHED = sha256()
 """Copied rather than made anew, which would look the algorithm up each time."""
 
@@ -93,12 +95,11 @@ class SignedHeaders(msgspec.Struct, frozen=True, gc=False):
         self, method: str, target: Target, headers: Mapping[bytes, bytes], payload_hash: bytes
     ) -> bytes:
         """As the function of that name, for headers of which each occurs once."""
-        value = headers.get
         canonical = self.form % (
             method.encode(),
             canonical_path(target.path),
             canonical_query(target.query) if target.query else b"",
-            *[value(name, b"") for name in self.names],
+            *map(headers.get, self.names, _MISSING),
             payload_hash,
         )
         if (b" " in canonical and b"  " in canonical) or b"\t" in canonical:

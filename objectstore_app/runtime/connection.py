@@ -113,7 +113,10 @@ class Connection(Duplex):
             return
         if events:
             self._take(events)
-            self._stir()
+            if self._turning:
+                self._wake()
+            else:
+                self._proceed()
         elif self._head is None and not self._head_begun:
             self._head_begun = True
             self.deadline = self._loop.time() + self._context.limits.header_timeout_s
@@ -440,8 +443,8 @@ class Connection(Duplex):
                     self._pause_reading()
             elif type(item) is End:
                 self._body_ended = True
-            else:
-                self._head = cast("Head", item)
+            elif type(item) is Head:
+                self._head = item
                 self._body_bytes = 0
                 self._body_ended = False
 
