@@ -70,6 +70,7 @@ READ_PIECE_BYTES = 1 * MIB
 KEPT_PARTS_AT_ONCE = 64
 SEND_WINDOW_BYTES_MIN = 128 * KIB
 SEND_WINDOW_BYTES_MAX = 512 * KIB
+LOOP_WINDOW_BYTES_MAX = 256 * KIB
 SEND_ON_LOOP_BYTES_MAX = 1 * MIB
 SEND_PATIENCE_S = 0.01
 NEAR_RTT_US_MAX = 200
@@ -140,7 +141,8 @@ invariant(
 )
 invariant(
     SEND_WINDOW_BYTES_MIN % CHECKSUM_BLOCK_BYTES == 0
-    and SEND_WINDOW_BYTES_MAX % SEND_WINDOW_BYTES_MIN == 0,
+    and LOOP_WINDOW_BYTES_MAX % SEND_WINDOW_BYTES_MIN == 0
+    and SEND_WINDOW_BYTES_MAX % LOOP_WINDOW_BYTES_MAX == 0,
     "a window of what is sent is a whole number of checksum blocks",
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")

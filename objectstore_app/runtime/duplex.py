@@ -25,6 +25,7 @@ import struct
 import termios
 
 from ..core.limits import (
+    LOOP_WINDOW_BYTES_MAX,
     NEAR_RTT_US_MAX,
     NEAR_SEND_BUFFER_BYTES,
     SEND_ON_LOOP_BYTES_MAX,
@@ -197,8 +198,9 @@ def _send_range(fd: int, source: ByteSource, start: int, end: int, *, wait: bool
     takes no more at present, or, unless told to `wait`, because the disk would have to be waited
     for. Raises: ConnectionCutError and what the source raises.
     """
+    window = SEND_WINDOW_BYTES_MAX if wait else LOOP_WINDOW_BYTES_MAX
     while start < end:
-        data = source.read(start, min(SEND_WINDOW_BYTES_MAX, end - start), wait=wait)
+        data = source.read(start, min(window, end - start), wait=wait)
         if data is None:
             return start
         while data:
