@@ -222,6 +222,14 @@ def _connect(name: str, flags: int) -> apsw.Connection:
 
 def _add_checksums(connection: apsw.Connection) -> None:
     """Make room for checksums in the pages of a view that is new or of an earlier release."""
+    _make_room(connection)
+    if connection.execute("PRAGMA checksum_verification").fetchall() == [("0",)]:
+        # The room is told by a page 1 that lies in the write-ahead log, where the VFS does not see
+        # it: it would let this connection write pages without checksums.
+        checkpoint(connection)
+
+
+def _make_room(connection: apsw.Connection) -> None:
     held = connection.reserve_bytes()
     if held == _CHECKSUM_BYTES:
         return

@@ -15,7 +15,13 @@ from objectstore_app.metadata_service import checkpoints
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.checkpoints import Checkpointer
 from objectstore_app.metadata_service.shard import Shard
-from objectstore_app.metadata_service.view import open_reader
+from objectstore_app.metadata_service.view import (
+    DATA,
+    checkpoint,
+    open_checkpointer,
+    open_reader,
+    open_view,
+)
 from tests.engine.support import BUCKET, do, dump, open_shard, put
 
 COMMITS_MAX = 2000
@@ -169,6 +175,26 @@ def test_what_the_writer_before_left_is_moved_without_a_commit(
         shard.close()
 
     asyncio.run(run())
+
+
+def test_view_of_an_earlier_release_gets_checksums_whoever_moves_its_pages(tmp_path: Path) -> None:
+    """Its first page, which says that there is room for them, changes in the write-ahead log."""
+    path = tmp_path / "view.sqlite"
+    old = apsw.Connection(str(path), vfs="unix")
+    old.execute(f"PRAGMA page_size=4096; PRAGMA journal_mode=WAL; {DATA.sql}").fetchall()
+    old.execute(f"PRAGMA user_version={DATA.version}")
+    old.close()
+    view = open_view(path, DATA)
+    beside = open_checkpointer(path)
+    for move in (lambda: checkpoint(beside), lambda: checkpoint(view)):
+        for number in range(200):
+            view.execute("INSERT OR REPLACE INTO nulls VALUES (1, ?, 1)", (b"%0200d" % number,))
+        assert move()
+    reader = open_reader(path)
+    assert reader.execute("PRAGMA checksum_verification").fetchall() == [("1",)]
+    assert reader.execute("PRAGMA quick_check").fetchall() == [("ok",)]
+    for connection in (reader, beside, view):
+        connection.close()
 
 
 def test_a_checkpoint_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
