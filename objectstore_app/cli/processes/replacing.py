@@ -28,10 +28,11 @@ def replace_process(
     """Go on as the `main` of another module of this package: called with `values`, which are the
     settings as given, and the keywords `more`. What is passed on has to be JSON.
 
-    The interpreter leaves out what `site` would do; where modules are found is passed on.
+    The interpreter leaves out what `site` would do; where modules are found is passed on, without
+    links: an upgrade that redirects one must not give this release's processes other modules.
     """
     told = {
-        "path": [*sys.path, str(_PACKAGES)],
+        "path": [os.path.realpath(entry) for entry in (*sys.path, _PACKAGES)],
         "module": f"{__package__}.{module}",
         "values": values,
         "more": {"shown": shown, **(more or {})},
