@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import median_low
+from statistics import median_high
 from types import TracebackType
 
 from . import wrk
@@ -126,7 +126,7 @@ def middle_pair(pairs: list[tuple[Row, Row]]) -> tuple[Row, Row]:
     def ratio(pair: tuple[Row, Row]) -> float:
         return pair[0].p99_ms / pair[1].p99_ms
 
-    wanted = median_low(map(ratio, pairs))
+    wanted = median_high(map(ratio, pairs))
     return next(pair for pair in pairs if ratio(pair) == wanted)
 
 
