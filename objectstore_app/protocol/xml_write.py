@@ -432,6 +432,8 @@ def _listing(root: str, head: str, entries: list[str], prefixes: str) -> bytes:
 def _contents(
     objects: Sequence[ListedObject], owners: Mapping[str, Owner], *, url: bool
 ) -> list[str]:
+    if not objects:
+        return []
     text = writer_of_keys([one[0] for one in objects], url=url)
     hours, minutes, seconds, milliseconds = ISO_HOURS, MINUTES, SECONDS, MILLISECONDS
     checksums = {one: _listed_checksum(one) for one in {row[5] for row in objects}}
