@@ -188,7 +188,7 @@ async def _first_administrator(services: Services, given: tuple[str, str]) -> No
 
 async def _writer_answers(metadata: MetadataClient) -> None:
     """Return when a mutation makes its way to the writer and back. Raises: UnavailableError."""
-    await asyncio.ensure_future(_ask_writer(metadata))  # a timeout needs a task of its own
+    await asyncio.gather(_ask_writer(metadata))  # a timeout needs a task of its own
 
 
 async def _ask_writer(metadata: MetadataClient) -> None:

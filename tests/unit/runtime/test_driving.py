@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 import pytest
 
-from objectstore_app.runtime.driving import Driven
+from objectstore_app.runtime.driving import Driven, Operation
 
-Work = Callable[[], Coroutine[object, None, None]]
+Work = Callable[[], Operation]
 
 
 async def drive(work: Work) -> bool:
@@ -26,7 +26,7 @@ async def drive(work: Work) -> bool:
         except StopIteration:
             ended.set_result(True)
         else:
-            Driven(loop, coroutine, lambda: ended.set_result(False)).wait(waited)  # type: ignore[arg-type]
+            Driven(loop, coroutine, lambda: ended.set_result(False)).wait(waited)
 
     loop.call_soon(start)
     return await asyncio.wait_for(ended, 5)
