@@ -171,8 +171,7 @@ class Supervisor:
             if child.pipe >= 0:
                 os.set_inheritable(child.pipe, True)
         return [
-            ChildState(**{name: getattr(child, name) for name in names})
-            for child in self._children
+            ChildState(**{name: getattr(child, name) for name in names}) for child in self._children
         ]
 
     # --- life ---
@@ -183,9 +182,7 @@ class Supervisor:
         self.prepare(stages[0])
         for stage, following in itertools.pairwise([*stages, None]):
             members = [
-                child
-                for child in self._children
-                if child.spec.stage == stage and child.spec.starts
+                child for child in self._children if child.spec.stage == stage and child.spec.starts
             ]
             gc.collect()
             gc.freeze()  # so that a child's collections do not copy the pages it shares with us

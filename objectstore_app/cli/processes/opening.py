@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ... import __version__
 from ...config.settings import ServeSettings, serve_settings
@@ -23,9 +24,9 @@ from .plan import Plan, child_specs, prepare, slots
 from .replacing import replace_process
 
 
-def main(values: Mapping[str, object], shown: Sequence[str]) -> None:
+def main(values: Mapping[str, Any], shown: Sequence[str]) -> None:
     """Serve until a signal ends it."""
-    settings = serve_settings(**values)  # type: ignore[arg-type]  # checked there
+    settings = serve_settings(**values)
     logging.set_up(settings.log_format, "supervisor")
     try:
         plan = _open(settings)
@@ -56,7 +57,7 @@ def _open(settings: ServeSettings) -> Plan:
 
 
 def _all_serve(
-    supervisor: Supervisor, plan: Plan, values: Mapping[str, object], shown: Sequence[str]
+    supervisor: Supervisor, plan: Plan, values: Mapping[str, Any], shown: Sequence[str]
 ) -> None:
     _announce(plan)
     states = supervisor.hand_over()

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from ...config.settings import ServeSettings
@@ -106,10 +107,9 @@ def child_specs(plan: Plan) -> list[ChildSpec]:
 
 def prepare(stage: int) -> None:
     """Import what the children of a stage have in common, before the first of them is forked."""
-    from ...metadata_service import client  # noqa: F401
-
+    import_module("...metadata_service.client", __package__)
     if stage == FRONT_ENDS_STAGE:
-        from . import front_end  # noqa: F401
+        import_module(".front_end", __package__)
 
 
 def _become(plan: Plan, role: str, number: int, context: ChildContext) -> None:

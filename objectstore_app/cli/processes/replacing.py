@@ -32,7 +32,7 @@ def replace_process(
     links: an upgrade that redirects one must not give this release's processes other modules.
     """
     told = {
-        "path": [os.path.realpath(entry) for entry in (*sys.path, _PACKAGES)],
+        "path": [os.path.realpath(entry) for entry in (*sys.path, str(_PACKAGES))],
         "module": f"{__package__}.{module}",
         "values": values,
         "more": {"shown": shown, **(more or {})},

@@ -15,14 +15,14 @@ from .plan import Plan, child_specs, slots
 
 
 def main(
-    values: Mapping[str, object],
+    values: Mapping[str, Any],
     shown: Sequence[str],
     board: int,
     listeners: Sequence[int],
     children: Sequence[Mapping[str, Any]],
 ) -> None:
     """Go on until a signal ends it; `board` and `listeners` are descriptors."""
-    settings = serve_settings(**values)  # type: ignore[arg-type]  # checked before
+    settings = serve_settings(**values)
     logging.set_up(settings.log_format, "supervisor")
     plan = Plan(settings, MetricsBoard(slots(settings), board), tuple(listeners))
     supervisor = Supervisor(child_specs(plan), plan.board, on_stop=plan.close_listeners)
