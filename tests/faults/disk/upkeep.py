@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from unittest import mock
 
 from objectstore_app.atlas import work
@@ -11,6 +10,7 @@ from objectstore_app.atlas.passes import run_passes
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.core.limits import CHUNK_NAMED_S_MAX
+from objectstore_app.media.errors import MediaFailedError
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import DataMutation, MutationResult
 from objectstore_app.metadata_service.errors import UnavailableError
@@ -26,14 +26,14 @@ class Pipe:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._dead = False
+        self.dead = False
 
     async def submit(self, mutation: DataMutation) -> MutationResult:
-        if self._dead:
+        if self.dead:
             raise UnavailableError("write", "writer", "it is dead")
-        self._dead = True
+        self.dead = True
         (outcome,) = self._shard.commit([mutation])
-        self._dead = False
+        self.dead = False
         if isinstance(outcome, ObjectStoreError):
             raise outcome
         return outcome
@@ -45,15 +45,15 @@ class Pipe:
 async def run_pass(store: Store, shard: Shard, name: str) -> str:
     """Run one pass, as if all that was written before were old; what stopped it, if anything.
 
-    No writer of chunks may have a segment open.
+    No writer of chunks may have a segment open. Raises MediaFailedError when the writer died of it.
     """
+    pipe = Pipe(shard)
 
-    def pipe(_: Path, __: str) -> Pipe:
-        return Pipe(shard)
-
-    with mock.patch.object(work, "MutationPipe", pipe):
+    with mock.patch.object(work, "MutationPipe", return_value=pipe):
         state = await run_passes(
             store, AT_ONCE, names=[name], pace=Pace(0), now_ms=lambda: now_ms() + LATER_MS
         )
+    if pipe.dead:
+        raise MediaFailedError("atlas", name, state.passes[name].stopped_by)
     assert state.damage == [], state.damage
     return state.passes[name].stopped_by
