@@ -97,8 +97,17 @@ def memory(root: int) -> Memory:
     return Memory(rss / 1024, pss / 1024)
 
 
+def machine_ticks() -> tuple[int, int]:
+    """Ticks of all processors, and those of them that the host gave to other guests."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(ticks), ticks[7]
+
+
 class Watch:
-    """Samples the memory of a tree while a case runs; `peak` afterwards."""
+    """Samples the memory of a tree while a case runs; `peak`, `cpu_s`, `stolen_percent` afterwards.
+
+    What is stolen is the share of all processors' time, in percent, that the host took meanwhile.
+    """
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -106,15 +115,22 @@ class Watch:
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self.peak = Memory(0, 0)
         self._cpu_before = 0.0
+        self._ticks_before = (0, 0)
         self.cpu_s = 0.0
+        self.stolen_percent = 0.0
 
     def __enter__(self) -> Watch:
         self._cpu_before = cpu_seconds(self._root)
+        self._ticks_before = machine_ticks()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cpu_s = cpu_seconds(self._root) - self._cpu_before
+        ticks, stolen = (
+            now - before for now, before in zip(machine_ticks(), self._ticks_before, strict=True)
+        )
+        self.stolen_percent = 100 * stolen / max(ticks, 1)
         self._over.set()
         self._thread.join()
 

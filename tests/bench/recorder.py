@@ -20,6 +20,7 @@ from .workloads import MIB
 KIB = 1024
 LIST_BODY = b"8 bytes."
 SEED_CONNECTIONS = 32
+STOLEN_PERCENT_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,13 @@ class Recorder:
             row.ttfb_ms = round(outcome.ttfb_ms, 3)
         row.client = client
         row.client_cpu_s_per_1000 = round(outcome.client_cpu_s / thousands, 4)
+        row.stolen_percent = round(watch.stolen_percent, 1)
         row.objects = objects
         self.results.rows.append(row)
         say(
             f"  {name:<28} {row.ops_per_s:>9.1f}/s {row.mib_per_s:>8.1f} MiB/s  p50 "
             f"{row.p50_ms:.2f}  p99 {row.p99_ms:.2f} ms  cpu {row.cpu_s_per_1000 * 1000:.0f} µs"
+            f"{stolen(row)}"
         )
         return row
 
@@ -193,6 +196,13 @@ class Recorder:
             raise CaseError(f"GET {target}: {error}") from error
         if answer.status != 200 or hashlib.sha256(answer.body).hexdigest() != digest:
             raise CaseError(f"GET {target} gave {answer.status} and not what was written")
+
+
+def stolen(row: Row) -> str:
+    """What to say of a case that the host disturbed."""
+    if row.stolen_percent < STOLEN_PERCENT_TOLD:
+        return ""
+    return f"  ({row.stolen_percent:.0f}% of the processors stolen)"
 
 
 def many(requests: Iterator[bytes], connections: int) -> list[Conversation]:

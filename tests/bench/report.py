@@ -101,7 +101,7 @@ def _details(results: Results) -> list[list[str]]:
     lines = [
         [
             *("case", "c", "system", "ops/s", "MiB/s", "p50 ms", "p99 ms", "first byte ms"),
-            *("cpu ms/req", "RSS MiB", "PSS MiB", "client", "client ms/req"),
+            *("cpu ms/req", "RSS MiB", "PSS MiB", "client", "client ms/req", "stolen %"),
         ]
     ]
     order = list(dict.fromkeys((row.case, row.connections) for row in results.rows))
@@ -113,6 +113,7 @@ def _details(results: Results) -> list[list[str]]:
                 "–" if row.ttfb_ms is None else f"{row.ttfb_ms:.2f}",
                 *(f"{row.cpu_s_per_1000:.3f}", f"{row.rss_mib:.0f}", f"{row.pss_mib:.0f}"),
                 *(row.client or "–", f"{row.client_cpu_s_per_1000:.3f}"),
+                f"{row.stolen_percent:.1f}",
             ]
         )
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import growth, peers, processes, wrk
+from tests.bench import growth, peers, processes, recorder, wrk
 from tests.bench.outcome import CaseError, Outcome, corrected, median, percentile
 from tests.bench.results import Results, Row, middle, read
 
@@ -155,3 +155,20 @@ def test_costs_are_those_of_the_whole_tree():
         child.kill()
         child.wait()
     assert processes.memory(child.pid) == processes.Memory(0, 0)
+
+
+def test_what_the_host_took_away_is_told(monkeypatch):
+    ticks = iter([(1000, 40), (1200, 90)])
+    monkeypatch.setattr(processes, "machine_ticks", lambda: next(ticks))
+    with processes.Watch(os.getpid()) as watch:
+        pass
+    assert watch.stolen_percent == 25
+    row = Row("ours", "1", "", "GET", 1, stolen_percent=watch.stolen_percent)
+    assert "25% of the processors stolen" in recorder.stolen(row)
+    row.stolen_percent = 1.0
+    assert recorder.stolen(row) == ""
+
+
+def test_the_machine_counts_what_is_stolen():
+    ticks, stolen = processes.machine_ticks()
+    assert 0 <= stolen < ticks
