@@ -16,18 +16,13 @@ from objectstore_app.atlas.state import PassRecord, State
 from objectstore_app.cli import atlas as command
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.media.segments import segment_path
-from objectstore_app.media.store import Store, open_store
+from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.client import EmbeddedClient
 
 from .atlas_store import Held, large, small
 from .processes import WriterProcess
 
 Atlas = Callable[..., Result]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from objectstore_app.core.limits import COMMIT_BYTES_MAX, MIB
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError
 from objectstore_app.media.local import LocalLog, log_segments
 from objectstore_app.media.segments import segment_path
-from objectstore_app.media.store import Store, open_store
+from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.bases import (
     Base,
@@ -30,11 +30,6 @@ from .support import BUCKET, do, dump, put
 
 DATA = ShardId(0)
 NOW_MS = 1_800_000_000_000
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
 
 
 @pytest.fixture

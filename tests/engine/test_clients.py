@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from objectstore_app.core.limits import CHUNK_BYTES_MAX
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.segments import DIRECTORY_SHARD
-from objectstore_app.media.store import Store, StoreInUseError, open_store
+from objectstore_app.media.store import Store, StoreInUseError
 from objectstore_app.metadata_service import link, sockets
 from objectstore_app.metadata_service.api import (
     AccessKey,
@@ -73,11 +73,6 @@ async def new_bucket(client: MetadataClient, name: str) -> Bucket:
     assert isinstance(bucket, Bucket)
     await client.mutate(bucket, OpenBucket(bucket=bucket.id))
     return bucket
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +11,20 @@ from objectstore_app.atlas.fsck import LOST, check
 from objectstore_app.core.ids import ShardId
 from objectstore_app.media.errors import MediaFailedError
 from objectstore_app.media.segments import segment_path
-from objectstore_app.media.store import Store, open_store
+from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.metadata_service.log_survey import Damage, survey
 from objectstore_app.metadata_service.record import Record
 from objectstore_app.metadata_service.writer import open_shard
 
-from .atlas_store import Held, atlas, large, small, small_segments, stopped_and_checked
+from .atlas_store import Held, atlas, large, small, stopped_and_checked
 from .processes import WriterProcess
 from .support import BUCKET, do, dump, put
 from .unreadable import spoil
 
 DATA = ShardId(0)
 KEYS = 12
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
 
 
 @pytest.fixture
@@ -98,15 +92,6 @@ def test_salvage_keeps_what_can_be_read(filled: Store, monkeypatch: pytest.Monke
     shard = open_shard(filled, DATA)
     assert len(dump(shard)["versions"]) in (KEYS - 1, KEYS - 2)
     shard.close()
-
-
-@pytest.fixture
-def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriterProcess]:
-    small_segments(monkeypatch)
-    process = WriterProcess(store)
-    yield process
-    if not process.ended:
-        process.stop()
 
 
 @pytest.mark.parametrize("where", ["log", "record", "chunk"])

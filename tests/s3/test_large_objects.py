@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mypy_boto3_s3 import S3Client
+
+from tests.resident import resident_tree
 
 from .raw import Raw
 from .server import Server
 
 SIZE = 64 * 2**20
 GROWTH_BYTES_MAX = 48 * 2**20
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and all below it."""
-    total = 0
-    for process in (pid, *children(pid)):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
-def children(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield int(child)
-            yield from children(int(child))
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +26,12 @@ def content() -> bytes:
 def test_64_mib_comes_back_byte_for_byte_in_bounded_memory(
     server: Server, s3: S3Client, bucket: str, content: bytes
 ) -> None:
-    before = resident_bytes(server.pid) if server.pid else 0
+    before = resident_tree(server.pid) if server.pid else 0
     s3.put_object(Bucket=bucket, Key="k", Body=content)
     got = s3.get_object(Bucket=bucket, Key="k")["Body"].read()
     assert hashlib.sha256(got).digest() == hashlib.sha256(content).digest()
     if server.pid:
-        assert resident_bytes(server.pid) - before < GROWTH_BYTES_MAX
+        assert resident_tree(server.pid) - before < GROWTH_BYTES_MAX
 
 
 def test_large_transfer_by_the_sdk_uses_parts(

@@ -10,20 +10,17 @@ import hashlib
 import os
 import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 
 import pytest
 
 from objectstore_app.core.limits import BODY_BUFFER_BYTES_MAX, MIB, UPLOAD_MEMORY_BYTES
 from objectstore_app.protocol.sigv4_signer import presign
+from tests.resident import resident_tree, watched
 
 from .server import Server
-from .test_large_objects import resident_bytes
 
 LARGE_MIB = int(os.environ.get("OBJECTSTORE_TEST_LARGE_MIB", "512"))
 FRONT_ENDS = 2
@@ -36,7 +33,7 @@ BLOCK = hashlib.shake_256(b"transfer").digest(MIB)
 def _start_bytes(server: Server) -> int:
     if not server.pid:
         pytest.skip("the memory of a given endpoint cannot be seen")
-    return resident_bytes(server.pid)
+    return resident_tree(server.pid)
 
 
 class Transfer:
@@ -82,29 +79,6 @@ def block(number: int) -> bytes:
     return number.to_bytes(4, "big") + BLOCK[4:]
 
 
-@dataclass
-class Peak:
-    resident: int = 0
-
-
-@contextmanager
-def watched(server: Server) -> Iterator[Peak]:
-    """The most that the server's processes held meanwhile."""
-    peak, over = Peak(), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            peak.resident = max(peak.resident, resident_bytes(server.pid))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_hundred_uploads_at_once_stay_within_the_budget(
     server: Server, bucket: str, start_bytes: int
 ) -> None:
@@ -112,7 +86,7 @@ def test_hundred_uploads_at_once_stay_within_the_budget(
         with closing(Transfer(server)) as transfer:
             return transfer.put(f"/{bucket}/{number}", 20)
 
-    with watched(server) as peak, ThreadPoolExecutor(100) as threads:
+    with watched(server.pid) as peak, ThreadPoolExecutor(100) as threads:
         assert list(threads.map(upload, range(100))) == [200] * 100
     # A connection holds at most what it may before it is not read from, and one read more.
     held = FRONT_ENDS * UPLOAD_MEMORY_BYTES + 100 * 2 * BODY_BUFFER_BYTES_MAX
@@ -131,7 +105,7 @@ def test_clients_that_leave_give_back_what_they_held(
             transfer.close()
     with closing(Transfer(server)) as transfer:
         assert transfer.put(f"/{bucket}/after", 20) == 200
-    assert resident_bytes(server.pid) - start_bytes < FRONT_ENDS * SLACK_BYTES
+    assert resident_tree(server.pid) - start_bytes < FRONT_ENDS * SLACK_BYTES
 
 
 def test_clients_that_do_not_read_cost_next_to_nothing(
@@ -139,7 +113,7 @@ def test_clients_that_do_not_read_cost_next_to_nothing(
 ) -> None:
     with closing(Transfer(server)) as transfer:
         assert transfer.put(f"/{bucket}/k", 64) == 200
-    with watched(server) as peak:
+    with watched(server.pid) as peak:
         readers = [Transfer(server) for _ in range(40)]
         for reader in readers:
             reader.begin("GET", f"/{bucket}/k")
@@ -151,7 +125,7 @@ def test_clients_that_do_not_read_cost_next_to_nothing(
 
 
 def test_largest_object_goes_both_ways(server: Server, bucket: str, start_bytes: int) -> None:
-    with watched(server) as peak, closing(Transfer(server)) as transfer:
+    with watched(server.pid) as peak, closing(Transfer(server)) as transfer:
         assert transfer.put(f"/{bucket}/k", LARGE_MIB) == 200
         transfer.begin("GET", f"/{bucket}/k")
         status, length, data = transfer.head()
