@@ -1,158 +1,174 @@
-"""Make every declared artefact, or find it in the cache, and lay them out as a bundle.
-
-Usage: python -m objectstore_infra.artefacts.builder build --version V [--output DIR] [--only NAME]…
-       python -m objectstore_infra.artefacts.builder lock [--only NAME]…
-       python -m objectstore_infra.artefacts.builder verify DIR
+"""Makes declared artefacts, or finds them in the cache, and lays them out as a bundle.
 
 An artefact is made anew only when something that decides it has changed: its declaration, its lock
-files, or the artefacts that it is made from. `--fresh` asks Debian again which versions there are.
+files, or the artefacts that it is made from. What Debian's suite carries was decided by the first
+build; a fresh one asks again.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 
-from objectstore_infra import bundle
 from objectstore_infra.apt_sources import read_sources
-from objectstore_infra.artefacts import debian, declaration, golang, images, listing
-from objectstore_infra.artefacts.declaration import Artefact, Debian, Golang, Image, Source, Wheels
-from objectstore_infra.artefacts.storage import Storage, StoredFile, key_of
-from objectstore_infra.errors import InfraError
-from objectstore_infra.state_folder import state_folder
+from objectstore_infra.artefacts import (
+    debian,
+    declaration,
+    environment,
+    golang,
+    images,
+    listing,
+    source,
+    trust,
+    wheels,
+)
+from objectstore_infra.artefacts.declaration import (
+    Artefact,
+    Debian,
+    Environment,
+    Golang,
+    Image,
+    Source,
+    Wheels,
+)
+from objectstore_infra.artefacts.errors import DeclarationError
+from objectstore_infra.artefacts.storage import Storage, StoredFile, cache_dir, key_of
 
-DECLARATION = bundle.REPOSITORY / "roles" / "bundle" / "files" / "manifest.in"
-NOT_SHIPPED = "build-"
-"""Artefacts with this prefix only serve to make others."""
+MANIFEST = "manifest.in"
+MIB = 1 << 20
 
 Report = Callable[[str], None]
 
 
 class Builder:
-    """Makes the artefacts of one declaration, in its order."""
+    """Makes the artefacts that the tree below `root` declares, in their order."""
 
-    def __init__(
-        self, declared: declaration.Declaration, version: str, cache: Path, report: Report
-    ) -> None:
-        self._declared = with_bundle_version(declared, version)
+    def __init__(self, root: Path, version: str, report: Report) -> None:
+        declared = declaration.read(root / source.DECLARED / MANIFEST)
+        self.declared = with_bundle_version(declared, version)
+        self._root = root
         self._version = version
-        self._content = bundle.source_version()
-        self._storage = Storage(cache / "artefacts")
-        self._go = cache / "go"
+        self._content = source.content_version(root)
+        self._storage = Storage(cache_dir() / "artefacts")
+        self._go = cache_dir() / "go"
         self._report = report
-        self._apt: debian.Apt | None = None
-        self._open = ExitStack()
-        self.made: dict[str, list[StoredFile]] = {}
+        self._began = time.monotonic()
+        self._made: dict[str, list[StoredFile]] = {}
 
-    def make(self, *, only: Collection[str] = (), fresh: bool = False) -> None:
-        """Make all artefacts, or those named and what they need."""
-        wanted = self._needed(only) if only else {a.name for a in self._declared.artefacts}
-        with self._open:
-            for artefact in self._declared.artefacts:
-                if artefact.name in wanted and artefact.name not in self.made:
-                    self._make_one(artefact, fresh=fresh)
+    def make(self, names: Collection[str], *, fresh: bool = False) -> None:
+        """Make the artefacts named and what they need; `fresh` asks Debian what there is now."""
+        needed = self._needed(names)
+        with ExitStack() as stack:
+            asked = AskedOnce(self.declared, stack)
+            for artefact in self.declared.artefacts:
+                if artefact.name in needed and artefact.name not in self._made:
+                    self._make_one(artefact, asked, fresh=fresh)
 
-    def lock(self, only: Collection[str]) -> None:
-        """Bring the lock files of the Go artefacts (all, or those named) to what is declared."""
-        for artefact in self._declared.artefacts:
-            if isinstance(artefact, Golang) and (not only or artefact.name in only):
-                self.make(only=[artefact.toolchain])
-                golang.lock(artefact, self._folder(artefact), self._toolchain(artefact))
-                self._report(f"{artefact.name}: locked to {artefact.version}")
+    def lock(self, names: Collection[str]) -> None:
+        """Bring the lock files of the Go artefacts (all, or those named) to what is declared.
 
-    def lay_out(self, folder: Path, key_file: Path) -> None:
-        """Write the bundle: links to the files, the listing, its signature."""
-        rows: list[listing.ArtefactRow] = []
-        for artefact in self._declared.artefacts:
-            files = self.made.get(artefact.name)
-            if not files or artefact.name.startswith(NOT_SHIPPED):
-                continue
-            for file in files:
-                self._storage.link(file, folder / artefact.name / file.name)
-            rows.append(
-                {
-                    "name": artefact.name,
-                    "version": self._version_of(artefact),
-                    "kind": artefact.kind,
-                    "source": _source_of(artefact, self._declared),
-                    "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in files],
-                }
+        Raises: DeclarationError: one named is no Go artefact.
+        """
+        programs = {a.name: a for a in self.declared.artefacts if isinstance(a, Golang)}
+        unknown = sorted(set(names) - programs.keys())
+        if unknown:
+            raise DeclarationError(
+                f"{unknown[0]} is no Go artefact", hint=f"one of: {', '.join(programs)}"
             )
+        for artefact in (programs[name] for name in names or programs):
+            self.make([artefact.toolchain])
+            golang.lock(artefact, self._folder(artefact), self._toolchain(artefact))
+            self.say(f"{artefact.name}: locked to {artefact.version}")
+
+    def lay_out(self, folder: Path, names: Collection[str]) -> int:
+        """Write the bundle: links to the files, the listing, its signature. Returns its bytes."""
+        rows = [self._row(a) for a in self.declared.artefacts if a.name in names]
+        for row in rows:
+            for file in self._made[row["name"]]:
+                self._storage.link(file, folder / row["name"] / file.name)
         listed: listing.Listing = {
             "format": listing.FORMAT,
             "version": self._version,
-            "suite": self._declared.suite,
+            "source": self._content,
+            "suite": self.declared.suite,
+            "guest": {"python": wheels.GUEST.python, "machine": wheels.GUEST.machine},
             "artefacts": rows,
         }
-        listing.write(folder, listed, listing.signing_key(key_file))
+        listing.write(folder, listed, trust.own_key())
+        self._storage.drop_old()
+        return sum(row["size"] for _, row in listing.files(folder, listed))
 
-    def _make_one(self, artefact: Artefact, *, fresh: bool) -> None:
+    def say(self, line: str) -> None:
+        """Report a line with the seconds since the build began."""
+        self._report(f"{time.monotonic() - self._began:6.1f} s  {line}")
+
+    def _make_one(self, artefact: Artefact, apt: AskedOnce, *, fresh: bool) -> None:
         key = self._key(artefact)
-        known = None if fresh and isinstance(artefact, Debian) else self._storage.recall(key)
+        asked_again = fresh and isinstance(artefact, Debian)
+        known = None if asked_again else self._storage.recall(artefact.name, key)
         if known is None:
+            self.say(f"{artefact.name}: making it ({self._source_of(artefact)})")
             began = time.monotonic()
-            known = self._storage.remember(key, self._files(artefact))
-            size = sum(file.size for file in known) / (1 << 20)
-            self._report(
-                f"{artefact.name}: made {len(known)} files, {size:.1f} MiB, "
-                f"in {time.monotonic() - began:.1f} s"
+            known = self._storage.remember(artefact.name, key, self._make_files(artefact, apt))
+            size = sum(file.size for file in known) / MIB
+            self.say(
+                f"{artefact.name}: {len(known)} files, {size:.1f} MiB, "
+                f"took {time.monotonic() - began:.1f} s"
             )
-        self.made[artefact.name] = known
+        self._made[artefact.name] = known
         if isinstance(artefact, Image):
-            for other in self._archive(artefact):
-                self.made[other.name] = known if other is self._archive(artefact)[0] else []
+            # The archive is the first image's; the others of it are listed without files.
+            first, *others = self._archive(artefact)
+            self._made[first.name] = known
+            self._made.update((other.name, []) for other in others)
 
     def _key(self, artefact: Artefact) -> str:
         match artefact:
             case Debian():
-                kept = [self.made[name] for name in artefact.without]
-                return key_of("debian", self._declared.suite, artefact, kept)
+                kept = [self._made[name] for name in artefact.without]
+                return key_of("debian", self.declared.suite, artefact, kept)
             case Golang():
-                toolchain = self.made[artefact.toolchain]
+                toolchain = self._made[artefact.toolchain]
                 return golang.inputs(artefact, self._folder(artefact), toolchain)
             case Wheels():
-                text = (bundle.REPOSITORY / artefact.lock).read_text(encoding="utf-8")
-                return key_of("pypi", bundle.GUEST, text)
+                text = (self._root / artefact.lock).read_text(encoding="utf-8")
+                return key_of("pypi", wheels.GUEST, text)
             case Source():
                 return key_of("source", self._version, self._content)
+            case Environment():
+                return environment.inputs(artefact, self._made)
             case Image():
-                return images.inputs(self._archive(artefact), self.made)
+                return images.inputs(self._archive(artefact), self._made)
 
-    def _files(self, artefact: Artefact) -> list[StoredFile]:
+    def _make_files(self, artefact: Artefact, apt: AskedOnce) -> list[StoredFile]:
         match artefact:
             case Debian():
                 without = {
                     debian.package_of(file.name)
                     for name in artefact.without
-                    for file in self.made[name]
+                    for file in self._made[name]
                 }
-                return debian.make(artefact, self._asked_apt(), self._storage, without)
+                return debian.make(artefact, apt(), self._storage, without)
             case Golang():
                 toolchain = self._toolchain(artefact)
                 return golang.make(artefact, self._folder(artefact), toolchain, self._storage)
             case Wheels():
-                locked = bundle.read_lock(bundle.REPOSITORY / artefact.lock)
-                found = bundle.fetch(locked, artefact.name, self._report)
-                return [self._storage.take(wheel) for wheel in found]
+                return wheels.make(wheels.read_lock(self._root / artefact.lock), self._storage)
             case Source():
-                content, root = self._content, bundle.REPOSITORY
-                wheel = bundle.our_wheel(self._version, content, root, self._report)
-                return [self._storage.take(wheel)]
+                return source.make(self._root, self._version, self._storage)
+            case Environment():
+                return environment.make(artefact, self._made, self._storage)
             case Image():
                 archive = self._archive(artefact)
-                return images.make(archive, self._declared, self.made, self._storage)
+                return images.make(archive, self.declared, self._made, self._storage)
 
-    def _needed(self, only: Collection[str]) -> set[str]:
+    def _needed(self, names: Collection[str]) -> set[str]:
         """The artefacts named and all that they are made from."""
-        needed = set(only)
-        for artefact in reversed(self._declared.artefacts):
+        needed = set(names)
+        for artefact in reversed(self.declared.artefacts):
             if artefact.name in needed:
                 if isinstance(artefact, Image):
                     for other in self._archive(artefact):
@@ -162,59 +178,77 @@ class Builder:
 
     def _archive(self, image: Image) -> list[Image]:
         """The images that share an archive with this one, in the order of the declaration."""
-        found = [a for a in self._declared.artefacts if isinstance(a, Image)]
+        found = [a for a in self.declared.artefacts if isinstance(a, Image)]
         return [other for other in found if other.archive == image.archive]
 
     def _folder(self, artefact: Golang) -> Path:
-        return self._declared.folder / artefact.folder
+        return self.declared.folder / artefact.folder
 
     def _toolchain(self, artefact: Golang) -> golang.Toolchain:
-        files = self.made[artefact.toolchain]
+        files = self._made[artefact.toolchain]
         return golang.unpack_toolchain(files, self._storage, self._go)
 
-    def _asked_apt(self) -> debian.Apt:
-        """apt over the guest's suite, its lists fetched once for a build."""
-        if self._apt is None:
-            declared = (a for a in self._declared.artefacts if isinstance(a, Debian))
-            pockets = tuple(dict.fromkeys(pocket for a in declared for pocket in a.pockets))
-            opened = debian.opened(self._declared.suite, pockets, read_sources())
-            self._apt = self._open.enter_context(opened)
-        return self._apt
+    def _row(self, artefact: Artefact) -> listing.ArtefactRow:
+        row: listing.ArtefactRow = {
+            "name": artefact.name,
+            "version": self._version_of(artefact),
+            "kind": artefact.kind,
+            "source": self._source_of(artefact),
+            "files": [
+                {"name": file.name, "size": file.size, "sha256": file.sha256}
+                for file in self._made[artefact.name]
+            ],
+        }
+        if isinstance(artefact, Environment):
+            row["contents"] = environment.contents(artefact, self._made)
+        return row
 
     def _version_of(self, artefact: Artefact) -> str:
-        if isinstance(artefact, (Golang, Image)):
-            return artefact.version
-        if isinstance(artefact, Source):
-            return self._version
-        if isinstance(artefact, Debian):
-            first = artefact.packages[0]
-            names = (file.name for file in self.made[artefact.name])
-            return next(debian.version_of(n) for n in names if debian.package_of(n) == first)
-        return ""
+        match artefact:
+            case Golang() | Image():
+                return artefact.version
+            case Source():
+                return self._version
+            case Environment():
+                return environment.version_of(artefact, self._made)
+            case Debian():
+                first = artefact.packages[0]
+                names = (file.name for file in self._made[artefact.name])
+                return next(debian.version_of(n) for n in names if debian.package_of(n) == first)
+            case Wheels():
+                return ""
+
+    def _source_of(self, artefact: Artefact) -> str:
+        match artefact:
+            case Debian():
+                return f"Debian {self.declared.suite}: {' '.join(artefact.packages)}"
+            case Golang():
+                return f"Go module {artefact.module} v{artefact.version}"
+            case Wheels():
+                return artefact.lock
+            case Source():
+                return f"this tree, {self._content}"
+            case Environment():
+                return " ".join((*artefact.wheels, artefact.installer))
+            case Image():
+                return " ".join((*artefact.layers, *artefact.files))
 
 
-def build(
-    version: str,
-    *,
-    declared: Path = DECLARATION,
-    output: Path | None = None,
-    only: Collection[str] = (),
-    fresh: bool = False,
-    report: Report = print,
-) -> Path:
-    """Build the bundle of `version`; return its folder, which appears only when complete."""
-    builder = Builder(declaration.read(declared), version, bundle.cache_dir(), report)
-    builder.make(only=only, fresh=fresh)
-    folder = (output or bundle.bundles_dir()) / version
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as scratch:
-        staged = Path(scratch) / "bundle"
-        staged.mkdir()
-        builder.lay_out(staged, state_folder() / "bundle-key")
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    return folder
+class AskedOnce:
+    """apt over the guest's suite, opened by the first call; its lists are fetched once."""
+
+    def __init__(self, declared: declaration.Declaration, stack: ExitStack) -> None:
+        self._declared = declared
+        self._stack = stack
+        self._apt: debian.Apt | None = None
+
+    def __call__(self) -> debian.Apt:
+        if self._apt is None:
+            debians = (a for a in self._declared.artefacts if isinstance(a, Debian))
+            pockets = tuple(dict.fromkeys(pocket for a in debians for pocket in a.pockets))
+            opened = debian.opened(self._declared.suite, pockets, read_sources())
+            self._apt = self._stack.enter_context(opened)
+        return self._apt
 
 
 def with_bundle_version(declared: declaration.Declaration, version: str) -> declaration.Declaration:
@@ -225,56 +259,3 @@ def with_bundle_version(declared: declaration.Declaration, version: str) -> decl
         for a in declared.artefacts
     )
     return dataclasses.replace(declared, artefacts=artefacts)
-
-
-def _source_of(artefact: Artefact, declared: declaration.Declaration) -> str:
-    match artefact:
-        case Debian():
-            return f"Debian {declared.suite}: {' '.join(artefact.packages)}"
-        case Golang():
-            return f"Go module {artefact.module} v{artefact.version}"
-        case Wheels():
-            return artefact.lock
-        case Source():
-            return "this tree"
-        case Image():
-            return " ".join((*artefact.layers, *artefact.files))
-
-
-def main() -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="objectstore_infra.artefacts.builder")
-    parser.add_argument("action", choices=("build", "lock", "verify"))
-    parser.add_argument("folder", nargs="?", type=Path, help="the bundle to verify")
-    parser.add_argument("--version", default="0")
-    parser.add_argument("--declaration", type=Path, default=DECLARATION)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--only", action="append", default=[], metavar="NAME")
-    parser.add_argument("--fresh", action="store_true")
-    given = parser.parse_args()
-    began = time.monotonic()
-    try:
-        if given.action == "lock":
-            declared = declaration.read(given.declaration)
-            Builder(declared, given.version, bundle.cache_dir(), print).lock(given.only)
-        elif given.action == "build":
-            folder = build(
-                given.version,
-                declared=given.declaration,
-                output=given.output,
-                only=given.only,
-                fresh=given.fresh,
-            )
-            print(f"bundle {given.version}: {folder}, {time.monotonic() - began:.1f} s")
-        else:
-            key = listing.public_text(listing.signing_key(state_folder() / "bundle-key"))
-            found = listing.verify(given.folder, {key})
-            print(f"bundle {found['version']} is complete: {len(found['artefacts'])} artefacts")
-    except InfraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

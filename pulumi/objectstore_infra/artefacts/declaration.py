@@ -1,6 +1,7 @@
 """The declaration (`manifest.in`, TOML): which artefacts there are and what they are made from.
 
 Each `[[artefact]]` has a name, a kind and the keys of that kind, described at the classes below.
+`[profiles]` says which artefacts a bundle ships; what these are made from is made but not shipped.
 Everything wrong is a DeclarationError that names the artefact and the key. An artefact may use only
 artefacts declared above it, so that the file's order is the order of the build.
 """
@@ -71,6 +72,20 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """A Python environment for nodes, as one archive of wheels."""
+
+    kind: ClassVar[str] = "environment"
+    name: str
+    package: str
+    """The Python package whose version is the environment's."""
+    wheels: tuple[str, ...]
+    """pypi or source artefacts: what is installed."""
+    installer: str
+    """The pypi artefact that is pip: it comes along and is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A container image; images with the same archive share their layers in one file."""
 
@@ -90,8 +105,9 @@ class Image:
     user: str = ""
 
 
-Artefact = Debian | Golang | Wheels | Source | Image
-KINDS: dict[str, type[Artefact]] = {c.kind: c for c in (Debian, Golang, Wheels, Source, Image)}
+Artefact = Debian | Golang | Wheels | Source | Environment | Image
+CLASSES: tuple[type[Artefact], ...] = (Debian, Golang, Wheels, Source, Environment, Image)
+KINDS = {wanted.kind: wanted for wanted in CLASSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +116,21 @@ class Declaration:
 
     folder: Path
     suite: str
+    profiles: Mapping[str, tuple[str, ...]]
     artefacts: tuple[Artefact, ...]
 
     def named(self, name: str) -> Artefact:
         """Return the artefact of that name."""
         return next(artefact for artefact in self.artefacts if artefact.name == name)
+
+    def shipped(self, profile: str) -> tuple[str, ...]:
+        """Return the names of what a bundle of this profile ships. Raises: DeclarationError."""
+        try:
+            return self.profiles[profile]
+        except KeyError as error:
+            raise DeclarationError(
+                f"there is no profile {profile!r}", hint=f"one of: {', '.join(self.profiles)}"
+            ) from error
 
 
 def read(path: Path) -> Declaration:
@@ -113,21 +139,31 @@ def read(path: Path) -> Declaration:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DeclarationError(f"{path} is not TOML: {error}") from error
-    unknown = table.keys() - {"suite", "artefact"}
+    unknown = table.keys() - {"suite", "profiles", "artefact"}
     if unknown or not isinstance(table.get("suite"), str):
-        raise DeclarationError(f"{path}: expected `suite` and [[artefact]], got {sorted(table)}")
+        raise DeclarationError(
+            f"{path}: expected `suite`, [profiles] and [[artefact]], got {sorted(table)}"
+        )
     artefacts: dict[str, Artefact] = {}
+    above_archive: dict[str, set[str]] = {}
     for row in table.get("artefact", []):
         artefact = _parse(row, path)
         if artefact.name in artefacts:
             raise DeclarationError(f"{path}: {artefact.name} is declared twice")
+        above, place = set(artefacts), "it"
+        if isinstance(artefact, Image) and artefact.archive in above_archive:
+            above, place = above_archive[artefact.archive], f"the images of {artefact.archive}"
+        elif isinstance(artefact, Image):
+            above_archive[artefact.archive] = above
         for used, key in _uses(artefact):
-            if used not in artefacts:
+            if used not in above:
                 raise DeclarationError(
-                    f"{path}: {artefact.name}.{key} names {used!r}, which is not declared above it"
+                    f"{path}: {artefact.name}.{key} names {used!r}, "
+                    f"which is not declared above {place}"
                 )
         artefacts[artefact.name] = artefact
-    return Declaration(path.parent, table["suite"], tuple(artefacts.values()))
+    profiles = _parse_profiles(table.get("profiles", {}), artefacts, path)
+    return Declaration(path.parent, table["suite"], profiles, tuple(artefacts.values()))
 
 
 def file_of(command: str) -> tuple[str, str]:
@@ -155,11 +191,31 @@ def _uses(artefact: Artefact) -> list[tuple[str, str]]:
             return [(name, "without") for name in artefact.without]
         case Golang():
             return [(artefact.toolchain, "toolchain")]
+        case Environment():
+            return [(artefact.installer, "installer")] + [(n, "wheels") for n in artefact.wheels]
         case Image():
             from_files = [(source_of(entry)[1], "files") for entry in artefact.files]
             return [(name, "layers") for name in artefact.layers] + from_files
         case Wheels() | Source():
             return []
+
+
+def _parse_profiles(
+    table: object, artefacts: Mapping[str, Artefact], path: Path
+) -> dict[str, tuple[str, ...]]:
+    profiles: dict[str, tuple[str, ...]] = {}
+    if not isinstance(table, dict):
+        raise DeclarationError(f"{path}: profiles is no table")
+    for profile, names in table.items():
+        if not isinstance(names, list):
+            raise DeclarationError(f"{path}: profiles.{profile} is no list")
+        unknown = [name for name in names if name not in artefacts]
+        if unknown:
+            raise DeclarationError(
+                f"{path}: profiles.{profile} names {unknown[0]!r}, which is not declared"
+            )
+        profiles[profile] = tuple(names)
+    return profiles
 
 
 def _parse(row: Mapping[str, object], path: Path) -> Artefact:

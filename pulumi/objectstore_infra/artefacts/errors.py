@@ -1,9 +1,10 @@
-"""Errors of the artefacts.
+"""Errors of bundles and what they are made of.
 
-ArtefactError              a declared artefact cannot be made, or is not what its listing says
+BundleError                a bundle cannot be made, or must not be installed
 ├─ DeclarationError        the declaration itself is wrong; names the table and the key
-├─ ToolError               a tool that makes an artefact failed; carries the end of what it said
-└─ ListingError            a bundle's listing is missing, torn, unsigned or differs from its files
+├─ ArtefactError           a declared artefact cannot be made
+│  └─ ToolError            a tool that makes it failed; carries the end of what it said
+└─ ListingError            a listing is missing, torn, not trusted, or differs from the files
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from objectstore_infra.errors import InfraError
 SAID_LINES_MAX = 12
 
 
-class ArtefactError(InfraError):
-    """An artefact cannot be made or trusted."""
+class BundleError(InfraError):
+    """A bundle cannot be made, or must not be installed."""
 
 
-class DeclarationError(ArtefactError):
+class DeclarationError(BundleError):
     """The declaration is refused."""
+
+
+class ArtefactError(BundleError):
+    """An artefact cannot be made."""
 
 
 class ToolError(ArtefactError):
     """A tool failed while it made an artefact."""
 
 
-class ListingError(ArtefactError):
+class ListingError(BundleError):
     """A bundle is not what its listing says."""
 
 
@@ -38,15 +43,18 @@ def run_tool(
     argv: Sequence[str | Path],
     *,
     timeout_s: int,
+    name: str = "",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     hint: str = "",
 ) -> str:
     """Run a tool to its end and return its standard output.
 
+    `name` is what errors call it, where that is not the program's own name.
+
     Raises: ToolError when it is missing, fails or takes longer than `timeout_s`.
     """
-    name = Path(argv[0]).name
+    name = name or Path(argv[0]).name
     try:
         done = subprocess.run(
             list(argv),

@@ -116,7 +116,7 @@ def require_locked(item: Golang, folder: Path) -> None:
         raise ArtefactError(
             f"{item.name}: {folder / 'go.mod'} requires {item.module} {found or 'nowhere'}, "
             f"declared is {item.version}",
-            hint="lock the folder: python -m objectstore_infra.artefacts.builder lock",
+            hint=f"lock the folder: objectstore bundle lock {item.name}",
         )
 
 

@@ -63,7 +63,7 @@ def make(
         for name in image.layers:
             is_debian = isinstance(declaration.named(name), Debian)
             write = write_packages if is_debian else write_wheels
-            layers.append(unpacked_layer(made[name], storage, write))
+            layers.append(unpacked_layer(name, made[name], storage, write))
         if image.files:
             layers.append(files_layer(image, made, storage))
         blobs = tuple(oci.Blob(storage.path(f), f.size, f.sha256) for f in layers)
@@ -108,10 +108,13 @@ def files_layer(image: Image, made: Made, storage: Storage) -> StoredFile:
         return storage.take(Path(scratch.name), f"{image.name}.tar")
 
 
-def unpacked_layer(files: list[StoredFile], storage: Storage, write: Unpack) -> StoredFile:
-    """A layer of packages, unpacked once for all images that have it."""
+def unpacked_layer(
+    artefact: str, files: list[StoredFile], storage: Storage, write: Unpack
+) -> StoredFile:
+    """The layer of an artefact's packages, unpacked once for all images that have it."""
+    name = f"layer-{artefact}"
     key = key_of("layer", LAYER_FORMAT, LEFT_OUT, SITE, write.__name__, files)
-    known = storage.recall(key)
+    known = storage.recall(name, key)
     if known:
         return known[0]
     with tempfile.NamedTemporaryFile(suffix=".tar") as scratch:
@@ -119,7 +122,7 @@ def unpacked_layer(files: list[StoredFile], storage: Storage, write: Unpack) -> 
         write(files, storage, tar)
         tar.close()
         scratch.flush()
-        return storage.remember(key, [storage.take(Path(scratch.name), "layer.tar")])[0]
+        return storage.remember(name, key, [storage.take(Path(scratch.name), "layer.tar")])[0]
 
 
 def write_packages(files: list[StoredFile], storage: Storage, tar: oci.LayerWriter) -> None:

@@ -1,8 +1,8 @@
 """The listing of a bundle's files, and the signature that says who made it.
 
     VERSION/
-    ├─ listing.json       version, suite, and per artefact its name, version, kind, source and
-    │                     files, each with size and SHA-256
+    ├─ listing.json       version, what it was built from and for, and per artefact its name,
+    │                     version, kind, source and files, each with size and SHA-256
     ├─ listing.json.sig   ed25519 signature of listing.json's bytes, and the public key, as JSON
     └─ ARTEFACT/FILE      the files
 
@@ -15,22 +15,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
 from objectstore_infra.artefacts.errors import ListingError
 from objectstore_infra.artefacts.storage import sha256_of
+from objectstore_infra.artefacts.trust import public_text
+from objectstore_infra.artefacts.wheels import PackageRow
 
 FORMAT = 2
 LISTING = "listing.json"
@@ -53,33 +49,27 @@ class ArtefactRow(TypedDict):
     kind: str
     source: str
     files: list[FileRow]
+    contents: NotRequired[list[PackageRow]]
+    """Of an environment: the wheels inside its archive."""
 
 
 class Listing(TypedDict):
-    """What listing.json holds."""
+    """What listing.json holds; `source` is the content version of the tree it was built from."""
 
     format: int
     version: str
+    source: str
     suite: str
+    guest: dict[str, str]
     artefacts: list[ArtefactRow]
 
 
-def signing_key(path: Path) -> Ed25519PrivateKey:
-    """Return the key at `path`, made there when there is none; only its owner can read it."""
-    if path.exists():
-        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes()))
-    key = Ed25519PrivateKey.generate()
-    raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(base64.b64encode(raw) + b"\n")
-    return key
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A listing whose signature is good, and the key that made it: not yet one to be trusted."""
 
-
-def public_text(key: Ed25519PrivateKey) -> str:
-    """Return the public half as the text that others put on their list of trusted keys."""
-    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return base64.b64encode(raw).decode()
+    listing: Listing
+    key: str
 
 
 def write(folder: Path, listing: Listing, key: Ed25519PrivateKey) -> None:
@@ -90,8 +80,8 @@ def write(folder: Path, listing: Listing, key: Ed25519PrivateKey) -> None:
     (folder / SIGNATURE).write_text(json.dumps(signature, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read(folder: Path, trusted: Collection[str]) -> Listing:
-    """Return a bundle's listing once its signature is found good and of a trusted key.
+def read(folder: Path) -> Signed:
+    """Return a bundle's listing once its signature is found good.
 
     Raises: ListingError.
     """
@@ -99,41 +89,63 @@ def read(folder: Path, trusted: Collection[str]) -> Listing:
         raw = (folder / LISTING).read_bytes()
         said = json.loads((folder / SIGNATURE).read_bytes())
         key, signature = said["key"], base64.b64decode(said["signature"], validate=True)
-    except FileNotFoundError as error:
-        raise ListingError(f"{error.filename} is missing", hint="copy the whole folder") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ListingError(f"{folder / SIGNATURE} is torn: {error}") from error
-    if key not in trusted:
-        raise ListingError(
-            f"{folder} is signed with the key {key}, which is not trusted here",
-            hint="if that is your builder's key, add it to the trusted ones",
-        )
-    try:
         Ed25519PublicKey.from_public_bytes(base64.b64decode(key)).verify(signature, raw)
+    except FileNotFoundError as error:
+        raise ListingError(f"{error.filename} is missing", hint=rebuild_hint(folder)) from error
     except InvalidSignature as error:
-        raise ListingError(f"{folder / LISTING} was changed after it was signed") from error
+        raise ListingError(
+            f"{folder / LISTING} was changed after it was signed", hint=rebuild_hint(folder)
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ListingError(
+            f"{folder / SIGNATURE} is torn: {error}", hint=rebuild_hint(folder)
+        ) from error
     listing: Listing = json.loads(raw)
     if listing["format"] != FORMAT:
-        raise ListingError(f"{folder} has format {listing['format']}, this version reads {FORMAT}")
-    return listing
+        raise ListingError(
+            f"{folder} has format {listing['format']}, this version reads {FORMAT}",
+            hint="use the tools of the release that built it",
+        )
+    return Signed(listing, key)
 
 
-def verify(folder: Path, trusted: Collection[str]) -> Listing:
+def verify(folder: Path, trusted: Collection[str]) -> Signed:
     """Check a bundle whole: signature, every file's size and SHA-256, and that there are no others.
 
-    Raises: ListingError naming the file that is missing, differs or is not listed.
+    Raises: ListingError naming the key that is not trusted, or the file that is missing, differs or
+    is not listed.
     """
-    listing = read(folder, trusted)
-    listed = {folder / LISTING, folder / SIGNATURE}
+    found = read(folder)
+    if found.key not in trusted:
+        raise ListingError(
+            f"{folder} is signed with the key {found.key}, which is not trusted here",
+            hint=f"if you know that it is your builder's key: objectstore bundle trust {found.key}",
+        )
+    expected = {folder / LISTING, folder / SIGNATURE}
+    for path, row in files(folder, found.listing):
+        expected.add(path)
+        if not path.is_file():
+            raise ListingError(f"{path} is missing", hint=rebuild_hint(folder))
+        if path.stat().st_size != row["size"] or sha256_of(path) != row["sha256"]:
+            raise ListingError(
+                f"{path} is not the file of its listing (SHA-256)", hint=rebuild_hint(folder)
+            )
+    extra = sorted(path for path in folder.rglob("*") if path.is_file() and path not in expected)
+    if extra:
+        raise ListingError(f"{extra[0]} is in the bundle but not listed", hint=rebuild_hint(folder))
+    return found
+
+
+def files(folder: Path, listing: Listing) -> Iterator[tuple[Path, FileRow]]:
+    """Every file of a bundle: where it lies, and its row."""
     for artefact in listing["artefacts"]:
         for row in artefact["files"]:
-            path = folder / artefact["name"] / row["name"]
-            listed.add(path)
-            if not path.is_file():
-                raise ListingError(f"{path} is missing", hint="copy the whole folder again")
-            if path.stat().st_size != row["size"] or sha256_of(path) != row["sha256"]:
-                raise ListingError(f"{path} is not the file of its listing (SHA-256)")
-    extra = sorted(path for path in folder.rglob("*") if path.is_file() and path not in listed)
-    if extra:
-        raise ListingError(f"{extra[0]} is in the bundle but not listed")
-    return listing
+            yield folder / artefact["name"] / row["name"], row
+
+
+def rebuild_hint(folder: Path) -> str:
+    """What to do about a bundle that is not whole."""
+    return (
+        f"copy the whole folder again, or build it anew: objectstore bundle build --version "
+        f"{folder.name} --replace"
+    )

@@ -1,10 +1,11 @@
 """The content-addressed cache: files by what they hold, and which files a set of inputs gave.
 
-    ROOT/files/SHA256        a file, read-only, never changed
-    ROOT/made/KEY.json       names, sizes and sums of the files made from the inputs hashed to KEY
+    ROOT/files/SHA256            a file, read-only, never changed
+    ROOT/made/NAME/KEY.json      the files that NAME gave for the inputs hashed to KEY
 
 Both appear by rename, so that an interrupted build leaves nothing half. Two builds at once make the
-same files and the later rename wins; both hold the same content.
+same files and the later rename wins; both hold the same content. A file is handed out only after
+its content was held against its sum: what was damaged on the disk is made again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 KEY_LENGTH = 32
+KEPT_PER_NAME = 5
+UNUSED_S_MIN = 3600
+"""A file that was taken this recently may belong to a build that has not noted it yet."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,31 +50,39 @@ class Storage:
 
     def take(self, source: Path, name: str | None = None) -> StoredFile:
         """Copy a file into the cache, unless its content is there already."""
-        sha256 = sha256_of(source)
-        target = self._files / sha256
-        if not target.exists():
-            with tempfile.NamedTemporaryFile(dir=self._files, delete=False) as scratch:
-                with source.open("rb") as content:
-                    shutil.copyfileobj(content, scratch)
-                os.fchmod(scratch.fileno(), 0o444)
-            Path(scratch.name).rename(target)
-        return StoredFile(name or source.name, target.stat().st_size, sha256)
+        file = StoredFile(name or source.name, source.stat().st_size, sha256_of(source))
+        target = self.path(file)
+        if self._is_whole(file):
+            os.utime(target)
+            return file
+        with tempfile.NamedTemporaryFile(dir=self._files, delete=False) as scratch:
+            with source.open("rb") as content:
+                shutil.copyfileobj(content, scratch)
+            os.fchmod(scratch.fileno(), 0o444)
+        Path(scratch.name).rename(target)
+        return file
 
-    def recall(self, key: str) -> list[StoredFile] | None:
-        """Return what was made under `key`, or None when it was not or a file is gone since."""
+    def recall(self, name: str, key: str) -> list[StoredFile] | None:
+        """Return what `name` gave for these inputs, or None when that is not known or not whole."""
+        record = self._made / name / f"{key}.json"
         try:
-            rows = json.loads((self._made / f"{key}.json").read_text(encoding="utf-8"))
+            rows = json.loads(record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         files = [StoredFile(**row) for row in rows]
-        return files if all(self._is_whole(file) for file in files) else None
+        if not all(map(self._is_whole, files)):
+            return None
+        os.utime(record)
+        return files
 
-    def remember(self, key: str, files: Iterable[StoredFile]) -> list[StoredFile]:
-        """Note that the inputs hashed to `key` give these files; returns them sorted by name."""
+    def remember(self, name: str, key: str, files: Iterable[StoredFile]) -> list[StoredFile]:
+        """Note what `name` gave for the inputs hashed to `key`; returns the files, by name."""
         kept = sorted(files)
-        with tempfile.NamedTemporaryFile("w", dir=self._made, delete=False) as scratch:
+        folder = self._made / name
+        folder.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as scratch:
             json.dump([asdict(file) for file in kept], scratch, indent=1)
-        Path(scratch.name).rename(self._made / f"{key}.json")
+        Path(scratch.name).rename(folder / f"{key}.json")
         return kept
 
     def link(self, file: StoredFile, target: Path) -> None:
@@ -80,9 +93,29 @@ class Storage:
         except OSError:
             shutil.copyfile(self.path(file), target)
 
+    def drop_old(self) -> None:
+        """Forget all but what each name gave last, and remove the files that nothing names."""
+        used: set[str] = set()
+        for folder in self._made.iterdir():
+            records = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+            for record in records[:-KEPT_PER_NAME]:
+                record.unlink(missing_ok=True)
+            for record in records[-KEPT_PER_NAME:]:
+                used |= {row["sha256"] for row in json.loads(record.read_text(encoding="utf-8"))}
+        unused_before = time.time() - UNUSED_S_MIN
+        for path in self._files.iterdir():
+            if path.name not in used and path.stat().st_mtime < unused_before:
+                path.unlink(missing_ok=True)
+
     def _is_whole(self, file: StoredFile) -> bool:
         path = self.path(file)
-        return path.exists() and path.stat().st_size == file.size
+        return path.exists() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
+
+
+def cache_dir() -> Path:
+    """Where the operator's side keeps what it has fetched and made."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "objectstore"
 
 
 def sha256_of(path: Path) -> str:

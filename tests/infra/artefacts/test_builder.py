@@ -8,16 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from objectstore_infra.artefacts import builder, debian, golang, listing
+from objectstore_infra import bundle
+from objectstore_infra.artefacts import builder, debian, golang, listing, source
 from objectstore_infra.artefacts.declaration import Debian, Golang
-from objectstore_infra.artefacts.errors import ArtefactError
+from objectstore_infra.artefacts.errors import ArtefactError, BundleError, DeclarationError
 from objectstore_infra.artefacts.storage import Storage, StoredFile
 
 DECLARED = """
 suite = "trixie"
 
+[profiles]
+all = ["node-packages", "program", "image"]
+program = ["program"]
+
 [[artefact]]
-name = "build-go"
+name = "toolchain"
 kind = "debian"
 packages = ["golang"]
 
@@ -25,7 +30,7 @@ packages = ["golang"]
 name = "node-packages"
 kind = "debian"
 packages = ["runc"]
-without = ["build-go"]
+without = ["toolchain"]
 
 [[artefact]]
 name = "program"
@@ -34,7 +39,7 @@ version = "1.0.0"
 module = "example.org/program"
 folder = "program"
 commands = ["example.org/program"]
-toolchain = "build-go"
+toolchain = "toolchain"
 
 [[artefact]]
 name = "image"
@@ -51,6 +56,7 @@ class Tools:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.made: list[str] = []
+        self.locked: list[str] = []
         self.text = "first"
 
     def packages(
@@ -63,6 +69,9 @@ class Tools:
     ) -> list[StoredFile]:
         golang.require_locked(item, folder)
         return [self._file(item.name, "program", storage)]
+
+    def lock(self, item: Golang, folder: Path, toolchain: object) -> None:
+        self.locked.append(item.name)
 
     def _file(self, artefact: str, name: str, storage: Storage) -> StoredFile:
         self.made.append(artefact)
@@ -82,59 +91,57 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     monkeypatch.setattr(debian, "make", tools.packages)
     monkeypatch.setattr(debian, "opened", no_apt)
     monkeypatch.setattr(golang, "make", tools.programs)
+    monkeypatch.setattr(golang, "lock", tools.lock)
     monkeypatch.setattr(golang, "unpack_toolchain", lambda *_: None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path / "state"))
     return tools
 
 
 @pytest.fixture
-def declared(tmp_path: Path) -> Path:
-    folder = tmp_path / "declared"
-    (folder / "program").mkdir(parents=True)
+def declared(tree: Path) -> Path:
+    """The folder of the tree's declaration."""
+    folder = tree / source.DECLARED
+    (folder / "program").mkdir()
     (folder / "program" / "go.mod").write_text("require example.org/program v1.0.0\n")
     (folder / "program" / "go.sum").write_text("")
-    (folder / "manifest.in").write_text(DECLARED)
-    return folder / "manifest.in"
+    (folder / builder.MANIFEST).write_text(DECLARED)
+    return folder
 
 
-def build(declared: Path, output: Path, version: str = "1.2.3", *, fresh: bool = False) -> Path:
-    return builder.build(
-        version, declared=declared, output=output, fresh=fresh, report=lambda _: None
-    )
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
 
 
-def trusted(tmp_path: Path) -> set[str]:
-    return {listing.public_text(listing.signing_key(tmp_path / "state" / "bundle-key"))}
+def build(tree: Path, output: Path, version: str = "1.2.3", **options: bool) -> Path:
+    return bundle.build(version, profile="all", root=tree, output=output, **options).path
 
 
-def test_a_bundle_holds_what_is_shipped_and_passes_its_own_check(
-    declared: Path, tmp_path: Path, tools: Tools
+def test_a_bundle_holds_what_its_profile_ships_and_passes_its_own_check(
+    tree: Path, declared: Path, out: Path, tools: Tools
 ):
-    folder = build(declared, tmp_path / "out")
-    listed = listing.verify(folder, trusted(tmp_path))
-    assert [row["name"] for row in listed["artefacts"]] == ["node-packages", "program", "image"]
-    assert listed["artefacts"][2]["version"] == "1.2.3"
+    artefacts = bundle.verify(build(tree, out))["artefacts"]
+    assert [row["name"] for row in artefacts] == ["node-packages", "program", "image"]
+    assert artefacts[2]["version"] == "1.2.3"
 
 
 def test_a_second_build_makes_nothing_and_gives_the_same_bytes(
-    declared: Path, tmp_path: Path, tools: Tools
+    tree: Path, declared: Path, tmp_path: Path, tools: Tools
 ):
-    first = (build(declared, tmp_path / "one") / listing.LISTING).read_bytes()
+    first = (build(tree, tmp_path / "one") / listing.LISTING).read_bytes()
     tools.made.clear()
-    second = (build(declared, tmp_path / "two") / listing.LISTING).read_bytes()
+    second = (build(tree, tmp_path / "two") / listing.LISTING).read_bytes()
     assert tools.made == []
     assert first == second
 
 
 def test_what_has_changed_is_made_again_with_what_is_made_from_it(
-    declared: Path, tmp_path: Path, tools: Tools
+    tree: Path, declared: Path, out: Path, tools: Tools
 ):
-    before = listing.read(build(declared, tmp_path / "out"), trusted(tmp_path))
+    before = bundle.look(build(tree, out))
     tools.made.clear()
     tools.text = "second"
-    (declared.parent / "program" / "go.sum").write_text("changed")
-    after = listing.read(build(declared, tmp_path / "out"), trusted(tmp_path))
+    (declared / "program" / "go.sum").write_text("changed")
+    after = bundle.look(build(tree, out, replace=True))
     assert tools.made == ["program"]
     changed = [
         new["name"]
@@ -144,39 +151,76 @@ def test_what_has_changed_is_made_again_with_what_is_made_from_it(
     assert changed == ["program", "image"]
 
 
+def test_another_declaration_is_another_content(tree: Path, declared: Path):
+    before = source.content_version(tree)
+    (declared / "program" / "go.sum").write_text("changed")
+    assert source.content_version(tree) != before
+
+
 def test_debian_is_asked_again_only_for_fresh_packages(
-    declared: Path, tmp_path: Path, tools: Tools
+    tree: Path, declared: Path, out: Path, tools: Tools
 ):
-    build(declared, tmp_path / "out")
+    build(tree, out)
     tools.made.clear()
-    build(declared, tmp_path / "out", fresh=True)
-    assert tools.made == ["build-go", "node-packages"]
+    build(tree, out, replace=True)
+    assert tools.made == []
+    build(tree, out, fresh=True)
+    assert tools.made == ["toolchain", "node-packages"]
 
 
 def test_another_version_of_the_bundle_changes_only_what_carries_it(
-    declared: Path, tmp_path: Path, tools: Tools
+    tree: Path, declared: Path, out: Path, tools: Tools
 ):
-    build(declared, tmp_path / "out")
+    build(tree, out)
     tools.made.clear()
-    folder = build(declared, tmp_path / "out", "1.3.0+src.0123")
+    folder = build(tree, out, "1.3.0+src.0123")
     assert tools.made == []
-    image = listing.read(folder, trusted(tmp_path))["artefacts"][2]
-    assert image["version"] == "1.3.0_src.0123"
+    assert bundle.look(folder)["artefacts"][2]["version"] == "1.3.0_src.0123"
 
 
-def test_a_folder_locked_to_another_version_is_refused(
-    declared: Path, tmp_path: Path, tools: Tools
+def test_a_folder_locked_to_another_version_is_refused_and_nothing_is_left(
+    tree: Path, declared: Path, out: Path, tools: Tools
 ):
-    text = declared.read_text().replace('version = "1.0.0"', 'version = "1.0.1"')
-    declared.write_text(text)
+    manifest = declared / builder.MANIFEST
+    manifest.write_text(DECLARED.replace('version = "1.0.0"', 'version = "1.0.1"'))
     with pytest.raises(ArtefactError, match=r"declared is 1\.0\.1"):
-        build(declared, tmp_path / "out")
-    assert list((tmp_path / "cache").rglob(".building-*")) == []
-    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+        build(tree, out)
+    assert not out.exists() or list(out.iterdir()) == []
 
 
-def test_only_what_is_named_and_what_it_needs_is_made(declared: Path, tmp_path: Path, tools: Tools):
-    builder.build(
-        "1", declared=declared, output=tmp_path / "out", only=["program"], report=lambda _: None
-    )
-    assert tools.made == ["build-go", "program"]
+def test_a_profile_makes_what_it_ships_and_what_that_needs(
+    tree: Path, declared: Path, out: Path, tools: Tools
+):
+    made = bundle.build("1", profile="program", root=tree, output=out)
+    assert tools.made == ["toolchain", "program"]
+    assert [row["name"] for row in bundle.look(made.path)["artefacts"]] == ["program"]
+
+
+def test_a_profile_that_adds_something_is_not_hidden_by_a_smaller_bundle(
+    tree: Path, declared: Path, out: Path, tools: Tools
+):
+    bundle.build("1", profile="program", root=tree, output=out)
+    with pytest.raises(BundleError, match="lacks what the profile all adds"):
+        bundle.build("1", profile="all", root=tree, output=out)
+    of_content = bundle.build(profile="program", root=tree, output=out).path
+    assert bundle.build(profile="all", root=tree, output=out).path == of_content
+    held = [row["name"] for row in bundle.look(of_content)["artefacts"]]
+    assert held == ["node-packages", "program", "image"]
+    said: list[str] = []
+    bundle.build(profile="program", root=tree, output=out, report=said.append)
+    assert "up to date" in said[0]
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are(tree: Path, declared: Path, out: Path):
+    with pytest.raises(DeclarationError, match="one of: all, program"):
+        bundle.build("1", profile="everything", root=tree, output=out)
+
+
+def test_lock_files_are_made_for_all_programs_or_for_those_named(
+    tree: Path, declared: Path, tools: Tools
+):
+    making = builder.Builder(tree, "1", lambda _: None)
+    making.lock([])
+    assert (tools.made, tools.locked) == (["toolchain"], ["program"])
+    with pytest.raises(DeclarationError, match="one of: program"):
+        making.lock(["image"])

@@ -170,8 +170,8 @@ def test_packages_are_unpacked_without_what_only_people_read(storage: Storage, t
     command = ["dpkg-deb", "--build", "--root-owner-group", root, tmp_path / "tool_1_all.deb"]
     subprocess.run(command, check=True, capture_output=True)
     deb = storage.take(tmp_path / "tool_1_all.deb")
-    layer = images.unpacked_layer([deb], storage, images.write_packages)
-    assert images.unpacked_layer([deb], storage, images.write_packages) == layer
+    layer = images.unpacked_layer("tool", [deb], storage, images.write_packages)
+    assert images.unpacked_layer("tool", [deb], storage, images.write_packages) == layer
     with tarfile.open(storage.path(layer)) as tar:
         assert tar.getmember("bin").linkname == "usr/bin"
         assert tar.getmember("usr/bin/tool").isfile()

@@ -8,22 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from objectstore_infra.artefacts import listing
+from objectstore_infra.artefacts import listing, trust
 from objectstore_infra.artefacts.errors import ListingError
 
 
 @pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "bundle-key"
+def trusted() -> set[str]:
+    return {trust.public_text(trust.own_key())}
 
 
 @pytest.fixture
-def trusted(key_file: Path) -> set[str]:
-    return {listing.public_text(listing.signing_key(key_file))}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, key_file: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     (folder / "program").mkdir(parents=True)
     content = b"content"
@@ -32,7 +27,9 @@ def folder(tmp_path: Path, key_file: Path) -> Path:
     listed: listing.Listing = {
         "format": listing.FORMAT,
         "version": "1.2.3",
+        "source": "1.2.3+src.0123456789ab",
         "suite": "trixie",
+        "guest": {"python": "3.13", "machine": "x86_64"},
         "artefacts": [
             {
                 "name": "program",
@@ -43,23 +40,20 @@ def folder(tmp_path: Path, key_file: Path) -> Path:
             }
         ],
     }
-    listing.write(folder, listed, listing.signing_key(key_file))
+    listing.write(folder, listed, trust.own_key())
     return folder
 
 
 def test_a_whole_bundle_of_a_trusted_key_is_accepted(folder: Path, trusted: set[str]):
-    assert listing.verify(folder, trusted)["version"] == "1.2.3"
+    found = listing.verify(folder, trusted)
+    assert (found.listing["version"], {found.key}) == ("1.2.3", trusted)
 
 
-def test_the_key_is_kept_private_and_used_again(key_file: Path, trusted: set[str]):
-    assert key_file.stat().st_mode & 0o777 == 0o600
-    assert listing.public_text(listing.signing_key(key_file)) in trusted
-
-
-def test_another_key_is_not_trusted_because_it_came_along(folder: Path, tmp_path: Path):
-    other = listing.public_text(listing.signing_key(tmp_path / "other"))
-    with pytest.raises(ListingError, match="not trusted here"):
-        listing.verify(folder, {other})
+def test_a_key_is_not_trusted_because_it_came_along(folder: Path):
+    key = listing.read(folder).key
+    with pytest.raises(ListingError, match="not trusted here") as refused:
+        listing.verify(folder, {key[::-1]})
+    assert f"objectstore bundle trust {key}" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +86,7 @@ def test_damage_is_named(folder: Path, trusted: set[str], damage: str, said: str
         listing.verify(folder, trusted)
 
 
-def test_the_listing_of_equal_content_is_the_same_bytes(folder: Path, key_file: Path):
+def test_the_listing_of_equal_content_is_the_same_bytes(folder: Path):
     before = (folder / listing.LISTING).read_bytes()
-    listing.write(folder, json.loads(before), listing.signing_key(key_file))
+    listing.write(folder, json.loads(before), trust.own_key())
     assert (folder / listing.LISTING).read_bytes() == before
