@@ -83,10 +83,10 @@ def build(
     """Build the bundle of `version` (default: of this tree's content) unless it exists already.
 
     `output` is the folder that holds the bundles. An existing bundle of that version is verified
-    and kept when it holds this tree's content and all of the profile. Otherwise that of a release
-    is refused, or replaced when `replace` says so; one that is named after its content is built
-    anew. `fresh` asks Debian for its current packages. The folder appears under its final name only
-    when it is complete.
+    and kept when it holds this tree's content and all of the profile. Otherwise a release is
+    refused, or replaced when `replace` says so; what is named after its content is built anew.
+    `fresh` replaces too, and asks Debian for its current packages. The folder appears under its
+    final name only when it is complete.
 
     Raises: BundleError.
     """
@@ -123,19 +123,19 @@ def build(
 
 
 def why_not_kept(folder: Path, content: str, profile: str, names: tuple[str, ...]) -> str:
-    """What an existing bundle lacks to be the one that is to be built; empty: nothing.
-
-    Raises: ListingError: a bundle that should be the right one is damaged.
-    """
-    known = look(folder)
-    if known["source"] != content:
-        return "holds other content than this tree"
-    if not known["trusted"]:
-        return "is signed with a key that is not trusted here"
-    held = {row["name"] for row in (*known["archives"], *known["artefacts"])}
-    if not held.issuperset(names):
-        return f"lacks what the profile {profile} adds"
-    verify(folder)
+    """Why an existing bundle is not the one that is to be built; empty: it is."""
+    try:
+        known = look(folder)
+        if known["source"] != content:
+            return "holds other content than this tree"
+        if not known["trusted"]:
+            return "is signed with a key that is not trusted here"
+        held = {row["name"] for row in (*known["archives"], *known["artefacts"])}
+        if not held.issuperset(names):
+            return f"lacks what the profile {profile} adds"
+        verify(folder)
+    except ListingError as error:
+        return f"is damaged: {error.message}"
     return ""
 
 

@@ -162,8 +162,19 @@ def test_a_damaged_bundle_is_named_and_can_be_replaced(
         bundle.verify(folder)
     assert (listed if "listing" in damage else archive).name in str(refused.value)
     assert "--replace" in str(refused.value)
+    with pytest.raises(BundleError, match="exists and is damaged"):
+        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
     bundle.build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
     assert bundle.verify(folder)["version"] == "1.2.3"
+
+
+def test_a_damaged_bundle_of_a_working_tree_is_built_anew(tree: Path, tmp_path: Path, no_index):
+    folder = bundle.build(root=tree, output=tmp_path / "out").path
+    (folder / "envoy" / "envoy.tar").unlink()
+    said: list[str] = []
+    bundle.build(root=tree, output=tmp_path / "out", report=said.append)
+    assert "envoy.tar is missing" in said[0]
+    assert bundle.verify(folder)["version"] == folder.name
 
 
 def test_another_builders_bundle_is_installed_only_when_trusted(

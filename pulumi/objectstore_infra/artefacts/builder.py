@@ -66,6 +66,7 @@ class Builder:
             for artefact in self.declared.artefacts:
                 if artefact.name in needed and artefact.name not in self._made:
                     self._make_one(artefact, asked, fresh=fresh)
+        self._storage.drop_old()
 
     def lock(self, names: Collection[str]) -> None:
         """Bring the lock files of the Go artefacts (all, or those named) to what is declared.
@@ -98,7 +99,6 @@ class Builder:
             "artefacts": rows,
         }
         listing.write(folder, listed, trust.own_key())
-        self._storage.drop_old()
         return sum(row["size"] for _, row in listing.files(folder, listed))
 
     def say(self, line: str) -> None:
