@@ -154,7 +154,8 @@ class Builder:
                 return debian.make(artefact, apt(), self._storage, without)
             case Golang():
                 toolchain = self._toolchain(artefact)
-                return golang.make(artefact, self._folder(artefact), toolchain, self._storage)
+                folder = self._folder(artefact)
+                return golang.make(artefact, folder, toolchain, self._storage, self.say)
             case Wheels():
                 return wheels.make(wheels.read_lock(self._root / artefact.lock), self._storage)
             case Source():

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +82,24 @@ def unpack_toolchain(files: list[StoredFile], storage: Storage, root: Path) -> T
 
 
 def inputs(item: Golang, folder: Path, toolchain_files: list[StoredFile]) -> str:
-    """Return the key of all that decides what `make` gives."""
+    """Return the key of all that decides what `make` gives.
+
+    Raises: ArtefactError: the folder is missing.
+    """
+    if not folder.is_dir():
+        raise ArtefactError(f"{item.name}: {folder} is missing", hint=lock_hint(item))
     read = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     return key_of("go", item, read, FLAGS, LINK_FLAGS, toolchain_files)
 
 
-def make(item: Golang, folder: Path, toolchain: Toolchain, storage: Storage) -> list[StoredFile]:
-    """Build the commands of `item`.
+def make(
+    item: Golang,
+    folder: Path,
+    toolchain: Toolchain,
+    storage: Storage,
+    report: Callable[[str], None],
+) -> list[StoredFile]:
+    """Build the commands of `item`, each reported when it is there.
 
     Raises: ArtefactError: go.mod is not locked to the declared version; ToolError: the build.
     """
@@ -103,6 +115,7 @@ def make(item: Golang, folder: Path, toolchain: Toolchain, storage: Storage) -> 
                 folder, "build", *FLAGS, f"-ldflags={link}", "-o", os.fspath(target), package
             )
             made.append(storage.take(target))
+            report(f"{item.name}: {name}, {made[-1].size / (1 << 20):.1f} MiB")
     return made
 
 
@@ -116,14 +129,20 @@ def require_locked(item: Golang, folder: Path) -> None:
         raise ArtefactError(
             f"{item.name}: {folder / 'go.mod'} requires {item.module} {found or 'nowhere'}, "
             f"declared is {item.version}",
-            hint=f"lock the folder: objectstore bundle lock {item.name}",
+            hint=lock_hint(item),
         )
+
+
+def lock_hint(item: Golang) -> str:
+    """What to do about a folder that is not locked to what is declared."""
+    return f"lock it: objectstore bundle lock {item.name}"
 
 
 def lock(item: Golang, folder: Path, toolchain: Toolchain) -> None:
     """Bring go.mod and go.sum of `folder` to the declared version."""
     if item.module == ".":
         return
+    folder.mkdir(parents=True, exist_ok=True)
     module = f"{item.module}@v{item.version}"
     if not (folder / "go.mod").exists():
         toolchain.run(folder, "mod", "init", f"bundle/{item.name}")

@@ -101,9 +101,9 @@ def read(folder: Path) -> Signed:
             f"{folder / SIGNATURE} is torn: {error}", hint=rebuild_hint(folder)
         ) from error
     listing: Listing = json.loads(raw)
-    if listing["format"] != FORMAT:
+    if listing.get("format") != FORMAT:
         raise ListingError(
-            f"{folder} has format {listing['format']}, this version reads {FORMAT}",
+            f"{folder} has format {listing.get('format')!r}, this version reads {FORMAT}",
             hint="use the tools of the release that built it",
         )
     return Signed(listing, key)

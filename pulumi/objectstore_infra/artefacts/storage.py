@@ -10,6 +10,7 @@ its content was held against its sum: what was damaged on the disk is made again
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,12 +18,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 KEY_LENGTH = 32
 KEPT_PER_NAME = 5
-UNUSED_S_MIN = 3600
+UNUSED_S_MIN = 6 * 3600
 """A file that was taken this recently may belong to a build that has not noted it yet."""
 
 
@@ -39,6 +41,7 @@ class Storage:
     """The cache below one folder."""
 
     def __init__(self, root: Path) -> None:
+        self._lock = root / "lock"
         self._files = root / "files"
         self._made = root / "made"
         for folder in (self._files, self._made):
@@ -66,14 +69,12 @@ class Storage:
         """Return what `name` gave for these inputs, or None when that is not known or not whole."""
         record = self._made / name / f"{key}.json"
         try:
+            os.utime(record)
             rows = json.loads(record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         files = [StoredFile(**row) for row in rows]
-        if not all(map(self._is_whole, files)):
-            return None
-        os.utime(record)
-        return files
+        return files if all(map(self._is_whole, files)) else None
 
     def remember(self, name: str, key: str, files: Iterable[StoredFile]) -> list[StoredFile]:
         """Note what `name` gave for the inputs hashed to `key`; returns the files, by name."""
@@ -95,17 +96,27 @@ class Storage:
 
     def drop_old(self) -> None:
         """Forget all but what each name gave last, and remove the files that nothing names."""
+        with self._lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self._drop_files_but(self._drop_records())
+
+    def _drop_records(self) -> set[str]:
+        """Drop the older records of each name; returns the sums in those that are kept."""
         used: set[str] = set()
         for folder in self._made.iterdir():
             records = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
             for record in records[:-KEPT_PER_NAME]:
-                record.unlink(missing_ok=True)
+                record.unlink()
             for record in records[-KEPT_PER_NAME:]:
                 used |= {row["sha256"] for row in json.loads(record.read_text(encoding="utf-8"))}
+        return used
+
+    def _drop_files_but(self, used: set[str]) -> None:
         unused_before = time.time() - UNUSED_S_MIN
         for path in self._files.iterdir():
-            if path.name not in used and path.stat().st_mtime < unused_before:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another build gave it its name meanwhile
+                if path.name not in used and path.stat().st_mtime < unused_before:
+                    path.unlink()
 
     def _is_whole(self, file: StoredFile) -> bool:
         path = self.path(file)

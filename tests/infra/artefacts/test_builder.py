@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,12 @@ class Tools:
         return [self._file(item.name, f"{item.packages[0]}_1_all.deb", storage)]
 
     def programs(
-        self, item: Golang, folder: Path, toolchain: object, storage: Storage
+        self,
+        item: Golang,
+        folder: Path,
+        toolchain: object,
+        storage: Storage,
+        report: builder.Report,
     ) -> list[StoredFile]:
         golang.require_locked(item, folder)
         return [self._file(item.name, "program", storage)]
@@ -186,6 +192,14 @@ def test_a_folder_locked_to_another_version_is_refused_and_nothing_is_left(
     with pytest.raises(ArtefactError, match=r"declared is 1\.0\.1"):
         build(tree, out)
     assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_a_folder_that_is_missing_is_named_with_how_to_make_it(
+    tree: Path, declared: Path, out: Path, tools: Tools
+):
+    shutil.rmtree(declared / "program")
+    with pytest.raises(ArtefactError, match="objectstore bundle lock program"):
+        build(tree, out)
 
 
 def test_a_profile_makes_what_it_ships_and_what_that_needs(
