@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -25,7 +25,7 @@ from typing import TypedDict
 from packaging.version import InvalidVersion, Version
 
 from objectstore_infra.artefacts import listing, source, trust, unsigned
-from objectstore_infra.artefacts.builder import MIB, Builder
+from objectstore_infra.artefacts.builder import MIB, Builder, Report
 from objectstore_infra.artefacts.errors import BundleError, ListingError
 from objectstore_infra.artefacts.listing import ArtefactRow
 from objectstore_infra.artefacts.storage import cache_dir
@@ -34,8 +34,6 @@ from objectstore_infra.artefacts.unsigned import ArchiveRow
 PROFILE = "nodes"
 """What a deployment installs today; other profiles add to it."""
 SOURCE_BUNDLES_KEPT = 5
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
