@@ -179,9 +179,9 @@ def test_another_version_of_the_bundle_changes_only_what_carries_it(
 ):
     build(tree, out)
     tools.made.clear()
-    folder = build(tree, out, "1.3.0+src.0123")
+    folder = build(tree, out, "1.3.0+src.0f23")
     assert tools.made == []
-    assert bundle.look(folder)["artefacts"][2]["version"] == "1.3.0_src.0123"
+    assert bundle.look(folder)["artefacts"][2]["version"] == "1.3.0_src.0f23"
 
 
 def test_a_folder_locked_to_another_version_is_refused_and_nothing_is_left(
