@@ -35,6 +35,11 @@ down: ## Destroy STACK and everything it made
 host: ## Make this machine able to deploy: install and start Incus
 	@scripts/deploy host
 
+bundle: ## Build what nodes install; VERSION=1.2.3: a release, PROFILE=platform: all of the platform
+	@scripts/venv deploy
+	@$(BIN)/objectstore bundle build $(if $(VERSION),--version $(VERSION)) \
+	  $(if $(PROFILE),--profile $(PROFILE))
+
 preview: ## Show what `make up` would change
 	@scripts/deploy preview $(STACK)
 
@@ -70,4 +75,4 @@ requirements: ## Lock the dependencies of pyproject.toml anew
 	@scripts/venv test
 	@scripts/lock
 
-.PHONY: help serve up down host preview outputs lint test stages lab bench requirements
+.PHONY: help serve up down host bundle preview outputs lint test stages lab bench requirements

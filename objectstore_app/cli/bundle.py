@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +19,8 @@ _OUTPUT = click.option(
 )
 
 
-def _bundles() -> ModuleType:
-    """The deployment side's module, which lies in the source tree and not in our wheel."""
+def _infra(module: str) -> ModuleType:
+    """A module of the deployment side, which lies in the source tree and not in our wheel."""
     folder = Path(__file__).resolve().parents[2] / "pulumi"
     if not (folder / "objectstore_infra").is_dir():
         raise click.ClickException(
@@ -26,14 +28,23 @@ def _bundles() -> ModuleType:
         )
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    return importlib.import_module("objectstore_infra.bundle")
+    return importlib.import_module(f"objectstore_infra.{module}")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what the deployment side refuses into the command's error."""
+    try:
+        yield
+    except _infra("errors").InfraError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.group()
 def bundle() -> None:
     """Build and check what the nodes of a deployment install.
 
-    A bundle is one folder with our wheel, the wheels it needs, Envoy, and a manifest with
+    A bundle is one folder with our wheel, the wheels it needs, Envoy, and a signed listing with
     checksums. The nodes install from it without any network; upgrades start with one.
     """
 
@@ -43,61 +54,106 @@ def bundle() -> None:
     "--version",
     help="The version it gets, as 1.4.2.  [default: the release and a hash of this tree]",
 )
+@click.option("--profile", default="nodes", show_default=True, help="What it holds.")
 @_OUTPUT
 @click.option("--replace", is_flag=True, help="Replace a bundle of that version.")
+@click.option("--fresh", is_flag=True, help="Replace it, with Debian's packages of today.")
 @click.option("--json", "as_json", is_flag=True, help='Print {"version", "path"} for machines.')
-def build(version: str | None, output: Path | None, replace: bool, as_json: bool) -> None:
+def build(
+    version: str | None,
+    profile: str,
+    output: Path | None,
+    replace: bool,
+    fresh: bool,
+    as_json: bool,
+) -> None:
     """Build a bundle of this source tree, or find that it exists already.
 
     The package index is needed for what the cache lacks; a second build takes seconds.
     """
-    bundles = _bundles()
 
     def report(line: str) -> None:
         click.echo(line, err=as_json)
 
-    try:
-        made = bundles.build(version, output=output, report=report, replace=replace)
-    except bundles.BundleError as error:
-        raise click.ClickException(str(error)) from error
+    with _refusals():
+        made = _infra("bundle").build(
+            version, profile=profile, output=output, report=report, replace=replace, fresh=fresh
+        )
     if as_json:
         click.echo(json.dumps({"version": made.version, "path": str(made.path)}))
 
 
 @bundle.command("list")
 @_OUTPUT
-@click.option("--json", "as_json", is_flag=True, help="Print the manifests as a JSON list.")
+@click.option("--json", "as_json", is_flag=True, help="Print what each holds as a JSON list.")
 def list_bundles(output: Path | None, as_json: bool) -> None:
     """List the bundles on this machine, with what is in them."""
-    bundles = _bundles()
+    bundles = _infra("bundle")
     base = output or bundles.bundles_dir()
-    try:
-        manifests = [bundles.read_manifest(base / name) for name in bundles.available(base)]
-    except bundles.BundleError as error:
-        raise click.ClickException(str(error)) from error
+    with _refusals():
+        known = [bundles.look(base / name) for name in bundles.available(base)]
     if as_json:
-        click.echo(json.dumps(manifests))
+        click.echo(json.dumps(known))
         return
-    for manifest in manifests:
-        archives = ", ".join(f"{a['name']} {a['version']}" for a in manifest["archives"])
-        click.echo(f"{manifest['version']}  built {manifest['built']}  {archives}")
-    if not manifests:
+    for contents in known:
+        rows = contents["artefacts"] or contents["archives"]
+        held = ", ".join(f"{row['name']} {row['version']}" for row in rows)
+        mark = "" if contents["trusted"] else f"  NOT TRUSTED, signed by {contents['signer']}"
+        click.echo(f"{contents['version']}  built {contents['built']}  {held}{mark}")
+    if not known:
         click.echo(f"no bundles in {base}; build one: objectstore bundle build")
 
 
 @bundle.command()
 @click.argument("version")
 @_OUTPUT
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+@click.option("--json", "as_json", is_flag=True, help="Print what it holds.")
 def verify(version: str, output: Path | None, as_json: bool) -> None:
-    """Check a bundle's files against the sizes and checksums of its manifest."""
-    bundles = _bundles()
-    folder = (output or bundles.bundles_dir()) / version
-    try:
-        manifest = bundles.verify(folder)
-    except bundles.BundleError as error:
-        raise click.ClickException(str(error)) from error
+    """Check who built a bundle, and its files against the checksums of its listing."""
+    bundles = _infra("bundle")
+    with _refusals():
+        contents = bundles.verify((output or bundles.bundles_dir()) / version)
     if as_json:
-        click.echo(json.dumps(manifest))
+        click.echo(json.dumps(contents))
         return
-    click.echo(f"bundle {manifest['version']} is complete: {len(manifest['archives'])} archives")
+    signer = contents["signer"]
+    said = f"signed by {signer}" if signer else "not signed: an earlier release built it"
+    archives = len(contents["archives"])
+    others = len(contents["artefacts"]) - archives if signer else 0
+    count = f"{archives} archives" + (f", {others} other artefacts" if others else "")
+    click.echo(f"bundle {contents['version']} is complete: {count}, {said}")
+
+
+@bundle.command()
+@click.argument("key", required=False)
+@click.option("--remove", is_flag=True, help="Trust it no more.")
+@click.option("--json", "as_json", is_flag=True, help='Print {"own", "others"} for machines.')
+def trust(key: str | None, remove: bool, as_json: bool) -> None:
+    """Install bundles of the builder with this public KEY; without one, show the trusted keys.
+
+    A builder's key is what this command shows on the builder's machine as its own. Compare it over
+    a way that you trust: it decides what the nodes run.
+    """
+    trusting = _infra("artefacts.trust")
+    with _refusals():
+        if key and remove:
+            trusting.remove(key)
+        elif key:
+            trusting.add(key)
+        elif remove:
+            raise click.UsageError("--remove needs the KEY")
+        own, others = trusting.public_text(trusting.own_key()), trusting.others()
+    if as_json:
+        click.echo(json.dumps({"own": own, "others": others}))
+        return
+    click.echo(f"{own}  this machine's own")
+    for other in others:
+        click.echo(other)
+
+
+@bundle.command()
+@click.argument("names", nargs=-1)
+def lock(names: tuple[str, ...]) -> None:
+    """Bring the lock files of Go artefacts to the versions that are declared."""
+    with _refusals():
+        _infra("bundle").lock(names, click.echo)

@@ -1,98 +1,39 @@
-"""The bundle: all that the nodes install, as one folder, so that they need no network.
+"""Bundles: all that the nodes install, as one folder, so that they need no network.
 
-    VERSION/
-    ├─ manifest.json      version, the guest it is for, and each archive with its contents, sizes
-    │                     and SHA-256 sums
-    ├─ objectstore.tar    requirements.txt with hashes, our wheel, the wheels of
-    │                     requirements/serve.txt, and pip itself
-    └─ envoy.tar          the same for requirements/envoy.txt
+    BUNDLES/VERSION/
+    ├─ listing.json, listing.json.sig    what is in it, signed (artefacts/listing.py)
+    ├─ objectstore/objectstore.tar       a Python environment: our wheel and what it needs
+    ├─ envoy/envoy.tar                   the same for Envoy
+    └─ …                                 what the profile adds (artefacts/files/manifest.in)
 
-A bundle is immutable. Its version is either given (a release) or made from the content of the
-source tree (`0.1.0+src.1f0c…`), so that equal trees have equal versions and a changed one never
-hides behind an old name. What does not change between two bundles (all but our wheel) comes from a
-cache beside them, filed under the hash of what was asked for.
-
-The guest's Python differs from the operator's: wheels are chosen for `GUEST`, never for the
-interpreter that runs this.
+A bundle's version is given (a release) or made from the content of the source tree, and content
+does not change under a version: what is there already is kept if it holds this tree's content, else
+refused. What earlier releases built (artefacts/unsigned.py) can still be listed, verified and
+installed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-import re
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from packaging.requirements import Requirement
-from packaging.utils import parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from objectstore_infra.errors import InfraError
+from objectstore_infra.artefacts import listing, source, trust, unsigned
+from objectstore_infra.artefacts.builder import MIB, Builder, Report
+from objectstore_infra.artefacts.errors import BundleError, ListingError
+from objectstore_infra.artefacts.listing import ArtefactRow
+from objectstore_infra.artefacts.storage import cache_dir
+from objectstore_infra.artefacts.unsigned import ArchiveRow
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FORMAT = 1
-MANIFEST = "manifest.json"
-REQUIREMENTS = "requirements.txt"
-PACKAGE = "objectstore_app"
-SOURCE_SUFFIXES = {".py", ".json", ".j2", ".typed"}
-ARCHIVES = {"objectstore": "requirements/serve.txt", "envoy": "requirements/envoy.txt"}
-INSTALLER = "requirements/installer.txt"
-VERSION_LINE = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
-SOURCE_MARK = "+src."
+PROFILE = "nodes"
+"""What a deployment installs today; other profiles add to it."""
 SOURCE_BUNDLES_KEPT = 5
-PIP_TIMEOUT_S = 900
-
-Report = Callable[[str], None]
-
-
-class BundleError(InfraError):
-    """A bundle cannot be built, or is not what its manifest says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """What the nodes run: their Python, machine and the newest glibc a wheel may ask for."""
-
-    python: str = "3.13"
-    machine: str = "x86_64"
-    glibc_minor: int = 41
-
-    def platforms(self) -> list[str]:
-        """The wheel platform tags that such a guest takes."""
-        return [
-            *(f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc_minor, 4, -1)),
-            f"manylinux2014_{self.machine}",
-            f"linux_{self.machine}",
-        ]
-
-    def markers(self) -> dict[str, str]:
-        """The environment that the markers of a lock file are evaluated in."""
-        return {
-            "implementation_name": "cpython",
-            "implementation_version": f"{self.python}.0",
-            "os_name": "posix",
-            "platform_machine": self.machine,
-            "platform_python_implementation": "CPython",
-            "platform_system": "Linux",
-            "python_full_version": f"{self.python}.0",
-            "python_version": self.python,
-            "sys_platform": "linux",
-        }
-
-
-GUEST = Guest(machine=platform.machine())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,43 +44,23 @@ class Bundle:
     path: Path
 
 
-class PackageEntry(TypedDict):
-    """A wheel inside an archive, as the manifest lists it."""
-
-    name: str
-    version: str
-    file: str
-    size: int
-    sha256: str
-
-
-class ArchiveEntry(PackageEntry):
-    """An archive of a bundle, with the wheels in it."""
-
-    contents: list[PackageEntry]
-
-
-class Manifest(TypedDict):
-    """What `manifest.json` holds; `source` is the content version of the tree it was built from."""
+class Contents(TypedDict):
+    """What a bundle of either format is and holds."""
 
     format: int
     version: str
     source: str
+    """The content version of the tree it was built from."""
     built: str
     guest: dict[str, str]
-    archives: list[ArchiveEntry]
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """One pinned line of a lock file: `name==version` and the hashes that are accepted."""
-
-    name: str
-    version: str
-    hashes: tuple[str, ...]
-
-    def line(self) -> str:
-        return " \\\n    ".join([f"{self.name}=={self.version}", *self.hashes]) + "\n"
+    signer: str
+    """The public key of who built it; empty in format 1."""
+    trusted: bool
+    """Whether this machine installs it."""
+    archives: list[ArchiveRow]
+    """The Python environments, `file` from the bundle's folder on."""
+    artefacts: list[ArtefactRow]
+    """Everything in it; empty in format 1, which holds nothing but archives."""
 
 
 def bundles_dir() -> Path:
@@ -147,99 +68,91 @@ def bundles_dir() -> Path:
     return cache_dir() / "bundles"
 
 
-def cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "objectstore"
-
-
-def source_version(root: Path = REPOSITORY) -> str:
-    """The version a bundle of this tree gets when none is given: release plus content hash."""
-    digest = hashlib.sha256()
-    for path in source_files(root):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode())
-        digest.update(content)
-    return f"{declared_version(root)}{SOURCE_MARK}{digest.hexdigest()[:12]}"
-
-
-def source_files(root: Path) -> list[Path]:
-    """Every file whose content decides what a bundle holds, in a fixed order."""
-    package = (p for p in (root / PACKAGE).rglob("*") if p.suffix in SOURCE_SUFFIXES)
-    others = (root / name for name in ("pyproject.toml", INSTALLER, *ARCHIVES.values()))
-    return sorted(p for p in (*package, *others) if "__pycache__" not in p.parts)
-
-
-def declared_version(root: Path) -> str:
-    init = root / PACKAGE / "__init__.py"
-    found = VERSION_LINE.findall(init.read_text())
-    if len(found) != 1:
-        raise BundleError(f"{init} states __version__ {len(found)} times, not once")
-    return str(found[0])
-
-
 def build(
     version: str | None = None,
     *,
-    root: Path = REPOSITORY,
+    profile: str = PROFILE,
+    root: Path = source.REPOSITORY,
     output: Path | None = None,
     report: Report = lambda line: None,
     replace: bool = False,
+    fresh: bool = False,
 ) -> Bundle:
     """Build the bundle of `version` (default: of this tree's content) unless it exists already.
 
     `output` is the folder that holds the bundles. An existing bundle of that version is verified
-    and kept when it holds this tree's content; with other content it is refused, or replaced when
-    `replace` says so. The folder appears under its final name only when it is complete.
+    and kept when it holds this tree's content and all of the profile. Otherwise a release is
+    refused, or replaced when `replace` says so; what is named after its content is built anew.
+    `fresh` replaces too, and asks Debian for its current packages. The folder appears under its
+    final name only when it is complete.
 
     Raises: BundleError.
     """
-    content = source_version(root)
+    content = source.content_version(root)
     version = canonical(version) if version else content
     folder = (output or bundles_dir()) / version
-    if folder.is_dir() and not replace:
-        if verify(folder)["source"] != content:
+    builder = Builder(root, version, report)
+    names = builder.declared.shipped(profile)
+    if folder.is_dir() and not replace and not fresh:
+        obstacle = why_not_kept(folder, content, profile, names)
+        if not obstacle:
+            report(f"bundle {version} is up to date: {folder}")
+            return Bundle(version, folder)
+        if version != content:
             raise BundleError(
-                f"bundle {version} exists and holds other content than this tree",
+                f"bundle {version} exists and {obstacle}",
                 hint="give the new content a version of its own, or replace it on purpose with "
                 "--replace",
             )
-        report(f"bundle {version} is up to date: {folder}")
-        return Bundle(version, folder)
+        builder.say(f"bundle {version} is built anew: it {obstacle}")
+    builder.make(names, fresh=fresh)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as scratch:
         staged = Path(scratch) / "bundle"
         staged.mkdir()
-        archives = [
-            make_archive(name, version, content, root, staged, report) for name in sorted(ARCHIVES)
-        ]
-        manifest: Manifest = {
-            "format": FORMAT,
-            "version": version,
-            "source": content,
-            "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "guest": {"python": GUEST.python, "machine": GUEST.machine},
-            "archives": archives,
-        }
-        (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        size = builder.lay_out(staged, names)
         if folder.is_dir():
-            shutil.rmtree(folder)
+            folder.rename(Path(scratch) / "replaced")
         staged.rename(folder)
     if version == content:
         drop_old_source_bundles(folder)
-    size = sum(archive["size"] for archive in archives) >> 20
-    report(f"bundle {version} is ready, {size} MiB: {folder}")
+    builder.say(f"bundle {version} is ready, {size / MIB:.0f} MiB: {folder}")
     return Bundle(version, folder)
+
+
+def why_not_kept(folder: Path, content: str, profile: str, names: tuple[str, ...]) -> str:
+    """Why an existing bundle is not the one that is to be built; empty: it is."""
+    try:
+        known = look(folder)
+        if known["source"] != content:
+            return "holds other content than this tree"
+        if not known["trusted"]:
+            return "is signed with a key that is not trusted here"
+        held = {row["name"] for row in (*known["archives"], *known["artefacts"])}
+        if not held.issuperset(names):
+            return f"lacks what the profile {profile} adds"
+        verify(folder)
+    except ListingError as error:
+        return f"is damaged: {error.message}"
+    return ""
+
+
+def lock(names: Collection[str], report: Report) -> None:
+    """Bring the lock files of Go artefacts, all or those named, to what is declared."""
+    root = source.REPOSITORY
+    Builder(root, source.declared_version(root), report).lock(names)
 
 
 def drop_old_source_bundles(newest: Path) -> None:
     """Keep the last few bundles made from a working tree; releases are the operator's to remove."""
-    made = [p.parent for p in newest.parent.glob(f"*{SOURCE_MARK}*/{MANIFEST}")]
+    made = [path for path in found(newest.parent) if source.MARK in path.name]
     made.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in made[SOURCE_BUNDLES_KEPT:]:
         shutil.rmtree(folder)
 
 
 def canonical(version: str) -> str:
+    """Return a version as PEP 440 writes it. Raises: BundleError: it is none."""
     try:
         return str(Version(version))
     except InvalidVersion as error:
@@ -248,209 +161,85 @@ def canonical(version: str) -> str:
         ) from error
 
 
-def verify(folder: Path) -> Manifest:
-    """Read a bundle's manifest and check that every archive is there with its size and SHA-256.
+def look(folder: Path) -> Contents:
+    """Read what a bundle holds, its files unseen. Raises: ListingError: missing, torn, changed."""
+    if is_signed(folder):
+        return _contents(folder, listing.read(folder))
+    return _unsigned_contents(unsigned.read(folder))
 
-    Raises: BundleError naming the file that is missing or differs.
+
+def verify(folder: Path) -> Contents:
+    """Check a bundle whole, and that it is of a builder whom this machine trusts.
+
+    Raises: ListingError naming the file that is missing or differs, or the key.
     """
-    manifest = read_manifest(folder)
-    for archive in manifest["archives"]:
-        path = folder / archive["file"]
-        if not path.is_file():
-            raise BundleError(f"{path} is missing", hint=rebuild_hint(folder))
-        if path.stat().st_size != archive["size"] or sha256(path) != archive["sha256"]:
-            raise BundleError(
-                f"{path} is not the file of its manifest (SHA-256)", hint=rebuild_hint(folder)
-            )
-    return manifest
+    if is_signed(folder):
+        return _contents(folder, listing.verify(folder, trust.trusted()))
+    return _unsigned_contents(unsigned.verify(folder))
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read a bundle's manifest. Raises: BundleError: missing, torn or of another format."""
-    try:
-        manifest: Manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} has no {MANIFEST}", hint=rebuild_hint(folder)) from error
-    except ValueError as error:
-        raise BundleError(
-            f"{folder / MANIFEST} is not JSON: {error}", hint=rebuild_hint(folder)
-        ) from error
-    if manifest.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT}",
-            hint="use the tools of the release that built it",
-        )
-    return manifest
+def is_signed(folder: Path) -> bool:
+    """Whether the bundle is of the format that has a signed listing.
 
-
-def rebuild_hint(folder: Path) -> str:
-    return f"build it anew: objectstore bundle build --version {folder.name} --replace"
+    Raises: ListingError: there is no bundle.
+    """
+    if any((folder / name).exists() for name in (listing.LISTING, listing.SIGNATURE)):
+        return True
+    if (folder / unsigned.MANIFEST).exists():
+        return False
+    raise ListingError(f"{folder} has no {listing.LISTING}", hint=listing.rebuild_hint(folder))
 
 
 def available(output: Path | None = None) -> list[str]:
     """The versions of the bundles on the operator's side, oldest release first."""
-    base = output or bundles_dir()
-    found = [path.parent.name for path in base.glob(f"*/{MANIFEST}")]
-    return sorted((name for name in found if not name.startswith(".")), key=Version)
+    return sorted((path.name for path in found(output or bundles_dir())), key=Version)
 
 
-def make_archive(
-    name: str, version: str, content: str, root: Path, staged: Path, report: Report
-) -> ArchiveEntry:
-    """Write `NAME.tar` into `staged`, deterministically, and return its manifest entry."""
-    locked = read_lock(root / ARCHIVES[name])
-    wheels = [
-        *fetch(locked, name, report),
-        *fetch(read_lock(root / INSTALLER), "installer", report),
-    ]
-    own = [our_wheel(version, content, root, report)] if name == "objectstore" else []
-    lines = [entry.line() for entry in locked]
-    for wheel in own:
-        lines.append(Locked(PACKAGE.removesuffix("_app"), version, (hash_of(wheel),)).line())
-    requirements = "".join(lines).encode()
-    path = staged / f"{name}.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for wheel in sorted((*wheels, *own), key=lambda p: p.name):
-            with wheel.open("rb") as file:
-                tar.addfile(entry_of(wheel.name, wheel.stat().st_size), file)
-        with tempfile.TemporaryFile() as file:
-            file.write(requirements)
-            file.seek(0)
-            tar.addfile(entry_of(REQUIREMENTS, len(requirements)), file)
-    return {
-        "name": name,
-        "version": version if own else locked[0].version,
-        "file": path.name,
-        "size": path.stat().st_size,
-        "sha256": sha256(path),
-        "contents": [describe(wheel) for wheel in (*own, *wheels)],
-    }
-
-
-def entry_of(name: str, size: int) -> tarfile.TarInfo:
-    """A tar header in which only the name and the size vary."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    info.mode = 0o644
-    return info
-
-
-def describe(wheel: Path) -> PackageEntry:
-    name, version, *_ = parse_wheel_filename(wheel.name)
-    return {
-        "name": str(name),
-        "version": str(version),
-        "file": wheel.name,
-        "size": wheel.stat().st_size,
-        "sha256": sha256(wheel),
-    }
-
-
-def read_lock(path: Path, guest: Guest = GUEST) -> list[Locked]:
-    """The entries of a lock file that a guest needs, markers evaluated for the guest."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError as error:
-        raise BundleError(f"the lock file {path} is missing") from error
-    lines = (re.sub(r"(^|\s)#.*", "", line) for line in text.replace("\\\n", " ").splitlines())
-    entries = []
-    for line in filter(None, map(str.strip, lines)):
-        head, *hashes = re.split(r"\s+(?=--hash=)", line)
-        requirement = Requirement(head)
-        if requirement.marker and not requirement.marker.evaluate(dict(guest.markers())):
-            continue
-        pin = str(requirement.specifier)
-        if not pin.startswith("==") or not hashes:
-            raise BundleError(f"{path}: {head!r} is not pinned to one version with hashes")
-        entries.append(Locked(requirement.name, pin.removeprefix("=="), tuple(hashes)))
-    return entries
-
-
-def fetch(locked: list[Locked], what: str, report: Report, guest: Guest = GUEST) -> list[Path]:
-    """The guest's wheels of these entries, from the cache or from the package index."""
-    wanted = "".join(entry.line() for entry in locked)
-    key = hashlib.sha256(f"{guest}\n{wanted}".encode()).hexdigest()[:24]
-    with cached(key) as (folder, fresh):
-        if fresh:
-            report(f"fetching {len(locked)} packages for {what} (Python {guest.python})")
-            (folder / REQUIREMENTS).write_text(wanted)
-            pip(
-                ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"],
-                [f"--python-version={guest.python}", "--implementation=cp"],
-                [f"--platform={tag}" for tag in guest.platforms()],
-                [f"--dest={folder}", f"--requirement={folder / REQUIREMENTS}"],
-            )
-    return sorted((cache_dir() / "wheels" / key).glob("*.whl"))
-
-
-def our_wheel(version: str, content: str, root: Path, report: Report) -> Path:
-    """Our own wheel, built from a copy of the tree that states `version`."""
-    key = hashlib.sha256(f"{version}\n{content}".encode()).hexdigest()[:24]
-    with cached(key) as (folder, fresh):
-        if fresh:
-            report(f"building the wheel of objectstore {version}")
-            with tempfile.TemporaryDirectory() as scratch:
-                tree = Path(scratch)
-                copy_stamped(root, tree, version)
-                pip(
-                    ["wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", str(tree)],
-                )
-    (wheel,) = (cache_dir() / "wheels" / key).glob("*.whl")
-    return wheel
-
-
-def copy_stamped(root: Path, tree: Path, version: str) -> None:
-    """Copy what the wheel is built from and put `version` in the one place that states it."""
-    for path in source_files(root):
-        target = tree / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    (tree / "README.md").write_text("An S3 object store that deploys itself.\n")
-    init = tree / PACKAGE / "__init__.py"
-    init.write_text(VERSION_LINE.sub(f'__version__ = "{version}"', init.read_text()))
-
-
-def pip(*arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    command += [argument for group in arguments for argument in group]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=PIP_TIMEOUT_S
+def found(base: Path) -> list[Path]:
+    """The folders of the bundles below `base`."""
+    listings = (
+        path for name in (listing.LISTING, unsigned.MANIFEST) for path in base.glob(f"*/{name}")
     )
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-8:]
-        raise BundleError(
-            "pip {} failed:\n    {}".format(arguments[0][0], "\n    ".join(said)),
-            hint="the operator's machine needs the package index to build a bundle; the nodes "
-            "do not",
-        )
+    return [folder for folder in {path.parent for path in listings} if folder.name[0] != "."]
 
 
-@contextmanager
-def cached(key: str) -> Iterator[tuple[Path, bool]]:
-    """A folder of the wheel cache. When it is fresh, the caller fills it; it is kept on success."""
-    folder = cache_dir() / "wheels" / key
-    if folder.is_dir():
-        yield folder, False
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
-    try:
-        yield scratch, True
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            # Another build filled the same folder meanwhile; both hold the same content.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _contents(folder: Path, signed: listing.Signed) -> Contents:
+    listed = signed.listing
+    built_s = (folder / listing.LISTING).stat().st_mtime
+    return {
+        "format": listed["format"],
+        "version": listed["version"],
+        "source": listed["source"],
+        "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(built_s)),
+        "guest": listed["guest"],
+        "signer": signed.key,
+        "trusted": signed.key in trust.trusted(),
+        "archives": [_archive(row) for row in listed["artefacts"] if "contents" in row],
+        "artefacts": listed["artefacts"],
+    }
 
 
-def hash_of(path: Path) -> str:
-    return f"--hash=sha256:{sha256(path)}"
+def _archive(row: ArtefactRow) -> ArchiveRow:
+    (file,) = row["files"]
+    return {
+        "name": row["name"],
+        "version": row["version"],
+        "file": f"{row['name']}/{file['name']}",
+        "size": file["size"],
+        "sha256": file["sha256"],
+        "contents": row["contents"],
+    }
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _unsigned_contents(manifest: unsigned.Manifest) -> Contents:
+    return {
+        "format": manifest["format"],
+        "version": manifest["version"],
+        "source": manifest["source"],
+        "built": manifest["built"],
+        "guest": manifest["guest"],
+        "signer": "",
+        "trusted": True,
+        "archives": manifest["archives"],
+        "artefacts": [],
+    }

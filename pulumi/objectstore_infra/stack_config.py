@@ -7,7 +7,8 @@ import json
 import pulumi
 from pulumi.runtime import config as runtime_config
 
-from objectstore_infra import bundle, spec
+from objectstore_infra import spec
+from objectstore_infra.artefacts import source
 from objectstore_infra.errors import SpecError
 from objectstore_infra.spec import StoreSpec, Value
 
@@ -26,7 +27,7 @@ def read_spec() -> StoreSpec:
         if key in values:
             values[key] = _structured(values[key])
     try:
-        return spec.parse(values, default_version=bundle.source_version())
+        return spec.parse(values, default_version=source.content_version())
     except SpecError as refused:
         raise pulumi.RunError(str(refused)) from refused
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tarfile
 import zipfile
@@ -11,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from objectstore_infra import bundle
+from objectstore_infra.artefacts import listing, source, trust, wheels
+from objectstore_infra.artefacts.errors import ArtefactError, BundleError, ListingError
+from objectstore_infra.artefacts.storage import sha256_of
 
 WHEEL_TAG = "py3-none-any"
 
@@ -23,8 +25,8 @@ def wheel_name(name: str, version: str) -> str:
 def tree(tmp_path: Path) -> Path:
     """A copy of what a bundle is built from."""
     root = tmp_path / "tree"
-    for path in bundle.source_files(bundle.REPOSITORY):
-        target = root / path.relative_to(bundle.REPOSITORY)
+    for path in source.source_files(source.REPOSITORY):
+        target = root / path.relative_to(source.REPOSITORY)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return root
@@ -34,6 +36,7 @@ def tree(tmp_path: Path) -> Path:
 def no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """pip's place is taken by something that makes files of the right names; returns its calls."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path / "state"))
     calls: list[list[str]] = []
 
     def pretend(*groups: list[str]) -> None:
@@ -43,44 +46,50 @@ def no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
             word.split("=", 1) for word in words if word.startswith("--") and "=" in word
         )
         if words[0] == "wheel":
-            version = bundle.declared_version(Path(words[-1]))
+            version = source.declared_version(Path(words[-1]))
             folder, names = Path(options["--wheel-dir"]), [("objectstore", version)]
         else:
             lock = Path(options["--requirement"])
             folder = Path(options["--dest"])
-            names = [(entry.name, entry.version) for entry in bundle.read_lock(lock)]
+            names = [(entry.name, entry.version) for entry in wheels.read_lock(lock)]
+        folder.mkdir(exist_ok=True)
         for name, version in names:
             with zipfile.ZipFile(folder / wheel_name(name, version), "w") as wheel:
                 wheel.writestr(f"{name}.txt", version)
 
-    monkeypatch.setattr(bundle, "pip", pretend)
+    monkeypatch.setattr(wheels, "pip", pretend)
     return calls
 
 
+def store_of(contents: bundle.Contents) -> bundle.ArchiveRow:
+    return next(row for row in contents["archives"] if row["name"] == "objectstore")
+
+
 def test_the_version_of_a_tree_follows_its_content(tree: Path):
-    before = bundle.source_version(tree)
-    assert before.startswith(bundle.declared_version(tree) + "+src.")
-    assert bundle.source_version(tree) == before
+    before = source.content_version(tree)
+    assert before.startswith(source.declared_version(tree) + "+src.")
+    assert source.content_version(tree) == before
     init = tree / "objectstore_app" / "core" / "ids.py"
     init.write_text(init.read_text() + "\n")
-    assert bundle.source_version(tree) != before
+    assert source.content_version(tree) != before
 
 
-def test_the_manifest_lists_every_file_with_its_checksum(tree: Path, tmp_path: Path, no_index):
+def test_the_listing_names_every_file_with_its_checksum(tree: Path, tmp_path: Path, no_index):
     made = bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    manifest = json.loads((made.path / "manifest.json").read_text())
-    assert manifest["version"] == "1.2.3"
-    assert [archive["name"] for archive in manifest["archives"]] == ["envoy", "objectstore"]
-    for archive in manifest["archives"]:
+    contents = bundle.look(made.path)
+    assert contents["version"] == "1.2.3"
+    assert contents["signer"] == trust.own()
+    assert {archive["name"] for archive in contents["archives"]} == {"envoy", "objectstore"}
+    for archive in contents["archives"]:
         path = made.path / archive["file"]
-        assert (path.stat().st_size, bundle.sha256(path)) == (archive["size"], archive["sha256"])
+        assert (path.stat().st_size, sha256_of(path)) == (archive["size"], archive["sha256"])
         with tarfile.open(path) as tar:
             assert set(tar.getnames()) == {
                 "requirements.txt",
                 *(entry["file"] for entry in archive["contents"]),
             }
         assert "pip" in {entry["name"] for entry in archive["contents"]}
-    store = manifest["archives"][1]
+    store = store_of(contents)
     assert (store["version"], store["contents"][0]["version"]) == ("1.2.3", "1.2.3")
 
 
@@ -88,7 +97,7 @@ def test_what_a_node_installs_is_pinned_to_the_wheel_in_the_archive(
     tree: Path, tmp_path: Path, no_index
 ):
     made = bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    store = next(a for a in bundle.verify(made.path)["archives"] if a["name"] == "objectstore")
+    store = store_of(bundle.verify(made.path))
     with tarfile.open(made.path / store["file"]) as tar:
         extracted = tar.extractfile("requirements.txt")
         assert extracted is not None
@@ -103,10 +112,8 @@ def test_equal_content_gives_equal_archives_and_needs_no_index_again(
     fetched = len(no_index)
     second = bundle.build("1.2.3", root=tree, output=tmp_path / "two")
     assert len(no_index) == fetched
-    sums = [
-        [a["sha256"] for a in bundle.read_manifest(b.path)["archives"]] for b in (first, second)
-    ]
-    assert sums[0] == sums[1]
+    listings = [(made.path / listing.LISTING).read_bytes() for made in (first, second)]
+    assert listings[0] == listings[1]
 
 
 def test_a_new_version_builds_only_our_own_wheel(tree: Path, tmp_path: Path, no_index):
@@ -121,21 +128,25 @@ def test_other_content_under_an_old_version_is_refused(tree: Path, tmp_path: Pat
     bundle.build("1.2.3", root=tree, output=tmp_path / "out")
     ids = tree / "objectstore_app" / "core" / "ids.py"
     ids.write_text(ids.read_text() + "\n")
-    with pytest.raises(bundle.BundleError, match="holds other content"):
+    with pytest.raises(BundleError, match="holds other content"):
         bundle.build("1.2.3", root=tree, output=tmp_path / "out")
     bundle.build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
 
 
 @pytest.mark.parametrize("version", ["latest", "1..2", "", " "])
 def test_what_is_no_version_is_refused(version: str):
-    with pytest.raises(bundle.BundleError, match="no version"):
+    with pytest.raises(BundleError, match="no version"):
         bundle.canonical(version)
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "no manifest", "torn manifest"])
-def test_a_damaged_bundle_is_named(tree: Path, tmp_path: Path, no_index, damage: str):
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "no listing", "torn listing"])
+def test_a_damaged_bundle_is_named_and_can_be_replaced(
+    tree: Path, tmp_path: Path, no_index, damage: str
+):
     folder = bundle.build("1.2.3", root=tree, output=tmp_path / "out").path
-    archive, manifest = folder / "envoy.tar", folder / "manifest.json"
+    archive, listed = folder / "envoy" / "envoy.tar", folder / listing.LISTING
+    for file in (archive, listed):
+        file.chmod(0o644)
     match damage:
         case "missing":
             archive.unlink()
@@ -143,28 +154,59 @@ def test_a_damaged_bundle_is_named(tree: Path, tmp_path: Path, no_index, damage:
             archive.write_bytes(archive.read_bytes()[:-1])
         case "changed":
             archive.write_bytes(archive.read_bytes()[:-1] + b"x")
-        case "no manifest":
-            manifest.unlink()
-        case "torn manifest":
-            manifest.write_text(manifest.read_text()[:-20])
-    with pytest.raises(bundle.BundleError) as refused:
+        case "no listing":
+            listed.unlink()
+        case "torn listing":
+            listed.write_text(listed.read_text()[:-20])
+    with pytest.raises(ListingError) as refused:
         bundle.verify(folder)
-    assert (manifest if "manifest" in damage else archive).name in str(refused.value)
+    assert (listed if "listing" in damage else archive).name in str(refused.value)
     assert "--replace" in str(refused.value)
+    with pytest.raises(BundleError, match="exists and is damaged"):
+        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    bundle.build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
+    assert bundle.verify(folder)["version"] == "1.2.3"
+
+
+def test_a_damaged_bundle_of_a_working_tree_is_built_anew(tree: Path, tmp_path: Path, no_index):
+    folder = bundle.build(root=tree, output=tmp_path / "out").path
+    (folder / "envoy" / "envoy.tar").unlink()
+    said: list[str] = []
+    bundle.build(root=tree, output=tmp_path / "out", report=said.append)
+    assert "envoy.tar is missing" in said[0]
+    assert bundle.verify(folder)["version"] == folder.name
+
+
+def test_another_builders_bundle_is_installed_only_when_trusted(
+    tree: Path, tmp_path: Path, no_index, monkeypatch: pytest.MonkeyPatch
+):
+    release = bundle.build("1.2.3", root=tree, output=tmp_path / "out").path
+    of_content = bundle.build(root=tree, output=tmp_path / "out").path
+    builders = trust.own()
+    monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path / "elsewhere"))
+    assert not bundle.look(release)["trusted"]
+    with pytest.raises(ListingError, match="not trusted here"):
+        bundle.verify(release)
+    with pytest.raises(BundleError, match="not trusted here"):
+        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    bundle.build(root=tree, output=tmp_path / "out")
+    assert bundle.verify(of_content)["signer"] == trust.own() != builders
+    trust.add(builders)
+    assert bundle.verify(release)["signer"] == builders
 
 
 def test_a_build_that_fails_leaves_no_bundle(
     tree: Path, tmp_path: Path, no_index, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*_: list[str]) -> None:
-        raise bundle.BundleError("no index")
+        raise ArtefactError("no index")
 
-    monkeypatch.setattr(bundle, "pip", broken)
-    with pytest.raises(bundle.BundleError, match="no index"):
+    monkeypatch.setattr(wheels, "pip", broken)
+    with pytest.raises(ArtefactError, match="no index"):
         bundle.build("1.2.3", root=tree, output=tmp_path / "out")
     assert bundle.available(tmp_path / "out") == []
-    assert list((tmp_path / "out").iterdir()) == []
-    assert list((tmp_path / "cache").rglob("*.whl")) == []
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_markers_are_evaluated_for_the_guest_and_not_for_this_machine(tmp_path: Path):
@@ -175,8 +217,8 @@ def test_markers_are_evaluated_for_the_guest_and_not_for_this_machine(tmp_path: 
         "    --hash=sha256:cc\n    # via something\n"
         "windows==1.0 ; sys_platform == 'win32' \\\n    --hash=sha256:dd\n"
     )
-    guest = bundle.Guest(python="3.13", machine="x86_64")
-    (entry,) = bundle.read_lock(lock, guest)
+    guest = wheels.Guest(python="3.13", machine="x86_64")
+    (entry,) = wheels.read_lock(lock, guest)
     assert (entry.name, entry.version) == ("new", "2.0")
     assert entry.hashes == ("--hash=sha256:bb", "--hash=sha256:cc")
 
@@ -184,8 +226,8 @@ def test_markers_are_evaluated_for_the_guest_and_not_for_this_machine(tmp_path: 
 @pytest.mark.parametrize("line", ["loose>=1.0 --hash=sha256:aa", "unhashed==1.0"])
 def test_a_lock_that_pins_nothing_is_refused(tmp_path: Path, line: str):
     (tmp_path / "lock.txt").write_text(line + "\n")
-    with pytest.raises(bundle.BundleError, match="not pinned"):
-        bundle.read_lock(tmp_path / "lock.txt")
+    with pytest.raises(ArtefactError, match="not pinned"):
+        wheels.read_lock(tmp_path / "lock.txt")
 
 
 def test_only_a_few_bundles_of_working_trees_are_kept(tree: Path, tmp_path: Path, no_index):

@@ -19,6 +19,7 @@ import pytest
 from packaging.version import Version
 
 from objectstore_infra import bundle
+from objectstore_infra.artefacts import source
 from tests.ansible.load import Load
 from tests.ansible.playbook import ROOT, Outcome, play
 
@@ -87,7 +88,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (bundles / first).symlink_to(bundle.bundles_dir() / first)
     bundle.build(newer, output=bundles)
     tree = tmp_path_factory.mktemp("tree")
-    for path in bundle.source_files(ROOT):
+    for path in source.source_files(ROOT):
         (tree / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tree / path.relative_to(ROOT))
     health = tree / "objectstore_app" / "runtime" / "health.py"
@@ -157,7 +158,7 @@ def test_an_older_release_is_refused_unless_asked_for(deployment: Deployment):
 def test_a_damaged_bundle_is_refused_before_anything_changes(deployment: Deployment):
     damaged = deployment.bundles / "99.0.0"
     shutil.copytree(deployment.bundles / deployment.newer, damaged)
-    with (damaged / "objectstore.tar").open("r+b") as file:
+    with (damaged / "objectstore" / "objectstore.tar").open("r+b") as file:
         file.write(b"damage")
     outcome = deployment.upgrade("99.0.0")
     shutil.rmtree(damaged)

@@ -7,6 +7,7 @@ import shutil
 from typing import ClassVar
 
 from objectstore_infra import ansible_run, bundle, inventory, state_folder
+from objectstore_infra.artefacts import source
 from objectstore_infra.errors import InfraError
 from objectstore_infra.provider.handler import (
     Context,
@@ -106,8 +107,8 @@ class ConfigurationRun(Handler):
     @staticmethod
     def _run(context: Context, inputs: Record) -> None:
         version, store = text(inputs, "version"), text(inputs, "store")
-        if bundle.SOURCE_MARK in version:
-            if version != bundle.source_version():
+        if source.MARK in version:
+            if version != source.content_version():
                 raise InfraError(
                     f"the source tree is no longer {version}: it was edited since this run began",
                     hint="run it again",
