@@ -87,6 +87,10 @@ LOG_SPARE_FREE_BYTES_MIN = 2 * GIB
 LOG_FREE_BYTES_MIN = 128 * MIB
 LOG_RESERVE_BYTES_MIN = 64 * MIB
 CHUNKS_FREE_BYTES_MIN = 256 * MIB
+RADOS_SEGMENT_BYTES_MAX = 64 * MIB
+RADOS_UNWRITTEN_BYTES_MAX = 32 * MIB
+RADOS_CONNECT_S_MAX = 10
+RADOS_REPLICAS = 3
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
@@ -134,4 +138,8 @@ invariant(
     "a window of what is sent is a whole number of checksum blocks",
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
+invariant(
+    max(COMMIT_BYTES_MAX, CHUNK_BYTES_MAX) < RADOS_SEGMENT_BYTES_MAX <= 100 * MIB,
+    "RADOS takes objects of at most 128 MiB and writes of at most 90 MiB",
+)
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -76,6 +76,9 @@ class LogMedium(LogSource, Protocol):
     def position(self) -> tuple[int, int]:
         """Where the next append will start, provided that it has at most COMMIT_BYTES_MAX bytes."""
 
+    def epoch_after(self, epoch: int) -> int:
+        """The epoch to write records under, `epoch` being that of the last one: larger."""
+
     def room(self) -> int:
         """How many bytes are free where the log lies. Raises MediaFailedError."""
 

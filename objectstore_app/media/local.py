@@ -138,6 +138,9 @@ class LocalLog:
         self._announced = True
         return self._segment, self._size
 
+    def epoch_after(self, epoch: int) -> int:
+        return epoch + 1
+
     def room(self) -> int:
         if self._ample and self._appends_since_look < APPENDS_PER_LOOK:
             return self._free

@@ -126,6 +126,9 @@ class MemoryLog:
             self._start(self._current)
         return self._current, self._size
 
+    def epoch_after(self, epoch: int) -> int:
+        return epoch + 1
+
     def room(self) -> int:
         return self._faults.room
 

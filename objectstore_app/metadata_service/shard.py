@@ -111,7 +111,7 @@ class Shard:
         self._medium.resume(*scan.position, torn=scan.torn)
         sequence, _, _, epoch = read_position(self.view)
         self._sequence = LogSequence(sequence)
-        self._epoch = epoch + 1
+        self._epoch = self._medium.epoch_after(epoch)
         return sequence - before
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
+from ..media.api import LogMedium
 from ..media.errors import MediaFailedError
 from ..media.local import LocalLog
 from ..media.segments import DIRECTORY_SHARD
@@ -200,6 +201,7 @@ async def serve_writer(
     ready: Callable[[], None],
     stop: asyncio.Event,
     shards: tuple[ShardId, ...] = (),
+    open_log: Callable[[Store, ShardId], LogMedium] | None = None,
 ) -> None:
     """Host the shards (all of the store unless named) until `stop` is set; `ready` is called once
     all of them answer.
@@ -221,7 +223,7 @@ async def serve_writer(
     try:
         for shard in shards or store.shards:
             locks.append(store.lock_shard(shard))
-            held = open_shard(store, shard)
+            held = open_shard(store, shard, open_log)
             counter = generation if shard == DIRECTORY_SHARD else None
             hosted[shard] = HostedShard(held, store.view(shard), counter, fail)
             event("shard_open", shard=store.shard(shard).name, replayed=held.replayed)
@@ -256,15 +258,22 @@ async def serve_writer(
         raise MediaFailedError("writer", str(store.path), failures[0])
 
 
-def open_shard(store: Store, shard: ShardId) -> Shard:
-    """A shard over its folder's log and view; hold its lock. A view that is missing or lost its
-    last commits comes back from its base. Raises CorruptDataError.
+def open_shard(
+    store: Store, shard: ShardId, open_log: Callable[[Store, ShardId], LogMedium] | None = None
+) -> Shard:
+    """A shard over its log (that of its folder unless said otherwise) and view; hold its lock. A
+    view that is missing or lost its last commits comes back from its base. Raises CorruptDataError.
     """
     base = restore_view(store.shard(shard), store.view(shard))
     if base is not None:
         event("view_restored", shard=store.shard(shard).name, sequence=base.sequence)
-    log = LocalLog(store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
+    log = (open_log or local_log)(store, shard)
     return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
+
+
+def local_log(store: Store, shard: ShardId) -> LogMedium:
+    """The log in the shard's folder."""
+    return LocalLog(store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
 
 
 def complete_halves(shards: dict[ShardId, Shard]) -> None:
