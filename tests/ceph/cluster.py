@@ -165,6 +165,15 @@ class CephCluster:
                     raise AssertionError(f"{command}: {error}") from error
             time.sleep(0.1)
 
+    def wait_down(self, number: int) -> None:
+        """Until the monitor counts an OSD that was killed as down."""
+
+        def is_down() -> bool:
+            found = json.loads(self.command(prefix="osd dump", format="json"))["osds"]
+            return any(one["osd"] == number and not one["up"] for one in found)
+
+        wait_until(is_down, f"osd.{number} down")
+
     def wait_clean(self) -> None:
         """Until all OSDs are up and every placement group is active+clean."""
         wait_until(self._clean, "all placement groups active+clean")

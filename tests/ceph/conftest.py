@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from objectstore_app.media.rados.memory import MemoryObjects
+from objectstore_app.media.rados.objects import Objects
 from tests.ceph.cluster import POOL, CephCluster, missing
 
 if not missing():
@@ -21,22 +23,28 @@ if not missing():
 
 
 @pytest.fixture(scope="session")
-def ceph() -> Iterator[Path]:
-    """The folder of a running cluster."""
+def daemons() -> Iterator[CephCluster | None]:
+    """A cluster of our own; None when one is named."""
     if said := missing():
         pytest.skip(f"no Ceph here: {said}")
-    if running := os.environ.get("OBJECTSTORE_TEST_CEPH"):
-        yield Path(running)
+    if "OBJECTSTORE_TEST_CEPH" in os.environ:
+        yield None
         return
     # Not below pytest's folder: its path may be too long for the daemons' sockets.
     folder = Path(tempfile.mkdtemp(prefix="ceph-", dir="/var/tmp"))
     cluster = CephCluster(folder / "c")
     try:
         cluster.start()
-        yield cluster.folder
+        yield cluster
     finally:
         cluster.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def ceph(daemons: CephCluster | None) -> Path:
+    """The folder of a running cluster."""
+    return daemons.folder if daemons else Path(os.environ["OBJECTSTORE_TEST_CEPH"])
 
 
 @pytest.fixture
@@ -54,3 +62,12 @@ def pool(place: Place, namespace: str) -> Iterator[Pool]:
     cluster = Cluster(place)
     yield cluster.pool(namespace)
     cluster.close()
+
+
+@pytest.fixture(params=["memory", "rados"])
+def objects(request: pytest.FixtureRequest) -> Objects:
+    """What a log lies on: in memory everywhere, on a real cluster where Ceph is installed."""
+    if request.param == "memory":
+        return MemoryObjects()
+    found: Objects = request.getfixturevalue("pool")
+    return found

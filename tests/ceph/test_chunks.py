@@ -140,3 +140,29 @@ def test_failed_write_is_told_and_its_segment_left(
         assert later.segment != good.segment
 
     with_media(pool, work)
+
+
+def test_flush_waits_for_what_a_cancelled_writer_sent(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(chunks: RadosChunks, _: RadosReader) -> None:
+        answer: list[Callable[..., None]] = []
+        begun = asyncio.Event()
+
+        def hold(_: str, __: bytes, ___: int, done: Callable[..., None]) -> None:
+            answer.append(done)
+            begun.set()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "start_write", hold)
+            writing = asyncio.ensure_future(chunks.write(DATA))
+            await begun.wait()
+        writing.cancel()
+        await asyncio.wait([writing])
+        flushing = asyncio.ensure_future(chunks.flush())
+        await asyncio.sleep(0.01)
+        assert not flushing.done()
+        answer[0](None)
+        await flushing
+
+    with_media(pool, work)

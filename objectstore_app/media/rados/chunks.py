@@ -15,6 +15,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ...core.errors import invariant
@@ -131,7 +132,8 @@ class RadosChunks:
             sent.exception()  # a chunk that was given up asks no more
 
         def done(error: MediaError | None) -> None:
-            self._loop.call_soon_threadsafe(settle, error)
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                self._loop.call_soon_threadsafe(settle, error)
 
         try:
             self._pool.start_write(object_name(segment), data, offset, done)
@@ -178,8 +180,11 @@ class RadosChunk:
     async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
         await self._run(pieces, also, last=True)
         invariant(self._done == self._length, "a chunk has the length it began with")
-        # Who flushes waits for what is under way; who wrote learns here that it failed.
-        await asyncio.gather(*self._sent)
+        # Who flushes waits for what is under way; who wrote learns here that it failed. Cancelling
+        # us must not end what others wait for.
+        await asyncio.wait(self._sent)
+        for sent in self._sent:
+            sent.result()
         crc = checksum(self._table.encode())
         return Extent(self._segment, self._offset, self._length, crc, blocks=True)
 

@@ -31,7 +31,6 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 1
     owner: str = ""
     released: bool = False
-    first: int = 1
     last: int = 0
 
 

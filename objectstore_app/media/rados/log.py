@@ -41,7 +41,7 @@ from ..segments import (
 )
 from ..store import free_bytes
 from .head import HEAD_BYTES_MAX, Head, decode_head, encode_head, head_name
-from .pool import GuardError, Pool
+from .objects import GuardError, Objects
 
 GUARD_BYTES = 32
 RECORDS_AT = SEGMENT_HEADER_BYTES + GUARD_BYTES
@@ -69,16 +69,24 @@ def segment_name(segment: int) -> str:
     return f"{shard_folder(ShardId(segment >> 32))}/{log_name(segment)}"
 
 
-def read_head(pool: Pool, shard: ShardId) -> tuple[Head, bytes] | None:
+def read_head(pool: Objects, shard: ShardId) -> tuple[Head, bytes] | None:
     """The head and its bytes; None when the shard was never written. Raises CorruptDataError."""
     content = pool.read(head_name(shard), 0, HEAD_BYTES_MAX)
     return None if not content else (decode_head(content, head_name(shard)), content)
 
 
+def is_owned(pool: Objects, shard: ShardId, epoch: int) -> bool:
+    """Whether the log was still of this epoch when this was called. Then no successor had
+    acknowledged anything by then: what the epoch's own view shows is the latest.
+    """
+    found = read_head(pool, shard)
+    return found is not None and found[0].epoch == epoch
+
+
 class RadosLogReader:
     """LogSource over a shard's segment objects, beside their owner or without one."""
 
-    def __init__(self, pool: Pool, shard: ShardId) -> None:
+    def __init__(self, pool: Objects, shard: ShardId) -> None:
         self._pool = pool
         self._shard = shard
 
@@ -86,7 +94,8 @@ class RadosLogReader:
         found = read_head(self._pool, self._shard)
         # The head first: a segment that has a later one behind it does not grow any more.
         head = found[0] if found else Head(shard=self._shard)
-        first = max(head.first, log_counter(segment))
+        # Before a base some may be gone; whoever has no base needs all of them.
+        first = max(1, log_counter(segment))
         for counter in range(first, head.last + 1):
             number = log_segment(self._shard, counter)
             yield self._piece(number, offset if number == segment else RECORDS_AT)
@@ -109,7 +118,7 @@ class RadosLog:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Objects,
         shard: ShardId,
         *,
         owner: str = "",
@@ -162,9 +171,12 @@ class RadosLog:
         return RadosLogReader(self._pool, self._shard).scan(segment, offset)
 
     def resume(self, segment: int, offset: int, *, torn: bool) -> None:
-        invariant(segment == self._segment, "recovery reads to the last segment")
         size = self._pool.size(self._name)
-        if torn or size != offset:
+        if torn or segment != self._segment or size != offset:
+            # Recovery takes time: a successor of ours may have appended, or rolled, meanwhile.
+            if not self.confirm():
+                self._failed = "another process has taken the log over"
+                raise FencedError("resume log", self._name, "a later owner has it")
             raise CorruptDataError(
                 "resume log",
                 f"segment {segment:#x} offset {offset}",
@@ -198,11 +210,7 @@ class RadosLog:
         return self._salt
 
     def confirm(self) -> bool:
-        """Whether the log was still ours when this was called: the ground of a lease to read."""
-        if self._failed:
-            return False
-        held = self._pool.read(self._name, SEGMENT_HEADER_BYTES, GUARD_BYTES)
-        return held == self._guard
+        return not self._failed and is_owned(self._pool, self._shard, self.epoch)
 
     def release(self) -> None:
         """Say that we write no more: a successor need not wait for our lease."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +23,13 @@ import rados
 
 from ...core.limits import MIB, RADOS_CONNECT_S_MAX
 from ..errors import MediaError, MediaFailedError, MediaFullError
+from .objects import GuardError
 
 READ_BYTES_MAX = 8 * MIB
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # The binding tells a comparison that failed at offset N by the number 4095 + N, and has a class
 # for all of them but the first.
 _MISMATCH = 4095
-
-
-class GuardError(MediaError):
-    """What a guarded operation compares has changed; it did nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,9 @@ class Cluster:
 
 
 class Pool:
-    """Objects by name. For one thread at a time, but for the asynchronous calls."""
+    """`Objects` on RADOS, and what chunks need besides. For one thread at a time, but for the
+    asynchronous calls.
+    """
 
     def __init__(self, ioctx: rados.Ioctx, name: str, free_bytes: Callable[[], int]) -> None:
         self._ioctx = ioctx
@@ -114,6 +114,12 @@ class Pool:
             operation.cmpext(guard, guard_offset)
             operation.write_full(content)
             self._operate("replace", name, operation)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a whole object, whatever was there."""
+        with rados.WriteOpCtx() as operation:
+            operation.write_full(content)
+            self._operate("write", name, operation)
 
     def zero(self, name: str, ranges: list[tuple[int, int]]) -> None:
         """Give back the room of the ranges (start, end): they read as zeros, offsets stay."""
@@ -196,7 +202,8 @@ class Pool:
                 answer.set_exception(self._error_of("read", name, -code))
 
         def complete(completion: rados.Completion, data: bytes | None) -> None:
-            loop.call_soon_threadsafe(settle, completion.get_return_value(), data)
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                loop.call_soon_threadsafe(settle, completion.get_return_value(), data)
 
         try:
             self._ioctx.aio_read(name, length, offset, complete)
