@@ -24,12 +24,13 @@ from ..atlas.pace import Pace, lowest_priority
 from ..atlas.passes import run_passes
 from ..atlas.state import load_state
 from ..config.atlas import AtlasSettings
+from ..config.ceph import CephSettings
 from ..config.settings import Address, ClusterTls, ServeSettings
 from ..core.ids import UserId
 from ..core.limits import DRAIN_TIMEOUT_S
 from ..iam.keyring import Keyring
 from ..media.api import ChunkWriter, ExtentReader
-from ..media.chunks import LocalChunks, LocalReader
+from ..media.opened import open_media
 from ..media.store import Store, StoreInUseError
 from ..metadata_service.api import MetadataClient, RemoveUser
 from ..metadata_service.client import EmbeddedClient
@@ -65,11 +66,14 @@ class Writer:
     store: Store
     board: MetricsBoard
     log_format: str
+    ceph: CephSettings | None = None
 
     def main(self, context: ChildContext) -> None:
         logging.set_up(self.log_format, "writer")
         self.board.store(context.slot, Counters("writer"))
-        _run(lambda stop: serve_writer(self.store, ready=context.ready, stop=stop))
+        media = open_media(self.store, self.ceph)
+        with contextlib.closing(media):
+            _run(lambda stop: serve_writer(self.store, ready=context.ready, stop=stop, media=media))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Gateway:
     log_format: str
     listen: Address
     tls: ClusterTls
+    ceph: CephSettings | None = None
 
     def main(self, context: ChildContext) -> None:
         logging.set_up(self.log_format, "gateway")
@@ -112,9 +117,9 @@ class Gateway:
     async def _serve(self, context: ChildContext, stop: asyncio.Event) -> None:
         tls = cluster_context(self.tls.ca, self.tls.certificate, self.tls.key, server=True)
         client = EmbeddedClient(self.store)
-        reader = LocalReader(self.store.path)
-        chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
-        service = GatewayService(client, reader, chunks)
+        media = open_media(self.store, self.ceph)
+        chunks = media.chunks(now_ms, stop.set)
+        service = GatewayService(client, media.reader, chunks)
         address = (self.listen.host, self.listen.port)
         try:
             await serve_gateway(service, address, tls, ready=context.ready, stop=stop)
@@ -123,7 +128,7 @@ class Gateway:
         finally:
             await chunks.close()
             await client.close()
-            reader.close()
+            media.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +190,11 @@ class FrontEnd:
         if self.store is not None:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
-            reader = LocalReader(self.store.path)
-            held.callback(reader.close)
-            chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
+            media = open_media(self.store, settings.ceph)
+            held.callback(media.close)
+            chunks = media.chunks(now_ms, stop.set)
             held.push_async_callback(chunks.close)
-            return services(client, reader, chunks, Keyring(self.store.master_key()))
+            return services(client, media.reader, chunks, Keyring(self.store.master_key()))
         upstream, tls, master_key = settings.upstream, settings.cluster_tls, settings.master_key
         if upstream is None or tls is None or master_key is None:
             raise StartError("start front end", "", "--upstream, --cluster-* and --master-key")

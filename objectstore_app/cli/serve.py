@@ -18,6 +18,7 @@ from ..config.atlas import (
     RATE_MIB_DEFAULT,
     UPLOAD_DAYS_DEFAULT,
 )
+from ..config.ceph import CLIENT_DEFAULT
 from ..config.errors import SettingsError
 from ..config.settings import (
     COMPRESSIONS,
@@ -142,6 +143,9 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     default=UPLOAD_DAYS_DEFAULT,
     help="Abort multipart uploads that are older; 0: never.",
 )
+@click.option("--ceph-conf", metavar="FILE", help="Ceph's configuration; data lies in RADOS then.")
+@click.option("--ceph-client", default=CLIENT_DEFAULT, help="The store's name in Ceph.")
+@click.option("--ceph-pool", metavar="POOL[/NAMESPACE]", help="Its pool there.")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(
     "--drain-grace",
@@ -231,18 +235,18 @@ def _children(
     form = settings.log_format
     specs = []
     if store is not None:
-        writer = processes.Writer(store, board, form)
+        writer = processes.Writer(store, board, form, settings.ceph)
         stop_s = WRITER_STOP_TIMEOUT_S
         specs.append(ChildSpec("writer-0", "writer", WRITERS_STAGE, writer.main, stop_s))
         every_s = settings.atlas.interval_s
-        if every_s:
+        if every_s and settings.ceph is None:  # Atlas works on files only, so far
             atlas = processes.Atlas(store, settings.atlas, form)
             specs.append(
                 ChildSpec("atlas", "atlas", FRONT_ENDS_STAGE, atlas.main, ATLAS_STOP_S, every_s)
             )
         listen, tls = settings.cluster_listen, settings.cluster_tls
         if listen is not None and tls is not None:
-            gateway = processes.Gateway(store, board, form, listen, tls)
+            gateway = processes.Gateway(store, board, form, listen, tls, settings.ceph)
             specs.append(ChildSpec("gateway", "gateway", FRONT_ENDS_STAGE, gateway.main, drain_s))
     specs += [
         ChildSpec(f"front-end-{number}", "front-end", FRONT_ENDS_STAGE, front_end.main, drain_s)

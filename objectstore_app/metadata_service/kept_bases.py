@@ -14,7 +14,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..media.errors import CorruptDataError, MediaFailedError
-from ..media.rados.files import RadosFiles
+from ..media.files_kept import KeptFiles
 from ..media.segments import running_checksum
 from ..media.store import sync_folder
 from .bases import (
@@ -28,7 +28,7 @@ from .bases import (
 )
 
 
-def send_base(files: RadosFiles, folder: Path, base: Base) -> Generator[int, None, bool]:
+def send_base(files: KeptFiles, folder: Path, base: Base) -> Generator[int, None, bool]:
     """Keep a base of the folder and drop the one before it; yields the bytes sent. False when a
     later one is kept already.
     """
@@ -44,7 +44,7 @@ def send_base(files: RadosFiles, folder: Path, base: Base) -> Generator[int, Non
     return True
 
 
-def fetch_base(files: RadosFiles, folder: Path, view: Path) -> Base | None:
+def fetch_base(files: KeptFiles, folder: Path, view: Path) -> Base | None:
     """Bring the kept base into the folder if it is ahead of what is there; None if it is not.
 
     Raises CorruptDataError, MediaFailedError.

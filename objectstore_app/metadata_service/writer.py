@@ -24,9 +24,8 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
-from ..media.api import LogMedium
 from ..media.errors import MediaFailedError
-from ..media.local import LocalLog
+from ..media.opened import LocalMedia, Media
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import FolderLock, Store
 from ..runtime.logging import event
@@ -35,6 +34,7 @@ from .api import Bucket, OpenBucket, RemoveBucket
 from .bases import restore_view
 from .checkpoints import Checkpointer
 from .directory import all_buckets
+from .kept_bases import fetch_base
 from .machine import Mutation
 from .shard import Outcome, Shard
 from .wire import (
@@ -201,7 +201,7 @@ async def serve_writer(
     ready: Callable[[], None],
     stop: asyncio.Event,
     shards: tuple[ShardId, ...] = (),
-    open_log: Callable[[Store, ShardId], LogMedium] | None = None,
+    media: Media | None = None,
 ) -> None:
     """Host the shards (all of the store unless named) until `stop` is set; `ready` is called once
     all of them answer.
@@ -223,7 +223,7 @@ async def serve_writer(
     try:
         for shard in shards or store.shards:
             locks.append(store.lock_shard(shard))
-            held = open_shard(store, shard, open_log)
+            held = open_shard(store, shard, media)
             counter = generation if shard == DIRECTORY_SHARD else None
             hosted[shard] = HostedShard(held, store.view(shard), counter, fail)
             event("shard_open", shard=store.shard(shard).name, replayed=held.replayed)
@@ -258,22 +258,19 @@ async def serve_writer(
         raise MediaFailedError("writer", str(store.path), failures[0])
 
 
-def open_shard(
-    store: Store, shard: ShardId, open_log: Callable[[Store, ShardId], LogMedium] | None = None
-) -> Shard:
-    """A shard over its log (that of its folder unless said otherwise) and view; hold its lock. A
-    view that is missing or lost its last commits comes back from its base. Raises CorruptDataError.
+def open_shard(store: Store, shard: ShardId, media: Media | None = None) -> Shard:
+    """A shard over its log and view; hold its lock. A view that is missing or lost its last commits
+    comes back from its base. Raises CorruptDataError.
     """
-    base = restore_view(store.shard(shard), store.view(shard))
+    opened = media or LocalMedia(store)
+    folder, view, kept = store.shard(shard), store.view(shard), opened.kept_files(shard)
+    if kept is not None:
+        fetch_base(kept, folder, view)
+    base = restore_view(folder, view)
     if base is not None:
-        event("view_restored", shard=store.shard(shard).name, sequence=base.sequence)
-    log = (open_log or local_log)(store, shard)
-    return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
-
-
-def local_log(store: Store, shard: ShardId) -> LogMedium:
-    """The log in the shard's folder."""
-    return LocalLog(store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
+        event("view_restored", shard=folder.name, sequence=base.sequence)
+    log = opened.log(shard)
+    return Shard(shard, log, view, data_shards=store.info.data_shards, now_ms=now_ms)
 
 
 def complete_halves(shards: dict[ShardId, Shard]) -> None:

@@ -6,19 +6,19 @@ It is started anew, not forked: librados' threads and a fork do not go together.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
+from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.errors import ObjectStoreError
-from objectstore_app.core.ids import ShardId
-from objectstore_app.media.rados.log import RadosLog
-from objectstore_app.media.rados.pool import Cluster, Place
+from objectstore_app.core.limits import RADOS_SEGMENT_BYTES_MAX
+from objectstore_app.media.rados.media import RadosMedia
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service import uploads
 from objectstore_app.metadata_service.writer import serve_writer
@@ -27,6 +27,7 @@ from tests.engine.crash_load import PART_BYTES
 
 READY = "ready"
 END_S_MAX = 30.0
+_PDEATHSIG = 1
 
 
 class RadosWriter:
@@ -74,34 +75,24 @@ class RadosWriter:
         return self.end()
 
 
-def log_opener(
-    cluster: Cluster, namespace: str, segment_bytes_max: int
-) -> Callable[[Store, ShardId], RadosLog]:
-    def open_log(store: Store, shard: ShardId) -> RadosLog:
-        more = {"segment_bytes_max": segment_bytes_max} if segment_bytes_max else {}
-        owner = f"process {os.getpid()}"
-        return RadosLog(
-            cluster.pool(namespace), shard, owner=owner, view_folder=store.shard(shard), **more
-        )
-
-    return open_log
-
-
 def main() -> int:
     folder, conf, namespace, segment_bytes_max = sys.argv[1:]
     uploads.PART_BYTES_MIN = PART_BYTES
-    cluster = Cluster(Place(conf=Path(conf), client="client.store", pool=POOL))
-    opener = log_opener(cluster, namespace, int(segment_bytes_max))
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    store = open_store(folder)
+    ceph = CephSettings(Path(conf), "client.store", POOL, namespace)
+    media = RadosMedia(
+        store, ceph, segment_bytes_max=int(segment_bytes_max) or RADOS_SEGMENT_BYTES_MAX
+    )
 
     async def serve() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await serve_writer(
-            open_store(folder),
-            ready=lambda: print(READY, flush=True),
-            stop=stop,
-            open_log=opener,
-        )
+
+        def ready() -> None:
+            print(READY, flush=True)
+
+        await serve_writer(store, ready=ready, stop=stop, media=media)
 
     try:
         uvloop.run(serve())
@@ -109,7 +100,7 @@ def main() -> int:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
     finally:
-        cluster.close()
+        media.close()
     return 0
 
 
