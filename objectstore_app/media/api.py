@@ -77,7 +77,9 @@ class LogMedium(LogSource, Protocol):
         """Where the next append will start, provided that it has at most COMMIT_BYTES_MAX bytes."""
 
     def epoch_after(self, epoch: int) -> int:
-        """The epoch to write records under, `epoch` being that of the last one: larger."""
+        """The epoch to write records under, `epoch` being that of the last one: larger. Raises
+        FencedError when the last one is a successor's.
+        """
 
     def room(self) -> int:
         """How many bytes are free where the log lies. Raises MediaFailedError."""

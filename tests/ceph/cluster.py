@@ -91,7 +91,7 @@ def missing() -> str:
 class CephCluster:
     """Start it with `start`; always call `stop`."""
 
-    def __init__(self, folder: Path, *, osd_bytes: int = 4 << 30) -> None:
+    def __init__(self, folder: Path, *, osd_bytes: int = 12 << 30) -> None:
         self.folder = folder
         self.conf = folder / "ceph.conf"
         self.keyring = folder / "client.store.keyring"

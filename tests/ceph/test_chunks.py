@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installed")
 
-from objectstore_app.core.limits import CHUNK_BYTES_MAX, MIB, RADOS_SEGMENT_BYTES_MAX
+from objectstore_app.core.limits import CHUNK_BYTES_MAX, GIB, MIB, RADOS_SEGMENT_BYTES_MAX
 from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from objectstore_app.media.rados.chunks import RadosChunks, RadosReader, object_name
@@ -166,3 +166,7 @@ def test_flush_waits_for_what_a_cancelled_writer_sent(
         await flushing
 
     with_media(pool, work)
+
+
+def test_room_is_what_the_pool_takes_not_what_the_disks_have(pool: Pool) -> None:
+    assert 1 * GIB < pool.free_bytes() < 12 * GIB

@@ -211,6 +211,15 @@ def test_shard_recovers_from_its_log_on_rados(objects: Objects) -> None:
     do(again, put(b"new", b"x"))
 
 
+def test_owner_that_recovers_behind_its_successor_is_fenced_not_corrupt(objects: Objects) -> None:
+    slow = log_of(objects)
+    shard = open_shard(log_of(objects), SHARD)
+    do(shard, OpenBucket(bucket=BUCKET))
+    with pytest.raises(FencedError):
+        open_shard(slow, SHARD)
+    do(shard, put(b"key", b"x"))
+
+
 def test_standby_follows_the_log_and_takes_over(objects: Objects, tmp_path) -> None:
     from objectstore_app.metadata_service.shard import make_machine, replay
     from objectstore_app.metadata_service.view import DATA, open_view

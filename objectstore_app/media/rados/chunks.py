@@ -24,7 +24,6 @@ from ...core.limits import (
     CHUNK_BYTES_MAX,
     CHUNK_SEGMENT_S_MAX,
     CHUNKS_FREE_BYTES_MIN,
-    RADOS_REPLICAS,
     RADOS_SEGMENT_BYTES_MAX,
     RADOS_UNWRITTEN_BYTES_MAX,
 )
@@ -111,19 +110,27 @@ class RadosChunks:
         self._closed = True
         await self.flush()
 
-    async def send(self, segment: int, data: bytes, offset: int) -> asyncio.Future[None]:
-        """Begin a write; the future says what became of it."""
-        while self._unwritten and self._unwritten + len(data) > RADOS_UNWRITTEN_BYTES_MAX:
+    async def reserve(self, size: int) -> None:
+        """Wait until so many bytes more may be under way, before they are copied. Whoever does not
+        `send` them says so by `release`.
+        """
+        while self._unwritten and self._unwritten + size > RADOS_UNWRITTEN_BYTES_MAX:
             self._room_made.clear()
             await self._room_made.wait()
+        self._unwritten += size
+
+    def release(self, size: int) -> None:
+        self._unwritten -= size
+        self._room_made.set()
+
+    def send(self, segment: int, data: bytes, offset: int) -> asyncio.Future[None]:
+        """Begin a write of bytes that were reserved; the future says what became of it."""
         sent: asyncio.Future[None] = self._loop.create_future()
-        self._unwritten += len(data)
         self._under_way.add(sent)
 
         def settle(error: MediaError | None) -> None:
-            self._unwritten -= len(data)
+            self.release(len(data))
             self._under_way.discard(sent)
-            self._room_made.set()
             if error is None:
                 sent.set_result(None)
                 return
@@ -156,7 +163,7 @@ class RadosChunks:
         self._chunks_since_look += 1
         if self._chunks_since_look < CHUNKS_PER_LOOK:
             return
-        free = self._pool.free_bytes() // RADOS_REPLICAS
+        free = self._pool.free_bytes()
         if free < CHUNKS_FREE_BYTES_MIN:
             raise MediaFullError("write chunk", "pool", f"{free} bytes are free")
         self._chunks_since_look = 0
@@ -196,10 +203,15 @@ class RadosChunk:
         size = sum(map(len, pieces))
         place = self._offset + self._done
         self._done += size
-        data = await asyncio.get_running_loop().run_in_executor(
-            None, _gather, pieces, self._table, also, last
-        )
-        self._sent.append(await self._writer.send(self._segment, data, place))
+        total = size + (table_bytes(self._length) if last else 0)
+        await self._writer.reserve(total)
+        try:
+            loop = asyncio.get_running_loop()
+            data = await loop.run_in_executor(None, _gather, pieces, self._table, also, last)
+        except BaseException:
+            self._writer.release(total)
+            raise
+        self._sent.append(self._writer.send(self._segment, data, place))
 
 
 def _gather(pieces: Sequence[Buffer], table: TableBuilder, also: Also, last: bool) -> bytes:

@@ -27,7 +27,7 @@ import msgspec
 
 from ...core.errors import invariant
 from ...core.ids import ShardId
-from ...core.limits import COMMIT_BYTES_MAX, RADOS_REPLICAS, RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import COMMIT_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
 from ..api import LogPiece
 from ..errors import CorruptDataError, FencedError, MediaFailedError
 from ..segments import (
@@ -149,7 +149,10 @@ class RadosLog:
         return self._head.epoch
 
     def epoch_after(self, epoch: int) -> int:
-        invariant(epoch < self._head.epoch, "epochs of a log grow")
+        if epoch >= self._head.epoch:
+            # What was read is a successor's, which took over while we recovered.
+            self._failed = "another process has taken the log over"
+            raise FencedError("resume log", self._name, "a later owner has it")
         return self._head.epoch
 
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
@@ -195,7 +198,7 @@ class RadosLog:
     def room(self) -> int:
         if self._appends_since_look >= APPENDS_PER_LOOK:
             self._appends_since_look = 0
-            room = self._pool.free_bytes() // RADOS_REPLICAS
+            room = self._pool.free_bytes()
             if self._view_folder is not None:
                 try:
                     room = min(room, free_bytes(self._view_folder))

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import rados
 
 from ...core.limits import MIB, RADOS_CONNECT_S_MAX
@@ -70,10 +72,31 @@ class Cluster:
         self._rados.shutdown()
 
     def _free_bytes(self) -> int:
+        """What the pool takes before its fullest OSD is full, as Ceph reckons it: replicas counted,
+        its own reserve left alone. (An OSD that is really full does not live on.)
+        """
+        question = json.dumps({"prefix": "df", "format": "json"})
         try:
-            return self._rados.get_cluster_stats()["kb_avail"] * 1024
-        except rados.Error as error:
+            code, answer, said = self._rados.mon_command(question, b"", timeout=RADOS_CONNECT_S_MAX)
+            if code:
+                raise MediaFailedError("look for room", self._place.pool, said)
+            pools = msgspec.json.decode(answer, type=_Usage).pools
+        except (rados.Error, msgspec.MsgspecError) as error:
             raise MediaFailedError("look for room", self._place.pool, str(error)) from error
+        return next((one.stats.max_avail for one in pools if one.name == self._place.pool), 0)
+
+
+class _PoolStats(msgspec.Struct):
+    max_avail: int
+
+
+class _PoolUsage(msgspec.Struct):
+    name: str
+    stats: _PoolStats
+
+
+class _Usage(msgspec.Struct):
+    pools: list[_PoolUsage]
 
 
 class Pool:
