@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ..core.ids import BucketId, ShardId
 from ..core.limits import CHUNKS_FREE_BYTES_MIN, KIB
 from ..media.api import Extent
-from ..media.errors import CorruptDataError, MediaFailedError
+from ..media.errors import MediaError, MediaFailedError
 from ..media.local import log_segments
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import check_room
@@ -66,10 +66,7 @@ async def _base(work: Work, shard: ShardId, *, at_once: bool) -> Base | None:
     steps = make_base(work.views[shard], folder, work.now_ms())
     try:
         while True:
-            # Held back, the copy would hold its snapshot for long and the view's log would grow.
-            next(steps)
-            if work.pace.stopped:
-                await work.pace.rest()
+            await work.pace.spend(next(steps))
     except StopIteration as done:
         made: Base = done.value
     finally:
@@ -162,10 +159,10 @@ async def _move_live(work: Work, shard: ShardId, segments: frozenset[int]) -> No
 async def _read(
     work: Work, shard: ShardId, row: VersionBody | PartBody, extent: Extent
 ) -> bytes | None:
-    """The verified bytes; None, and a report, when they are damaged."""
+    """The verified bytes; None, and a report, when they are damaged or cannot be read."""
     try:
         return bytes(await work.reader.read(extent, 0, extent.length))
-    except CorruptDataError as error:
+    except MediaError as error:
         now = row_of(work.views[shard], row)
         if now is not None and extent in now.extents:
             work.report_damage(f"{work.store.shard(shard).name} {row}", str(error))

@@ -29,6 +29,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from ..core.clock import now_ms
 from ..core.errors import InvariantError, ObjectStoreError
 from ..core.ids import ShardId
 from ..media.api import Extent
@@ -66,7 +67,6 @@ from ..metadata_service.view import (
     read_position,
     write_position,
 )
-from ..metadata_service.writer import now_ms
 
 ERROR, NOTE, LOST = "error", "note", "lost"
 FINDINGS_MAX = 1000

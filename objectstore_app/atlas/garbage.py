@@ -8,8 +8,8 @@ happens in between, they are still there and the next pass makes the same holes 
 frees an extent is durable before the view shows it, so no recovery brings a freed one back.
 
 Chunks are large, so next to nothing is lost at the edges of their blocks. Bodies in the log are
-small; those segments are emptied by `compaction`. A file system without holes gives space back when
-a whole segment is dead (`orphans`).
+small; those segments are emptied by `compaction`. A file system without holes, or without locks,
+gives space back when a whole segment is dead (`orphans`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.ids import ShardId
-from ..media.errors import MediaFailedError
+from ..media.errors import MediaFailedError, UnsupportedError
 from ..media.files import lock_range
 from ..media.segments import table_bytes
 from ..metadata_service.api import ForgetGarbage
@@ -29,16 +30,18 @@ from ..metadata_service.survey import GarbageRow, chunk_garbage_page
 from .work import FORGET_ROWS, Work
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_WITHOUT_HOLES = (
+    "this file system cannot make holes in files: room comes back only when all of a chunk segment "
+    "is dead"
+)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
-class HolesUnsupportedError(MediaFailedError):
-    """The file system cannot make holes."""
-
-
 async def collect(work: Work) -> None:
-    """Free the chunks whose grace is over. Raises HolesUnsupportedError, MediaFailedError."""
+    """Free the chunks whose grace is over. Raises MediaFailedError; UnsupportedError where there
+    are no holes, or no locks that say what is being read.
+    """
     for shard in work.data_shards:
         await _collect_shard(work, shard)
 
@@ -62,11 +65,9 @@ def _punch_unheld(path: Path, rows: Sequence[GarbageRow]) -> tuple[list[list[Gar
     """Make holes of a segment's chunks but of those that readers hold; the runs of neighbouring
     rows whose chunks are gone, and the bytes that came free.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return [list(rows)], 0
-    try:
+    with opened(path) as fd:
+        if fd is None:
+            return [list(rows)], 0
         runs: list[list[GarbageRow]] = [[]]
         for row in rows:
             if lock_range(fd, *_range(row), exclusive=True):
@@ -74,38 +75,40 @@ def _punch_unheld(path: Path, rows: Sequence[GarbageRow]) -> tuple[list[list[Gar
             else:
                 runs.append([])
         runs = [run for run in runs if run]
-        return runs, punch(path, [_range(row) for run in runs for row in run])
-    except OSError as error:
-        raise MediaFailedError("free chunks", str(path), str(error)) from error
-    finally:
-        os.close(fd)
+        return runs, punch(fd, [_range(row) for run in runs for row in run])
 
 
-def punch(path: Path, ranges: Sequence[tuple[int, int]]) -> int:
-    """Make holes of the ranges (start, end), in order, of a segment that may be gone; return the
-    bytes that came free. Durable on return: a hole that a power loss fills again is no harm, but
-    rows that say so would be gone.
+@contextmanager
+def opened(path: Path) -> Iterator[int | None]:
+    """A segment's file, to lock and to change it; None when it is gone. What goes wrong with it
+    becomes MediaFailedError.
     """
+    fd = None
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0
-    try:
-        before = os.fstat(fd).st_blocks
-        for start, end in _joined(ranges):
-            if _libc.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, start, end - start):
-                number = ctypes.get_errno()
-                if number in (errno.EOPNOTSUPP, errno.ENOSYS):
-                    raise HolesUnsupportedError(
-                        "free chunks", str(path), "this file system cannot make holes in files"
-                    )
-                raise MediaFailedError("free chunks", str(path), os.strerror(number))
-        os.fsync(fd)
-        return max(0, before - os.fstat(fd).st_blocks) * 512
+        with suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        yield fd
     except OSError as error:
         raise MediaFailedError("free chunks", str(path), str(error)) from error
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
+
+
+def punch(fd: int, ranges: Sequence[tuple[int, int]]) -> int:
+    """Make holes of the ranges (start, end), in order; return the bytes that came free. Durable on
+    return: a hole that a power loss fills again is no harm, but rows that say so would be gone.
+    Raises: OSError, UnsupportedError.
+    """
+    before = os.fstat(fd).st_blocks
+    for start, end in _joined(ranges):
+        if _libc.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, start, end - start):
+            number = ctypes.get_errno()
+            if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise UnsupportedError("free chunks", "chunks", _WITHOUT_HOLES)
+            raise OSError(number, os.strerror(number))
+    os.fsync(fd)
+    return max(0, before - os.fstat(fd).st_blocks) * 512
 
 
 def _range(row: GarbageRow) -> tuple[int, int]:

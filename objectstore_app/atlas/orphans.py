@@ -9,11 +9,14 @@ more room than rows account for are looked at closely, a few at a time, so memor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.ids import ShardId
 from ..core.limits import CHUNK_NAMED_S_MAX, CHUNKS_OLD_MARGIN_S, MIB
+from ..media.errors import UnsupportedError
+from ..media.files import lock_range
 from ..media.segments import (
     CHUNK_BIT,
     SEGMENT_HEADER_BYTES,
@@ -21,7 +24,7 @@ from ..media.segments import (
     table_bytes,
 )
 from ..metadata_service.survey import garbage_after, segment_garbage_page
-from .garbage import punch
+from .garbage import opened, punch
 from .work import PAGE_ROWS, Work, stored_bytes
 
 UNNAMED_BYTES_MIN = 1 * MIB
@@ -68,11 +71,24 @@ async def remove_orphans(work: Work) -> None:
             found.garbage = True
             shards_of[garbage.segment].append(shard)
     for number, found in segments.items():
-        if found.extents == 0:
-            work.remove_segment(number)
+        if found.extents == 0 and _remove_unheld(work, number):
             for shard in shards_of[number]:
                 await work.forget_segment(shard, number)
     await _punch_unnamed(work, {n: one for n, one in segments.items() if one.extents})
+
+
+def _remove_unheld(work: Work, number: int) -> bool:
+    """Unlink a dead segment, unless a download that outlasted the grace still sends from it. Where
+    there are no locks to tell, its bytes are left to whoever has it open.
+    """
+    with opened(work.path_of(number)) as fd:
+        try:
+            if fd is not None and not lock_range(fd, 0, 0, exclusive=True):
+                return False
+            work.remove_segment(number)
+        except UnsupportedError:
+            work.remove_segment(number, emptied=False)
+    return True
 
 
 def _old_segments(work: Work) -> Iterator[int]:
@@ -105,8 +121,10 @@ async def _punch_unnamed(work: Work, segments: dict[int, _Segment]) -> None:
             for number, ranges in named.items():
                 ranges += _garbage_ranges(work, shard, number)
         for number, ranges in named.items():
-            size = work.path_of(number).stat().st_size
-            work.state.count("bytes_freed", punch(work.path_of(number), _between(ranges, size)))
+            with opened(work.path_of(number)) as fd:
+                if fd is not None:
+                    gaps = _between(ranges, os.fstat(fd).st_size)
+                    work.state.count("bytes_freed", punch(fd, gaps))
             await work.pace.rest()
 
 

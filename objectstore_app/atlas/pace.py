@@ -4,6 +4,8 @@ The process runs at the lowest priority of processor and disk. That is not enoug
 writer, which serves everybody in turn: Atlas asks for little at once (`work.ASK_AT_ONCE`), so that
 no commit gets much longer by it, and pauses several times as long as it waited for the answer, so
 that it has a small share of the writer, and less the busier it is.
+
+When room gets short, what gives room back is hurried: no budget, no pauses (`passes`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Awaitable, Callable
 
 from ..core.errors import ObjectStoreError
 
-PAUSE_FACTOR = 4.0
+PAUSE_FACTOR = 16.0
 PAUSE_S_MAX = 2.0
 STEP_S = 0.02
 _BURST_S = 0.1
@@ -30,7 +32,9 @@ class StoppedError(ObjectStoreError):
 
 
 class Pace:
-    """`bytes_per_s` 0 means no budget, and no pauses either: for tests and operators in a hurry."""
+    """`bytes_per_s` 0 means no budget, and no pauses either: for tests and operators in a hurry.
+    While `hurried`, so it is whatever the budget: the disk is filling up.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Pace:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._bytes_per_s = bytes_per_s
+        self.hurried = False
         self._clock = clock
         self._sleep = sleep
         self._paid_until = clock()
@@ -52,9 +57,13 @@ class Pace:
         """Whether the process was asked to end."""
         return self._stop is not None and self._stop.is_set()
 
+    @property
+    def _paced(self) -> bool:
+        return self._bytes_per_s > 0 and not self.hurried
+
     async def spend(self, count: int) -> None:
         """Return when that many bytes more are within the budget. Raises StoppedError."""
-        if self._bytes_per_s:
+        if self._paced:
             now = self._clock()
             start = max(self._paid_until, now - _BURST_S)
             self._paid_until = start + count / self._bytes_per_s
@@ -69,14 +78,14 @@ class Pace:
         if self.stopped:
             raise StoppedError("atlas", "pass", "the process was asked to end")
         worked = self._clock() - self._worked_since
-        if worked < STEP_S and self._bytes_per_s:
+        if worked < STEP_S and self._paced:
             return
-        await self._sleep(min(worked, PAUSE_S_MAX) if self._bytes_per_s else 0)
+        await self._sleep(min(worked, PAUSE_S_MAX) if self._paced else 0)
         self._worked_since = self._clock()
 
     async def after_commit(self, took_s: float) -> None:
         """Pause for a commit of ours that took so long. Raises StoppedError."""
-        if self._bytes_per_s:
+        if self._paced:
             await self._sleep(min(took_s * PAUSE_FACTOR, PAUSE_S_MAX))
         self._worked_since = self._clock()
         await self.rest()

@@ -4,6 +4,9 @@ Theory of operation. Atlas is a process that lives for its passes only, so that 
 between them. It holds the store's `atlas` lock, so two never work on one store. The passes know
 nothing of each other; each can be cut off at any point and begins anew, but for the scrub, which
 goes on where it was.
+
+When room gets short (`core.room`), the passes that give some back do not keep the pace and come
+sooner. The grace stays: it protects who still reads.
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..config.atlas import AtlasSettings
 from ..core.errors import ObjectStoreError
-from ..media.errors import CorruptDataError
+from ..core.room import is_short
+from ..media.errors import CorruptDataError, UnsupportedError
+from ..media.segments import DIRECTORY_SHARD
 from ..media.store import Store
+from ..metadata_service.directory import all_store_keys
 from ..metadata_service.survey import ViewError
 from ..metadata_service.view import is_damage
 from ..runtime.logging import event
@@ -23,15 +29,18 @@ from .garbage import collect
 from .leftovers import clean
 from .orphans import remove_orphans
 from .pace import Pace, StoppedError
-from .rewrap import rewrap
 from .scrub import Scrub
 from .state import PassRecord, State, load_state, save_state
 from .work import Work
 
+HURRIED_EVERY_S = 300.0
+_GIVE_ROOM = ("gc", "compact", "orphans")
 PASSES = ("gc", "rewrap", "compact", "orphans", "uploads", "scrub")
 
 
-def due(state: State, settings: AtlasSettings, now_ms: int) -> tuple[str, ...]:
+def due(
+    state: State, settings: AtlasSettings, now_ms: int, *, hurried: bool = False
+) -> tuple[str, ...]:
     """The passes whose time has come, in the order to run them."""
 
     def since_s(ended_ms: int) -> float:
@@ -44,6 +53,8 @@ def due(state: State, settings: AtlasSettings, now_ms: int) -> tuple[str, ...]:
         "orphans": settings.orphans_every_s,
         "uploads": settings.uploads_every_s,
     }
+    if hurried:
+        every_s.update({name: min(every_s[name], HURRIED_EVERY_S) for name in _GIVE_ROOM})
     found = [
         name
         for name, pause_s in every_s.items()
@@ -74,7 +85,11 @@ async def run_passes(
         asked = names is not None
         work = Work(store, settings, state, pace, now_ms)
         try:
-            for name in names if names is not None else due(state, settings, now_ms()):
+            hurried = is_short(store.path)
+            if names is None:
+                names = due(state, settings, now_ms(), hurried=hurried)
+            for name in names:
+                pace.hurried = name in _GIVE_ROOM and is_short(store.path)
                 going_on = await _run(work, name, asked=asked)
                 save_state(store, state)
                 if not going_on:
@@ -87,12 +102,14 @@ async def run_passes(
 async def _run(work: Work, name: str, *, asked: bool) -> bool:
     """Run one pass and record how it went; false when Atlas is to end."""
     begun = time.monotonic()
-    stopped_by = ""
+    stopped_by = limited_by = ""
     try:
         await _pass(work, name, asked=asked)
     except StoppedError as error:
         stopped_by = str(error)
         return False
+    except UnsupportedError as error:
+        limited_by = str(error)
     except ObjectStoreError as error:
         stopped_by = str(error)
         if isinstance(error, CorruptDataError):
@@ -103,7 +120,11 @@ async def _run(work: Work, name: str, *, asked: bool) -> bool:
             work.report_damage("view", f"{error}; run `objectstore fsck --data DIR`")
     finally:
         took_s = time.monotonic() - begun
-        work.state.passes[name] = PassRecord(work.now_ms(), round(took_s, 3), stopped_by)
+        before = work.state.passes.get(name)
+        record = PassRecord(work.now_ms(), round(took_s, 3), stopped_by, limited_by)
+        work.state.passes[name] = record
+        if limited_by and (before is None or before.limited_by != limited_by):
+            event("atlas_pass_limited", atlas_pass=name, reason=limited_by)
         if stopped_by:
             event("atlas_pass_stopped", atlas_pass=name, reason=stopped_by)
     return True
@@ -114,7 +135,7 @@ def _pass(work: Work, name: str, *, asked: bool) -> Awaitable[None]:
         case "gc":
             return collect(work)
         case "rewrap":
-            return rewrap(work)
+            return _rewrap(work)
         case "compact":
             return compact(work, at_once=asked)
         case "orphans":
@@ -123,3 +144,11 @@ def _pass(work: Work, name: str, *, asked: bool) -> Awaitable[None]:
             return clean(work)
         case _:
             return Scrub(work, slice_s=0 if asked else work.settings.scrub_slice_s).run()
+
+
+async def _rewrap(work: Work) -> None:
+    """Where no key was ever rotated the process does without all that deals in keys."""
+    if any(len(key.versions) > 1 for key in all_store_keys(work.views[DIRECTORY_SHARD])):
+        from .rewrap import rewrap
+
+        await rewrap(work)

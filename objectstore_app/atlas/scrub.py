@@ -13,7 +13,7 @@ import time
 
 from ..core.ids import BucketId, ShardId
 from ..core.limits import MIB
-from ..media.errors import CorruptDataError, MediaError
+from ..media.errors import MediaError
 from ..media.local import LocalLogReader
 from ..media.segments import DIRECTORY_SHARD
 from ..metadata_service.bases import base_path, newest_base, verify
@@ -121,7 +121,7 @@ class Scrub:
                     done = 0
                     if time.monotonic() >= self._until:
                         return False
-        except CorruptDataError as error:
+        except MediaError as error:
             work.report_damage(f"{folder.name} log", str(error))
             return True
         work.report_damage(f"{folder.name} log", f"it ends before record {last} of the view")
@@ -135,7 +135,7 @@ class Scrub:
         try:
             for count in verify(folder, base):
                 await self._spend(count)
-        except (CorruptDataError, OSError) as error:
+        except (MediaError, OSError) as error:
             self._work.report_damage(f"{folder.name} {base_path(folder, base).name}", str(error))
         return True
 

@@ -28,13 +28,14 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class PassRecord(msgspec.Struct, frozen=True):
-    """The last run of a pass: when it ended, how long it took and what stopped it early, if
-    anything.
+    """The last run of a pass: when it ended, how long it took, and, if anything, what stopped it
+    early and what the file system lacks for it to do all of its work.
     """
 
     ended_ms: int
     took_s: float
     stopped_by: str = ""
+    limited_by: str = ""
 
 
 class ScrubPoint(msgspec.Struct):

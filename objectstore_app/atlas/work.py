@@ -120,14 +120,15 @@ class Work:
             forget = ForgetGarbage(segment=segment, start=0, end=end, freed_ms=newest)
             await self.ask(shard, [forget])
 
-    def remove_segment(self, segment: int) -> None:
-        """Unlink a segment that nobody needs, durably. It is emptied first: front ends keep files
+    def remove_segment(self, segment: int, *, emptied: bool = True) -> None:
+        """Unlink a segment that nobody needs, durably. It is `emptied` first: front ends keep files
         open, and the room would not come back before they close them. Raises MediaFailedError.
         """
         path = self.path_of(segment)
         try:
             freed = path.stat().st_blocks * 512
-            os.truncate(path, 0)
+            if emptied:
+                os.truncate(path, 0)
             os.unlink(path)
             sync_folder(path.parent)
         except OSError as error:

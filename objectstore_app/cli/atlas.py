@@ -14,28 +14,13 @@ import msgspec
 from ..atlas.pace import Pace, lowest_priority
 from ..atlas.passes import PASSES, run_passes
 from ..atlas.state import State, load_state
-from ..config.atlas import (
-    GRACE_S_DEFAULT,
-    RATE_MIB_DEFAULT,
-    UPLOAD_DAYS_DEFAULT,
-    AtlasSettings,
-    atlas_settings,
-)
+from ..config.atlas import AtlasSettings, atlas_settings
+from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..media.store import open_store
-from ..metadata_service.writer import now_ms
+from . import options
 
 WELL, DAMAGED, NOT_DONE = 0, 1, 2
-_DATA = click.option(
-    "--data",
-    "folder",
-    metavar="DIR",
-    envvar="OBJECTSTORE_DATA",
-    required=True,
-    show_envvar=True,
-    help="The store's folder.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -47,7 +32,7 @@ def atlas() -> None:
 
 
 @atlas.command(context_settings={"auto_envvar_prefix": "OBJECTSTORE", "show_default": True})
-@_DATA
+@options.data_folder
 @click.option(
     "--pass",
     "names",
@@ -56,28 +41,10 @@ def atlas() -> None:
     show_default="all of them",
     help="Run only this; may be given several times.",
 )
-@click.option(
-    "--atlas-grace",
-    type=float,
-    metavar="SECONDS",
-    default=GRACE_S_DEFAULT,
-    help="How long deleted bytes stay for who reads them. 0 when nobody does.",
-)
-@click.option(
-    "--atlas-rate",
-    type=float,
-    metavar="MIB",
-    default=RATE_MIB_DEFAULT,
-    help="MiB a second to read and move; 0: no limit.",
-)
-@click.option(
-    "--upload-days",
-    type=float,
-    metavar="DAYS",
-    default=UPLOAD_DAYS_DEFAULT,
-    help="Abort multipart uploads that are older; 0: never.",
-)
-@_JSON
+@options.atlas_grace
+@options.atlas_rate
+@options.upload_days
+@options.json_output
 def run(
     folder: str,
     names: tuple[str, ...],
@@ -107,8 +74,8 @@ def run(
 
 
 @atlas.command()
-@_DATA
-@_JSON
+@options.data_folder
+@options.json_output
 def status(folder: str, as_json: bool) -> None:
     """Show what Atlas did and found in the folder DIR.
 
@@ -144,6 +111,7 @@ def _show(state: State, *, as_json: bool) -> None:
     for name, last in state.passes.items():
         ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.ended_ms / 1000))
         how = f", stopped: {last.stopped_by}" if last.stopped_by else ""
+        how += f", limited: {last.limited_by}" if last.limited_by else ""
         click.echo(f"{name:<8} {ended}, took {last.took_s:.1f} s{how}")
     for name, count in sorted(state.counters.items()):
         click.echo(f"{name:<18} {count}")

@@ -9,6 +9,7 @@ import click
 
 from .admin_client import Json
 from .connected import Connection, connected, json_object
+from .options import json_output
 
 BUCKETS = "/_admin/v1/buckets"
 
@@ -20,7 +21,7 @@ def bucket() -> None:
 
 @bucket.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def show(name: str, as_json: bool, connection: Connection) -> None:
     """Show what a bucket holds and is set to."""
@@ -35,7 +36,7 @@ def show(name: str, as_json: bool, connection: Connection) -> None:
     required=True,
     help="What becomes of objects written from now on; default is what the store runs with.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def set_(name: str, compression: str, as_json: bool, connection: Connection) -> None:
     """Set a bucket's compression. Objects that are there stay as they are."""

@@ -9,27 +9,20 @@ import msgspec
 
 from ..atlas.fsck import Report, check
 from ..core.errors import ObjectStoreError
+from .options import data_folder, json_output
 
 CLEAN, DAMAGED, NOT_CHECKED = 0, 1, 2
 
 
 @click.command()
-@click.option(
-    "--data",
-    "folder",
-    metavar="DIR",
-    envvar="OBJECTSTORE_DATA",
-    required=True,
-    show_envvar=True,
-    help="The folder.",
-)
+@data_folder
 @click.option("--rebuild", is_flag=True, help="First make the views anew from the logs.")
 @click.option(
     "--salvage",
     is_flag=True,
     help="Where a log is damaged, keep all that is good, and name what is lost.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_output
 def fsck(folder: str, rebuild: bool, salvage: bool, as_json: bool) -> None:
     """Verify the store in the folder DIR: logs, views, and every byte that objects name.
 

@@ -9,6 +9,7 @@ import click
 
 from .admin_client import Json
 from .connected import Connection, connected, json_object, json_objects
+from .options import json_output
 
 KEYS = "/_admin/v1/keys"
 
@@ -24,7 +25,7 @@ def key() -> None:
 
 @key.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def add(name: str, as_json: bool, connection: Connection) -> None:
     """Add a key, for clients to name in x-amz-server-side-encryption-aws-kms-key-id."""
@@ -32,7 +33,7 @@ def add(name: str, as_json: bool, connection: Connection) -> None:
 
 
 @key.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def list_(as_json: bool, connection: Connection) -> None:
     """List keys and versions, and how many data keys each version wraps."""
@@ -46,7 +47,7 @@ def list_(as_json: bool, connection: Connection) -> None:
 
 @key.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def rotate(name: str, as_json: bool, connection: Connection) -> None:
     """Add a version, which wraps from here on.
@@ -61,7 +62,7 @@ def rotate(name: str, as_json: bool, connection: Connection) -> None:
 @key.command()
 @click.argument("name")
 @click.argument("version", type=int)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def retire(name: str, version: int, as_json: bool, connection: Connection) -> None:
     """Forget a version for good; refused while it is active or wraps anything."""

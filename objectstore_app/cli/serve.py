@@ -1,23 +1,14 @@
-"""`objectstore serve`: settings, the data folder, the sockets, and the supervisor over it all."""
+"""`objectstore serve`: reads the options, then gives its process over to what serves."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import os
-import socket
-from collections.abc import Iterator, Sequence
+import sys
 from pathlib import Path
 
 import click
 
-from .. import __version__
-from ..config.atlas import (
-    GRACE_S_DEFAULT,
-    INTERVAL_S_DEFAULT,
-    RATE_MIB_DEFAULT,
-    UPLOAD_DAYS_DEFAULT,
-)
+from ..config.atlas import INTERVAL_S_DEFAULT
 from ..config.ceph import CLIENT_DEFAULT
 from ..config.errors import SettingsError
 from ..config.settings import (
@@ -26,25 +17,13 @@ from ..config.settings import (
     LISTEN_DEFAULT,
     LOG_FORMATS,
     REGION_DEFAULT,
-    ServeSettings,
+    first_administrator_keys,
     read_file,
     serve_settings,
 )
 from ..core.errors import ObjectStoreError
-from ..core.limits import DRAIN_TIMEOUT_S
-from ..media.store import Store, open_store
-from ..runtime import logging
-from ..runtime.errors import StartError
-from ..runtime.metrics import MetricsBoard
-from ..runtime.server import bind_listeners, raise_descriptor_limit
-from ..runtime.supervisor import ChildSpec, Supervisor
-from ..runtime.tls import ServerTls, ensure_self_signed
-from . import processes
-
-STOP_MARGIN_S = 5.0
-WRITER_STOP_TIMEOUT_S = 30.0
-ATLAS_STOP_S = 10.0
-WRITERS_STAGE, FRONT_ENDS_STAGE = 0, 1
+from . import options
+from .processes.replacing import replace_process
 
 
 def _use_file(context: click.Context, _option: click.Parameter, path: Path | None) -> None:
@@ -122,27 +101,9 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     default=INTERVAL_S_DEFAULT,
     help="How often Atlas looks for garbage and other work; 0: only `objectstore atlas run`.",
 )
-@click.option(
-    "--atlas-grace",
-    type=float,
-    metavar="SECONDS",
-    default=GRACE_S_DEFAULT,
-    help="How long deleted bytes stay for who reads them; longer than the longest download.",
-)
-@click.option(
-    "--atlas-rate",
-    type=float,
-    metavar="MIB",
-    default=RATE_MIB_DEFAULT,
-    help="MiB a second that Atlas reads and moves; 0: no limit.",
-)
-@click.option(
-    "--upload-days",
-    type=float,
-    metavar="DAYS",
-    default=UPLOAD_DAYS_DEFAULT,
-    help="Abort multipart uploads that are older; 0: never.",
-)
+@options.atlas_grace
+@options.atlas_rate
+@options.upload_days
 @click.option("--ceph-conf", metavar="FILE", help="Ceph's configuration; data lies in RADOS then.")
 @click.option("--ceph-client", default=CLIENT_DEFAULT, help="The store's name in Ceph.")
 @click.option("--ceph-pool", metavar="POOL[/NAMESPACE]", help="Its pool there.")
@@ -167,140 +128,8 @@ def serve(**values: object) -> None:
     ends it at once; what was acknowledged is safe either way.
     """
     try:
-        settings = serve_settings(**values)  # type: ignore[arg-type]  # checked there
-        logging.set_up(settings.log_format, "supervisor")
-        run(settings)
+        serve_settings(**values)  # type: ignore[arg-type]  # checked there
+        first_administrator_keys(os.environ)
     except ObjectStoreError as error:
         raise click.ClickException(str(error)) from error
-
-
-def run(settings: ServeSettings) -> None:
-    """Serve until a signal ends it. Raises: ObjectStoreError when it cannot start or live."""
-    root_keys = first_administrator_keys(os.environ)
-    raise_descriptor_limit()
-    with contextlib.ExitStack() as held:
-        store: Store | None = None
-        if settings.data is not None:
-            store = open_store(settings.data, region=settings.region)
-            held.enter_context(store.lock("serve"))
-        certificate, key = _certificate(settings, store)
-        ServerTls(certificate, key)  # refuse a broken pair here, before anything runs
-        listeners = bind_listeners(settings.listen.host, settings.listen.port, settings.workers)
-        held.enter_context(_closing(listeners))
-        port = listeners[0].getsockname()[1]
-        board = MetricsBoard(slots=settings.workers + 4)
-        front_ends = [
-            processes.FrontEnd(
-                settings=settings,
-                store=store,
-                board=board,
-                listener=listener,
-                listeners=tuple(listeners),
-                certificate=certificate,
-                key=key,
-                root_keys=root_keys if number == 0 else None,
-            )
-            for number, listener in enumerate(listeners)
-        ]
-        supervisor = Supervisor(
-            _children(settings, store, board, front_ends),
-            board,
-            on_ready=lambda: _announce(settings, port, certificate),
-            on_stop=lambda: _close_all(listeners),
-            housekeeping=lambda: _keep_certificate(settings, store),
-        )
-        supervisor.run()
-
-
-def first_administrator_keys(environment: os._Environ[str]) -> tuple[str, str]:
-    """Access and secret key given for the first administrator, both empty when none are.
-
-    Raises: SettingsError when only one of them is there.
-    """
-    names = ("OBJECTSTORE_ROOT_ACCESS_KEY", "OBJECTSTORE_ROOT_SECRET_KEY")
-    access, secret = (environment.get(name, "") for name in names)
-    if bool(access) != bool(secret):
-        missing = names[1] if access else names[0]
-        raise SettingsError(missing, "not set", f"set both of {' and '.join(names)}, or neither")
-    return access, secret
-
-
-def _children(
-    settings: ServeSettings,
-    store: Store | None,
-    board: MetricsBoard,
-    front_ends: Sequence[processes.FrontEnd],
-) -> list[ChildSpec]:
-    drain_s = DRAIN_TIMEOUT_S + settings.drain_grace_s + STOP_MARGIN_S
-    form = settings.log_format
-    specs = []
-    if store is not None:
-        writer = processes.Writer(store, board, form, settings.ceph)
-        stop_s = WRITER_STOP_TIMEOUT_S
-        specs.append(ChildSpec("writer-0", "writer", WRITERS_STAGE, writer.main, stop_s))
-        every_s = settings.atlas.interval_s
-        if every_s and settings.ceph is None:  # Atlas works on files only, so far
-            atlas = processes.Atlas(store, settings.atlas, form)
-            specs.append(
-                ChildSpec("atlas", "atlas", FRONT_ENDS_STAGE, atlas.main, ATLAS_STOP_S, every_s)
-            )
-        listen, tls = settings.cluster_listen, settings.cluster_tls
-        if listen is not None and tls is not None:
-            gateway = processes.Gateway(store, board, form, listen, tls, settings.ceph)
-            specs.append(ChildSpec("gateway", "gateway", FRONT_ENDS_STAGE, gateway.main, drain_s))
-    specs += [
-        ChildSpec(f"front-end-{number}", "front-end", FRONT_ENDS_STAGE, front_end.main, drain_s)
-        for number, front_end in enumerate(front_ends)
-    ]
-    return specs
-
-
-def _certificate(settings: ServeSettings, store: Store | None) -> tuple[Path, Path]:
-    """The certificate and its key: those given, else the store's own, made if need be."""
-    if settings.tls is not None:
-        return settings.tls
-    if store is None:
-        raise StartError(
-            "--tls-cert", "not given", "--upstream has no folder for a certificate of its own"
-        )
-    return ensure_self_signed(
-        store.tls,
-        address=settings.listen.host,
-        domains=settings.domains,
-        now=datetime.datetime.now(datetime.UTC),
-    )
-
-
-def _keep_certificate(settings: ServeSettings, store: Store | None) -> None:
-    """Renew a self-signed certificate in time; the front ends take it from its file."""
-    try:
-        _certificate(settings, store)
-    except StartError as error:
-        logging.event("certificate_not_renewed", reason=str(error))
-
-
-def _announce(settings: ServeSettings, port: int, certificate: Path) -> None:
-    host = settings.listen.host
-    shown = f"[{host}]" if ":" in host else host
-    trust = "" if settings.tls else f"   (self-signed: {certificate})"
-    where = settings.data or f"none here; front ends of {settings.upstream}"
-    click.echo(
-        f"objectstore {__version__} is ready\n"
-        f"  S3 endpoint   http://{shown}:{port}\n"
-        f"                https://{shown}:{port}{trust}\n"
-        f"  data folder   {where}"
-    )
-
-
-@contextlib.contextmanager
-def _closing(listeners: Sequence[socket.socket]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _close_all(listeners)
-
-
-def _close_all(listeners: Sequence[socket.socket]) -> None:
-    """Once the front ends close theirs as well, the port is free."""
-    for listener in listeners:
-        listener.close()
+    replace_process("opening", values, sys.argv[1:])

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from .options import json_output
+
 TIMEOUT_S = 10.0
 READY, NOT_READY, UNREACHABLE = 0, 1, 2
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -49,7 +51,7 @@ class UnreachableError(Exception):
     show_envvar=True,
     help="The store's address.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @click.option(
     "--ca", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate (PEM)."
 )

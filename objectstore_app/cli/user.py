@@ -15,6 +15,7 @@ from ..core.ids import UserId
 from ..iam.identity import NewIdentity, keys_csv
 from .admin_client import Json
 from .connected import Connection, connected, json_object, json_objects
+from .options import json_output
 
 USERS = "/_admin/v1/users"
 
@@ -36,7 +37,7 @@ def user() -> None:
 @click.option("--secret-key", default="", help="The secret key that goes with --access-key.")
 @click.option("--administrator", is_flag=True, help="May manage people, too.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the keys there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def add(
     email: str,
@@ -77,7 +78,7 @@ def add(
 
 
 @user.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def list_(as_json: bool, connection: Connection) -> None:
     """List everybody."""
@@ -94,7 +95,7 @@ def list_(as_json: bool, connection: Connection) -> None:
 
 @user.command()
 @click.argument("who")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output
 @connected
 def remove(who: str, as_json: bool, connection: Connection) -> None:
     """Remove a person, named by e-mail address, owner id or access key.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -209,6 +209,8 @@ def read_file(path: Path) -> dict[str, object]:
 
     Raises: SettingsError for an unreadable file, an unknown key or a value of the wrong kind.
     """
+    import tomllib  # where there is no file, no process should carry it
+
     try:
         values = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -223,6 +225,19 @@ def read_file(path: Path) -> dict[str, object]:
         if isinstance(value, bool) or not isinstance(value, accepted):
             raise SettingsError(f"{path}", f"{key} = {value!r}", f"must be {_KIND_NAMES[kind]}")
     return values
+
+
+def first_administrator_keys(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Access and secret key given for the first administrator, both empty when none are.
+
+    Raises: SettingsError when only one of them is there.
+    """
+    names = ("OBJECTSTORE_ROOT_ACCESS_KEY", "OBJECTSTORE_ROOT_SECRET_KEY")
+    access, secret = (environment.get(name, "") for name in names)
+    if bool(access) != bool(secret):
+        missing = names[1] if access else names[0]
+        raise SettingsError(missing, "not set", f"set both of {' and '.join(names)}, or neither")
+    return access, secret
 
 
 def address(text: str, setting: str) -> Address:

@@ -63,12 +63,18 @@ COMPRESS_INLINE_BYTES_MAX = 32 * KIB
 CHUNK_BYTES_MAX = 16 * MIB
 UPLOAD_CHUNK_BYTES = 4 * MIB
 UPLOAD_MEMORY_BYTES = 16 * MIB
+UPLOAD_TURN_S = 1.0
 UPLOAD_PIECE_BYTES_MIN = 128 * KIB
 UPLOAD_PIECE_BYTES_MAX = 2 * MIB
 READ_PIECE_BYTES = 1 * MIB
 KEPT_PARTS_AT_ONCE = 64
 SEND_WINDOW_BYTES_MIN = 128 * KIB
 SEND_WINDOW_BYTES_MAX = 512 * KIB
+LOOP_WINDOW_BYTES_MAX = 256 * KIB
+SEND_ON_LOOP_BYTES_MAX = 1 * MIB
+SEND_PATIENCE_S = 0.01
+NEAR_RTT_US_MAX = 200
+NEAR_SEND_BUFFER_BYTES = 256 * KIB
 CHECKSUM_BLOCK_BYTES = 128 * KIB
 SEGMENT_BYTES_MAX = 512 * MIB
 CHUNK_SEGMENT_S_MAX = 3600
@@ -90,6 +96,7 @@ CHUNKS_FREE_BYTES_MIN = 256 * MIB
 RADOS_SEGMENT_BYTES_MAX = 64 * MIB
 RADOS_UNWRITTEN_BYTES_MAX = 32 * MIB
 RADOS_CONNECT_S_MAX = 10
+HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
 invariant(
@@ -129,11 +136,16 @@ invariant(
     "a log's spare segment takes no room that writes need",
 )
 invariant(
+    CHUNKS_FREE_BYTES_MIN < HURRY_FREE_BYTES < LOG_SPARE_FREE_BYTES_MIN,
+    "room is looked for before writes are refused, and after the spare segments are given up",
+)
+invariant(
     CHUNK_SEGMENT_S_MAX < CHUNK_NAMED_S_MAX, "a body has time between its last byte and its commit"
 )
 invariant(
     SEND_WINDOW_BYTES_MIN % CHECKSUM_BLOCK_BYTES == 0
-    and SEND_WINDOW_BYTES_MAX % SEND_WINDOW_BYTES_MIN == 0,
+    and LOOP_WINDOW_BYTES_MAX % SEND_WINDOW_BYTES_MIN == 0
+    and SEND_WINDOW_BYTES_MAX % LOOP_WINDOW_BYTES_MAX == 0,
     "a window of what is sent is a whole number of checksum blocks",
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")

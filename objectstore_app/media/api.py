@@ -51,7 +51,7 @@ class LogSource(Protocol):
     def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         """Yield the log in order from a position to its end, one piece for each segment (no append
         spans two). A segment before the first one means the beginning. Raises CorruptDataError when
-        a segment is missing in between.
+        a segment is missing in between, MediaFailedError when one cannot be read.
         """
 
 
@@ -124,6 +124,10 @@ class ChunkWriter(Protocol):
     @property
     def chunk_bytes_max(self) -> int: ...
 
+    @property
+    def streams(self) -> bool:
+        """Whether what was appended to a chunk is not held in memory any more."""
+
     def begin(self, length: int) -> ChunkInProgress:
         """Begin a chunk of that many bytes. Raises: MediaFullError, MediaFailedError."""
 
@@ -131,6 +135,11 @@ class ChunkWriter(Protocol):
         """Write a chunk that is whole, durable only after `flush`. Raises as `begin` and `finish`
         do.
         """
+        chunk = self.begin(len(data))
+        try:
+            return await chunk.finish([data])
+        finally:
+            chunk.close()
 
     async def flush(self) -> None:
         """Return once all chunks written so far are durable. Concurrent callers share one flush."""

@@ -32,7 +32,7 @@ from ..core.limits import (
     SEGMENT_BYTES_MAX,
 )
 from ..runtime.logging import event
-from .api import Also, Buffer, Extent, nothing
+from .api import Also, Buffer, ChunkWriter, Extent, nothing
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .files import LocalChunkFile
 from .local import NO_ROOM
@@ -73,7 +73,7 @@ class _Segment:
     sealed: bool = False
 
 
-class LocalChunks:
+class LocalChunks(ChunkWriter):
     """ChunkWriter of one process."""
 
     def __init__(
@@ -103,6 +103,10 @@ class LocalChunks:
     def chunk_bytes_max(self) -> int:
         return CHUNK_BYTES_MAX
 
+    @property
+    def streams(self) -> bool:
+        return True
+
     def begin(self, length: int) -> LocalChunk:
         self._check()
         invariant(0 < length <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
@@ -117,13 +121,6 @@ class LocalChunks:
         segment.size += total
         segment.open += 1
         return LocalChunk(self, segment, offset, length)
-
-    async def write(self, data: bytes | memoryview) -> Extent:
-        chunk = self.begin(len(data))
-        try:
-            return await chunk.finish([data])
-        finally:
-            chunk.close()
 
     async def flush(self) -> None:
         wanted = self._written

@@ -4,7 +4,8 @@ ObjectStoreError
 └─ MediaError
    ├─ MediaFullError      no room: writes are refused, reads go on
    ├─ MediaFailedError    the medium failed; after a failed flush the process must exit
-   │  └─ FencedError      another process has taken the log over
+   │  ├─ FencedError      another process has taken the log over
+   │  └─ UnsupportedError the file system has no such call
    └─ CorruptDataError    stored bytes do not match their checksum
 """
 
@@ -29,6 +30,10 @@ class MediaFailedError(MediaError):
 
 class FencedError(MediaFailedError):
     """Another process has taken the log over: this one must acknowledge nothing more and exit."""
+
+
+class UnsupportedError(MediaFailedError):
+    """The file system cannot do that, now or later; what needs it is left out."""
 
 
 class CorruptDataError(MediaError):

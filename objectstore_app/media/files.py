@@ -4,14 +4,16 @@ Theory of operation. A window of whole blocks is read into a buffer of the threa
 with the chunk's table and given out at once, while the processor's cache still holds it. That costs
 less than to verify a file's pages and have the kernel send them from there, whose reader has to
 fetch them from memory once more; and what was verified is what is sent. The buffer is used again
-for the next window of whatever connection: nothing is kept for a client that takes its time.
+for the next window of whatever connection, so nothing is kept for a client that takes its time;
+until then what lies in it is given out again without a read.
 
-What the page cache has is read on the loop, which takes less than a thread's two wake-ups. What it
-has not a thread fetches first, and the kernel is asked for what comes next.
+Little that the page cache has is read on the loop, which takes less than a thread's two wake-ups.
+What it has not a thread reads, and asks the kernel for what comes next.
 
 A reader holds a shared lock on its chunk's range as long as it is open, and whoever gives ranges of
 segments back asks `lock_range` for an exclusive one first. So a download may last longer than any
-grace.
+grace. Where the file system has no such locks, chunks are read without, and nobody makes holes of
+them: a segment that is wholly dead is unlinked, which leaves its bytes to who has it open.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import functools
 import os
 import struct
 import threading
@@ -26,26 +29,42 @@ from pathlib import Path
 
 from ..core.errors import invariant
 from ..core.limits import CHECKSUM_BLOCK_BYTES, MIB, SEND_WINDOW_BYTES_MAX
+from ..runtime.logging import event
 from .api import Extent
-from .errors import CorruptDataError, MediaFailedError
+from .errors import CorruptDataError, MediaFailedError, UnsupportedError
 from .segments import check_blocks, checksum, corrupt, table_bytes
 
 _BUFFER_BYTES = SEND_WINDOW_BYTES_MAX + 2 * CHECKSUM_BLOCK_BYTES
 READ_AHEAD_BYTES = 4 * MIB
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock
+_NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_WITHOUT_LOCKS = (
+    "this file system has no locks on ranges of open files: room comes back only when all of a "
+    "chunk segment is dead"
+)
 
 
 def lock_range(fd: int, start: int, end: int, *, exclusive: bool) -> bool:
     """Lock a range of a file until this opening of it is closed; False when another's lock forbids.
 
-    The lock belongs to the opening, not to the process. Raises: OSError.
+    The lock belongs to the opening, not to the process. A range that ends at 0 is all of the file.
+    Raises: OSError, UnsupportedError.
     """
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, end - start, 0))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise UnsupportedError("lock", "chunks", _WITHOUT_LOCKS) from error
+        raise
     return True
+
+
+@functools.cache
+def _say_once(error: str) -> None:
+    event("chunks_not_locked", reason=error)
 
 
 class LocalChunkFile:
@@ -58,7 +77,11 @@ class LocalChunkFile:
         locked = False
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            locked = lock_range(self.fd, extent.offset, end, exclusive=False)
+            try:
+                locked = lock_range(self.fd, extent.offset, end, exclusive=False)
+            except UnsupportedError as error:
+                locked = True
+                _say_once(str(error))
         except FileNotFoundError as error:
             raise CorruptDataError("read", str(path), "the segment is missing") from error
         except OSError as error:
@@ -75,7 +98,12 @@ class LocalChunkFile:
         self._closed = False
 
     def read(self, start: int, length: int, *, wait: bool = False) -> memoryview | None:
-        return self._read(start, length, 0 if wait else os.RWF_NOWAIT)
+        data = self._read(start, length, os.RWF_NOWAIT)
+        if data is None and wait:
+            behind = self._extent.offset + start + length
+            os.posix_fadvise(self.fd, behind, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            data = self._read(start, length, 0)
+        return data
 
     async def fetch(self, start: int, length: int) -> None:
         loop = asyncio.get_running_loop()
@@ -97,9 +125,7 @@ class LocalChunkFile:
             self.close()
 
     def _fetch(self, start: int, length: int) -> None:
-        offset = self._extent.offset + start + length
-        os.posix_fadvise(self.fd, offset, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-        self._read(start, length, 0)
+        self.read(start, length, wait=True)
 
     def _read(self, start: int, length: int, flags: int) -> memoryview | None:
         extent, step = self._extent, CHECKSUM_BLOCK_BYTES
@@ -108,11 +134,16 @@ class LocalChunkFile:
         first = start // step
         begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
         invariant(end - begin <= _BUFFER_BYTES, "a window is at most SEND_WINDOW_BYTES_MAX")
-        data = _scratch.buffer[: end - begin]
-        if not self._fill(data, extent.offset + begin, flags):
-            return None
-        check_blocks(data, self._table, first, extent.segment, extent.offset + begin)
-        return data[start - begin : start - begin + length]
+        scratch = _scratch
+        if scratch.file is not self or begin < scratch.begin or end > scratch.end:
+            scratch.file = None
+            data = scratch.buffer[: end - begin]
+            if not self._fill(data, extent.offset + begin, flags):
+                return None
+            check_blocks(data, self._table, first, extent.segment, extent.offset + begin)
+            scratch.file, scratch.begin, scratch.end = self, begin, end
+        at = start - scratch.begin
+        return scratch.buffer[at : at + length]
 
     def _read_table(self, flags: int) -> bool:
         extent = self._extent
@@ -145,8 +176,12 @@ class LocalChunkFile:
 
 
 class _Scratch(threading.local):
+    """A thread's buffer, and which verified bytes of which chunk lie at its beginning."""
+
     def __init__(self) -> None:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self.file: LocalChunkFile | None = None
+        self.begin = self.end = 0
 
 
 _scratch = _Scratch()

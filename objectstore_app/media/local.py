@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import errno
 import itertools
-import mmap
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from ..core.errors import invariant
@@ -31,8 +29,10 @@ from ..core.limits import (
     LOG_SPARE_AFTER_BYTES,
     LOG_SPARE_FREE_BYTES_MIN,
 )
+from ..core.room import free_bytes
 from .api import LogPiece
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
+from .mapped import map_whole
 from .segments import (
     SEGMENT_HEADER_BYTES,
     check_header,
@@ -41,7 +41,7 @@ from .segments import (
     log_segment,
 )
 from .spare import SpareSegment
-from .store import free_bytes, sync_folder, write_all
+from .store import sync_folder, write_all
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IOV_MAX = 1024
@@ -267,15 +267,19 @@ class LocalLogReader:
                 )
         for number in numbers:
             start = offset if number == segment else SEGMENT_HEADER_BYTES
-            with open(self._folder / log_name(number), "rb") as file:
+            path = self._folder / log_name(number)
+            with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                salt = check_header(number, file.read(SEGMENT_HEADER_BYTES))
+                try:
+                    salt = check_header(number, file.read(SEGMENT_HEADER_BYTES))
+                except OSError as error:
+                    raise MediaFailedError("read", str(path), str(error)) from error
                 if start >= size:
                     yield LogPiece(number, size, memoryview(b""), salt)
                     continue
-                content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            let_go = partial(content.madvise, mmap.MADV_DONTNEED)
-            yield LogPiece(number, start, memoryview(content)[start:], salt, let_go)
+                mapped = map_whole(file.fileno(), size, start, str(path))
+            data = memoryview(mapped.content)[start:]
+            yield LogPiece(number, start, data, salt, mapped.let_go)
 
 
 def log_segments(folder: Path, shard: ShardId) -> list[int]:

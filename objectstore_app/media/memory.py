@@ -161,6 +161,10 @@ class MemoryChunks:
     def chunk_bytes_max(self) -> int:
         return CHUNK_BYTES_MAX
 
+    @property
+    def streams(self) -> bool:
+        return True
+
     def begin(self, length: int) -> CollectedChunk:
         return CollectedChunk(length, self.write)
 

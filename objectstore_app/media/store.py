@@ -18,6 +18,7 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
+from ..core.room import free_bytes
 from .errors import MediaFullError
 from .segments import DIRECTORY_SHARD, SHARDS_MAX, shard_folder
 
@@ -126,6 +127,10 @@ class FolderLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
+    def keep(self) -> None:
+        """Hold it until the process ends, whichever program the process runs meanwhile."""
+        os.set_inheritable(self._fd, True)
+
     def release(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -228,12 +233,6 @@ def write_all(fd: int, content: bytes, offset: int) -> None:
     while content:
         done = os.pwrite(fd, content, offset)
         content, offset = content[done:], offset + done
-
-
-def free_bytes(folder: Path) -> int:
-    """The room that is left on the folder's file system. Raises OSError."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
 
 
 def check_room(folder: Path, free_bytes_min: int) -> None:

@@ -209,13 +209,15 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def view_sequence(view: Path) -> int:
-    """Up to which record the view has applied the log; 0 for one that was just begun."""
+    """Up to which record the view has applied the log; 0 for one that was just begun, or whose
+    tables a power loss took: until the first checkpoint they are only in its write-ahead log.
+    """
     if view.stat().st_size == 0:
         return 0
     try:
         reader = open_reader(view)
-    except MediaFailedError:
-        return 1 << 62
+    except MediaFailedError as error:
+        return 0 if isinstance(error.__cause__, apsw.SQLError) else 1 << 62
     try:
         sequence, *_ = read_position(reader)
     finally:

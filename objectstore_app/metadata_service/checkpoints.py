@@ -5,6 +5,10 @@ makes the log long enough, and that commit would wait for two flushes and thousa
 thread does it, over a connection of its own, while commits go on. SQLite begins its log anew only
 when all of it is moved and nobody reads from it: so what commits append meanwhile is moved by more
 rounds, and the last pages of it between two commits.
+
+A round begins when the write-ahead log is long, or when something in it is old: its pages have no
+checksum that readers verify, those of the database have. Until it is moved a page is read from the
+kernel's memory, where it was just written; so what a disk does to it in the meantime is never seen.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from .view import checkpoint, open_checkpointer
 CHECKPOINT_PAGES = 4000
 FINISH_PAGES = 500
 ROUNDS_MAX = 4
+UNMOVED_S_MAX = 5.0
 _OK: int = apsw.SQLITE_OK
 
 
@@ -38,14 +43,20 @@ class Checkpointer:
         self._rounds = 0
         self._pages = 0
         self._moved = 0
+        self._due: asyncio.TimerHandle | None = None
         # This takes the place of SQLite's automatic checkpoints.
         view.set_wal_hook(self._committed)
+        # What a writer before this one left is old, too.
+        self._wait()
 
     async def close(self) -> None:
-        """Wait for a round under way; the view is the caller's to close."""
+        """Begin no more rounds, wait for one under way; the view is the caller's to close."""
         self._rounds = ROUNDS_MAX
+        self._view.set_wal_hook(None)
         if self._running is not None:
             await asyncio.wait([self._running])
+        if self._due is not None:
+            self._due.cancel()
         if self._own is not None:
             self._own.close()
 
@@ -54,9 +65,23 @@ class Checkpointer:
             self._moved = 0
         self._pages = pages
         if self._running is None and pages - self._moved >= CHECKPOINT_PAGES:
-            self._rounds = 0
-            self._start()
+            self._begin()
+        else:
+            self._wait()
         return _OK
+
+    def _wait(self) -> None:
+        if self._due is None:
+            self._due = self._loop.call_later(UNMOVED_S_MAX, self._grown_old)
+
+    def _grown_old(self) -> None:
+        self._due = None
+        if self._running is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._rounds = 0
+        self._start()
 
     def _start(self) -> None:
         self._rounds += 1
@@ -78,6 +103,9 @@ class Checkpointer:
                 self._moved = checkpoint(self._view)
             elif left > FINISH_PAGES and self._rounds < ROUNDS_MAX:
                 self._start()
+                return
+            if self._pages > self._moved:
+                self._wait()
         except apsw.FullError:
             # Nothing is lost, the log keeps its pages: a later commit tries again.
             event("checkpoint_without_room", view=str(self._path))

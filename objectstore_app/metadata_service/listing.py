@@ -25,7 +25,7 @@ from .ordering import order_of
 from .pages import HOUR_MS
 from .reads import bucket_state, decode_upload, named_order
 
-_PROBE_ROWS = 32
+_PROBE_ROWS = 8
 _HEADS = 250
 _BEHIND_ALL_KEYS = b"\xff" * (KEY_BYTES_MAX + 1)
 _BEFORE_ALL_ORDERS = -(2**63)
@@ -48,11 +48,11 @@ RUN_OF_UPLOADS = (
     " ORDER BY key, upload LIMIT :limit"
 )
 _FIRST = (
-    "SELECT n.key FROM {table} n WHERE n.bucket=:bucket AND n.key>={start} AND n.key<:end"
+    "SELECT {cell} FROM {table} n WHERE n.bucket=:bucket AND n.key>={start} AND n.key<:end"
     " ORDER BY n.key LIMIT 1"
 )
 _HEADS_FROM = (
-    "WITH RECURSIVE heads(key) AS ("
+    "WITH RECURSIVE heads({name}) AS ("
     f" SELECT ({_FIRST.replace('{start}', ':start')}) UNION ALL SELECT ({_FIRST})"
     " FROM heads h WHERE {goes_on} LIMIT :limit) "
 )
@@ -66,6 +66,8 @@ _TELLS_GROUP = f"{_DELIMITER} AND NOT {_CURRENT.format(column='marker')}"
 # Behind the group that a head tells, else behind all versions of the key.
 HEADS_OF_OBJECTS = (
     _HEADS_FROM.format(
+        name="key",
+        cell="n.key",
         table="versions",
         start=f"CAST(iif({_TELLS_GROUP}, {_BEHIND_GROUP}, h.key || x'00') AS BLOB)",
         goes_on="h.key IS NOT NULL",
@@ -73,15 +75,28 @@ HEADS_OF_OBJECTS = (
     + f"SELECT {_OBJECT} FROM heads h CROSS JOIN versions v"
     f" WHERE v.bucket=:bucket AND v.key=h.key AND v.ord={_CURRENT.format(column='ord')}"
 )
-# One key of each group, up to the first key that is in none.
-_GROUPS = (
-    _HEADS_FROM.replace("{start}", f"CAST({_BEHIND_GROUP} AS BLOB)").replace(
-        "{goes_on}", _DELIMITER
+
+
+def _groups_of(table: str) -> str:
+    """One group after the other, each found behind the one before. Behind the last of them: what is
+    shorter than any group where a key follows that is in none, NULL where no key follows.
+    """
+    delimiter = "instr(substr(n.key, :behind_prefix), :delimiter)"
+    behind = "substr(h.name, 1, length(h.name) - :delimiter_size) || :behind_delimiter"
+    return (
+        _HEADS_FROM.format(
+            name="name",
+            cell=f"substr(n.key, 1, :before_group + {delimiter})",
+            table=table,
+            start=f"CAST({behind} AS BLOB)",
+            goes_on="length(h.name) > :before_group",
+        )
+        + "SELECT name FROM heads"
     )
-    + "SELECT key FROM heads WHERE key IS NOT NULL"
-)
-GROUPS_OF_VERSIONS = _GROUPS.format(table="versions")
-GROUPS_OF_UPLOADS = _GROUPS.format(table="uploads")
+
+
+GROUPS_OF_VERSIONS = _groups_of("versions")
+GROUPS_OF_UPLOADS = _groups_of("uploads")
 
 _MARKER = 7
 Bindings = dict[str, bytes | int | str | None]
@@ -215,7 +230,7 @@ def list_uploads(
     return UploadsPage(entries=entries, truncated=True, next_key=end[0], next_upload_id=end[1])
 
 
-_Row = tuple[bytes | str | int, ...]
+_Row = ObjectRow | VersionRow | tuple[bytes, str, bytes, str]
 """Key, name, …, and last what the primary key has besides the key."""
 
 
@@ -244,48 +259,69 @@ def _page(
     """Rows, groups, and behind which (key, name) the next page begins (None: there is none)."""
     entries: list[_Row] = []
     groups: list[bytes] = []
-    end = (b"", "")
-    sql, size = table.run, _PROBE_ROWS if delimiter else limit + 1
-    while limit > 0:
-        size = min(size, limit - len(entries) - len(groups) + 1)
-        bindings["limit"] = size
-        rows: list[_Row] = connection.execute(sql, bindings).fetchall()
+    if limit <= 0:
+        return entries, groups, None
+    last: _Row | None = None
+    floor = b""
+    size = _PROBE_ROWS if delimiter else limit + 1
+    while True:
+        room = limit - len(entries) - len(groups)
+        bindings["limit"] = size = min(size, room + 1)
+        rows: list[_Row] = connection.execute(table.run, bindings).fetchall()
         if not delimiter:
             entries, more = rows[:limit], rows[limit:]
-            return entries, [], _name(entries[-1]) if more else None
-        of_use, floor = 0, b""
+            return entries, [], _end(entries[-1], []) if more else None
+        of_use = 0
         for row in rows:
-            key = cast("bytes", row[0])
+            key = row[0]
             if key < floor:
                 continue
-            group = common_prefix(key, prefix, delimiter)
-            if group is None and sql == table.groups:
-                break
-            if len(entries) + len(groups) == limit:
-                return entries, groups, end
+            if of_use == room:
+                return entries, groups, _end(last, groups)
             of_use += 1
+            group = common_prefix(key, prefix, delimiter)
             if group is None:
                 entries.append(row)
-                end = _name(row)
-                bindings["start"], bindings["behind"] = key, cast("int | str", row[-1])
+                last = row
             else:
                 groups.append(group)
-                end = group, ""
-                floor = successor(group) or _BEHIND_ALL_KEYS
-                bindings["start"], bindings["behind"] = floor, table.lowest
-        if sql == table.groups:
-            sql, size = table.run, _PROBE_ROWS
-        elif len(rows) < size:
-            break
-        elif 2 * of_use < size and bindings["start"] == floor:
-            sql, size = table.groups, _HEADS
-        else:
-            size = 8 * size
-    return entries, groups, None
+                last, floor = None, successor(group) or _BEHIND_ALL_KEYS
+        if len(rows) < size:
+            return entries, groups, None
+        if last is not None:
+            bindings["start"], bindings["behind"] = last[0], last[-1]
+            size *= 8
+            continue
+        bindings["start"], bindings["behind"] = floor, table.lowest
+        if 2 * of_use >= size or not bindings["behind_delimiter"]:
+            size *= 8
+            continue
+        room -= of_use
+        found, ended = _groups_ahead(connection, table.groups, bindings, room + 1)
+        groups += found[:room]
+        if len(found) > room:
+            return entries, groups, _end(None, groups)
+        if ended:
+            return entries, groups, None
+        bindings["start"] = floor = successor(groups[-1]) or _BEHIND_ALL_KEYS
+        size = _PROBE_ROWS
 
 
-def _name(row: _Row) -> tuple[bytes, str]:
-    return cast("tuple[bytes, str]", row[:2])
+def _groups_ahead(
+    connection: apsw.Connection, sql: str, bindings: Bindings, limit: int
+) -> tuple[list[bytes], bool]:
+    """The groups from the start on, up to the first key that is in none; whether that is all."""
+    bindings["limit"] = min(_HEADS, limit)
+    found: list[bytes | None] = [name for (name,) in connection.execute(sql, bindings)]
+    last = found[-1]
+    if last is None or len(last) <= cast("int", bindings["before_group"]):
+        found.pop()
+    return cast("list[bytes]", found), last is None
+
+
+def _end(last: _Row | None, groups: list[bytes]) -> tuple[bytes, str]:
+    """What a page ends with: its last row, else its last group."""
+    return (groups[-1], "") if last is None else cast("tuple[bytes, str]", last[:2])
 
 
 def _bindings(bucket: BucketId, prefix: bytes, delimiter: bytes) -> Bindings:
@@ -294,7 +330,9 @@ def _bindings(bucket: BucketId, prefix: bytes, delimiter: bytes) -> Bindings:
         "bucket": bucket,
         "end": successor(prefix) or _BEHIND_ALL_KEYS,
         "behind_prefix": len(prefix) + 1,
+        "before_group": len(prefix) + len(delimiter) - 1,
         "delimiter": delimiter or None,
+        "delimiter_size": len(delimiter),
         "behind_delimiter": successor(delimiter),
     }
 

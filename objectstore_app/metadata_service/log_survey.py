@@ -7,7 +7,6 @@ that it is ours wherever it stands, and its sequence says what is missing before
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..core.ids import ShardId
 from ..media.api import LogPiece
 from ..media.errors import CorruptDataError
 from ..media.local import log_segments
+from ..media.mapped import map_past_failures
 from ..media.segments import SEGMENT_HEADER_BYTES, check_header, checksum, log_name
 from .effects import Effect, decode_effect
 from .record import (
@@ -48,6 +48,7 @@ class Damage:
     first: int = 0
     last: int = 0
     torn: bool = False
+    unreadable: bool = False
 
     def __str__(self) -> str:
         missing = f"records {self.first} to {self.last}" if self.last else f"from {self.first} on"
@@ -86,34 +87,39 @@ def survey(folder: Path, shard: ShardId, sequence: int = 0) -> Iterator[Record |
                 expected = found.sequence + 1
                 yield found
     if held is not None:
-        held.torn = held.offset > 0
+        held.torn = held.offset > 0 and not held.unreadable
         yield held
 
 
 def _segment(folder: Path, number: int) -> Iterator[Record | Damage]:
     with open(folder / log_name(number), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        try:
-            salt = check_header(number, file.read(SEGMENT_HEADER_BYTES))
-        except CorruptDataError as error:
-            yield Damage(number, 0, size, str(error))
+        if size < SEGMENT_HEADER_BYTES:
+            yield Damage(number, 0, size, "the segment is too short")
             return
-        if size <= SEGMENT_HEADER_BYTES:
-            return
-        content = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
-    piece = LogPiece(number, SEGMENT_HEADER_BYTES, content[SEGMENT_HEADER_BYTES:], salt)
+        mapped = map_past_failures(file.fileno(), size)
+    content = memoryview(mapped.content)
+    try:
+        salt = check_header(number, content[:SEGMENT_HEADER_BYTES])
+    except CorruptDataError as error:
+        yield Damage(number, 0, size, str(error))
+        return
+    data = content[SEGMENT_HEADER_BYTES:]
+    piece = LogPiece(number, SEGMENT_HEADER_BYTES, data, salt, mapped.let_go)
     start = 0
-    data = piece.data
     while start < len(data):
         try:
             record = decode(data, start, number, piece.offset + start, piece.salt)
         except DamagedRecordError as error:
-            if is_unused(data, start):
+            if is_unused(piece, start):
                 return
             following = _next_good(piece, start)
             end = len(data) if following < 0 else following
-            effect = _effect_of(piece, start)
-            yield Damage(number, piece.offset + start, piece.offset + end, str(error), effect)
+            damage = Damage(number, piece.offset + start, piece.offset + end, str(error))
+            damage.effect = _effect_of(piece, start)
+            if mapped.lacks(damage.offset, damage.end):
+                damage.what, damage.unreadable = "the disk cannot read it", True
+            yield damage
             start = end
             continue
         start = record.end - piece.offset

@@ -149,7 +149,7 @@ class LogScan:
             try:
                 record = decode(data, start, segment, at, salt)
             except DamagedRecordError as damage:
-                if not is_unused(data, start):
+                if not is_unused(piece, start):
                     self._judge(piece, start, damage)
                     self.torn = True
                 return
@@ -181,12 +181,17 @@ class LogScan:
             found = find_magic(data, later.end - offset)
 
 
-def is_unused(data: memoryview, start: int) -> bool:
-    """Whether nothing but zeros follows: room made ahead of use."""
-    for at in range(start, len(data), _SEARCH_BYTES):
-        piece = bytes(data[at : at + _SEARCH_BYTES])
-        if piece != _ZEROS[: len(piece)]:
+def is_unused(piece: LogPiece, start: int) -> bool:
+    """Whether nothing but zeros follows: room made ahead of use, which need not stay in memory."""
+    held = start
+    for at in range(start, len(piece.data), _SEARCH_BYTES):
+        found = bytes(piece.data[at : at + _SEARCH_BYTES])
+        if found != _ZEROS[: len(found)]:
             return False
+        if at - held > _HELD_BYTES:
+            piece.let_go()
+            held = at
+    piece.let_go()
     return True
 
 

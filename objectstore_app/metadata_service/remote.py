@@ -260,6 +260,10 @@ class RemoteChunkWriter:
     def chunk_bytes_max(self) -> int:
         return UPLOAD_CHUNK_BYTES
 
+    @property
+    def streams(self) -> bool:
+        return False
+
     def begin(self, length: int) -> CollectedChunk:
         return CollectedChunk(length, self.write)
 

@@ -110,8 +110,8 @@ DATA = Schema("data", 3, _POSITION + _DATA + _KEY_USE, {1: _DATA_1_TO_2, 2: _DAT
 DIRECTORY = Schema("directory", 2, _POSITION + _DIRECTORY + _STORE_KEYS, {1: _STORE_KEYS})
 
 _APPLICATION_ID = 0x4F53544F
-_WRITER_CACHE_KIB = 16 * 1024
-_READER_CACHE_KIB = 8 * 1024
+_WRITER_CACHE_KIB = 8 * 1024
+_READER_CACHE_KIB = 6 * 1024
 _CHECKPOINT_PAGES = 4000
 _WAL_BYTES_KEPT = 64 * 1024 * 1024
 _CHECKSUM_VFS = "cksmvfs"
@@ -222,6 +222,14 @@ def _connect(name: str, flags: int) -> apsw.Connection:
 
 def _add_checksums(connection: apsw.Connection) -> None:
     """Make room for checksums in the pages of a view that is new or of an earlier release."""
+    _make_room(connection)
+    if connection.execute("PRAGMA checksum_verification").fetchall() == [("0",)]:
+        # The room is told by a page 1 that lies in the write-ahead log, where the VFS does not see
+        # it: it would let this connection write pages without checksums.
+        checkpoint(connection)
+
+
+def _make_room(connection: apsw.Connection) -> None:
     held = connection.reserve_bytes()
     if held == _CHECKSUM_BYTES:
         return

@@ -15,13 +15,13 @@ import asyncio
 import mmap
 import os
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
+from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..media.errors import MediaFailedError
@@ -55,11 +55,6 @@ ANSWERS_PER_FRAME = 128
 _GENERATION = struct.Struct("<Q")
 
 Answer = tuple[int, int, object]
-
-
-def now_ms() -> int:
-    """The system's clock."""
-    return time.time_ns() // 1_000_000
 
 
 class Generation:

@@ -18,6 +18,9 @@ from ..protocol.errors import S3Error
 from .receive import Piece
 
 DEFAULT_ALGORITHM = Algorithm.CRC64NVME
+# Copied rather than made anew, which would look the algorithm up each time.
+_MD5 = hashlib.md5(usedforsecurity=False)
+_SHA256 = hashlib.sha256()
 
 
 class Promise(msgspec.Struct, frozen=True, gc=False):
@@ -39,8 +42,8 @@ class Digests:
     def __init__(self, promise: Promise, *wanted: Algorithm) -> None:
         """`wanted` are computed besides the promised one; none of both means the default."""
         self._promise = promise
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha256 = hashlib.sha256() if promise.sha256 else None
+        self._md5 = _MD5.copy()
+        self._sha256 = _SHA256.copy() if promise.sha256 else None
         if promise.checksum is not None and promise.checksum.algorithm not in wanted:
             wanted = (promise.checksum.algorithm, *wanted)
         self._algorithms = wanted or (DEFAULT_ALGORITHM,)
@@ -59,7 +62,7 @@ class Digests:
 
     def checksums(self) -> dict[str, str]:
         return {
-            algorithm.value: checksums.encode(hasher.digest())
+            algorithm.label: checksums.encode(hasher.digest())
             for algorithm, hasher in zip(self._algorithms, self._hashers, strict=True)
         }
 
@@ -86,6 +89,6 @@ class Digests:
         expected = promise.checksum
         if expected is not None:
             value = expected.value or checksums.trailer_value(expected, dict(trailers))
-            if computed[expected.algorithm.value] != value:
+            if computed[expected.algorithm.label] != value:
                 raise checksums.mismatch(expected.algorithm)
         return computed

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
-from ..core.limits import READ_PIECE_BYTES, SEND_WINDOW_BYTES_MIN
+from ..core.limits import LOOP_WINDOW_BYTES_MAX, READ_PIECE_BYTES, SEND_WINDOW_BYTES_MIN
 from ..media.api import Extent, ExtentReader
 from ..metadata_service.api import Body
 from ..runtime.http import FileRange, read_bytes
@@ -72,7 +72,7 @@ async def ranges_of(
             continue
         try:
             if first:
-                await read_bytes(file, skip, min(size, SEND_WINDOW_BYTES_MIN))
+                await read_bytes(file, skip, min(size, LOOP_WINDOW_BYTES_MAX))
                 first = False
             yield FileRange(file, skip, size)
         finally:

@@ -69,7 +69,7 @@ class Transform(msgspec.Struct, frozen=True, gc=False):
     sealing: Sealing | None = None
 
 
-class BodyCoder:
+class BodyCoder(ChunkWriter):
     """ChunkWriter of one body, over that of the process."""
 
     def __init__(self, transform: Transform, chunks: ChunkWriter, memory: UploadMemory) -> None:
@@ -87,6 +87,10 @@ class BodyCoder:
         """
         return max(CODED_CHUNK_BYTES_MIN, min(CODED_CHUNK_BYTES_MAX, self._memory.load_bytes))
 
+    @property
+    def streams(self) -> bool:
+        return False
+
     def begin(self, length: int) -> CodedChunk:
         encoder = frames.Encoder(
             len(self._written), compress=self._compress, data_key=self._data_key
@@ -94,13 +98,6 @@ class BodyCoder:
         place = len(self._written)
         self._written.append((length, False))
         return CodedChunk(self, encoder, place, length)
-
-    async def write(self, data: bytes | memoryview) -> Extent:
-        chunk = self.begin(len(data))
-        try:
-            return await chunk.finish([data])
-        finally:
-            chunk.close()
 
     async def flush(self) -> None:
         await self._chunks.flush()

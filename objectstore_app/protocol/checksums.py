@@ -41,6 +41,8 @@ class Algorithm(Enum):
     SHA256 = "SHA256"
 
     def __init__(self, value: str) -> None:
+        self.label = value
+        """Its `value`, which costs a look-up of its own."""
         self.header = f"x-amz-checksum-{value.lower()}"
         self.is_crc = value.startswith("CRC")
 

@@ -17,7 +17,7 @@ Fields = dict[bytes, bytes]
 """A request's headers by lower-cased name."""
 
 
-_WRITE_CONDITIONS = frozenset(
+_CONDITIONS = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 )
 
@@ -27,6 +27,8 @@ def check_read(fields: Fields, etag: str, modified_ms: int) -> None:
 
     `etag` is without quotes.
     """
+    if _CONDITIONS.isdisjoint(fields):
+        return
     modified_s = modified_ms // 1000
     if failed := _failed_precondition(fields, b"", etag, modified_s):
         raise S3Error("PreconditionFailed", Condition=failed)
@@ -74,7 +76,7 @@ def parse_write(fields: Fields, *, deleting: bool = False) -> WriteConditions:
 
     Raises: S3Error NotImplemented for those that S3 does not take there, InvalidArgument.
     """
-    if _WRITE_CONDITIONS.isdisjoint(fields):
+    if _CONDITIONS.isdisjoint(fields):
         return UNCONDITIONAL
     if_match = fields.get(b"if-match")
     if_none_match = fields.get(b"if-none-match")

@@ -160,7 +160,8 @@ class RequestReader:
 
     def next_request(self) -> list[Event]:
         """Begin the next request with the bytes that are already here."""
-        invariant(self._state is _ENDED, "next_request before the end of the request")
+        if self._state != _ENDED:
+            raise InvariantError("next request", hint="before the end of the one before it")
         self._state = _HEAD
         self._scanned = 0
         return self.feed(b"") if self._buffer else []

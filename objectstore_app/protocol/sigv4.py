@@ -190,24 +190,24 @@ def _parse_header(parts: SignedParts, authorization: bytes, region: str, now: fl
     if signed is None:
         _header_malformed("SignedHeaders is mal-formed.")
     _check_signed(signed, headers)
-    _refuse_token(headers.get(b"x-amz-security-token"))
+    if b"x-amz-security-token" in headers:
+        _refuse_token(headers[b"x-amz-security-token"])
     return _claim(parts, signed, credential, timestamp, signature, payload, presigned=False)
 
 
 def _terms_of(authorization: bytes) -> tuple[_Terms, bytes]:
     """The header taken apart: what comes before the signature is taken apart once."""
-    start, mark, signature = authorization.rpartition(b"Signature=")
-    if mark and _is_digest(signature):
-        return _terms(start), signature
-    # The signature need not come last.
+    if authorization[_SIGNATURE_AT:-_DIGEST_DIGITS] == _SIGNATURE:
+        return _terms(authorization[:_SIGNATURE_AT]), authorization[-_DIGEST_DIGITS:]
+    # The signature need not come last, and may be none.
     credential, signed, signature = _authorization_parts(authorization)
     return _Terms(_credential(credential, _header_malformed), signed_headers(signed)), signature
 
 
 @lru_cache(maxsize=1024)
 def _terms(start: bytes) -> _Terms:
-    """The terms of every header that begins so and ends with a well-formed signature."""
-    credential, signed, _ = _authorization_parts(start + b"Signature=-")
+    """The terms of every header that begins so and ends with a signature."""
+    credential, signed, _ = _authorization_parts(start + _SIGNATURE + b"-")
     return _Terms(_credential(credential, _header_malformed), signed_headers(signed))
 
 
@@ -435,7 +435,7 @@ _header_second = lru_cache(maxsize=256)(parse_http_date)
 
 def _is_digest(value: bytes) -> bool:
     """Whether it looks like a SHA-256 in lower-case hexadecimal digits."""
-    return len(value) == 64 and not value.translate(None, b"0123456789abcdef")
+    return len(value) == _DIGEST_DIGITS and not value.translate(None, b"0123456789abcdef")
 
 
 def _refuse_token(token: bytes | None) -> None:
@@ -474,6 +474,9 @@ _EMPTY = Payload(PayloadMode.SHA256, EMPTY_SHA256)
 _EMPTY_HASH = EMPTY_SHA256.encode()
 _STREAMING = {mode.value: Payload(mode, mode.value) for mode in PayloadMode if mode.streaming}
 _DATE = re.compile(r"[0-9]{8}")
+_DIGEST_DIGITS = 64
+_SIGNATURE = b"Signature="
+_SIGNATURE_AT = -_DIGEST_DIGITS - len(_SIGNATURE)
 _AUTHORIZATION_PARTS = (b"Credential", b"SignedHeaders", b"Signature")
 _PRESIGNED_PARTS = (
     "X-Amz-Algorithm",

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import repeat
 
 import msgspec
 
@@ -24,6 +25,12 @@ TERMINATOR = "aws4_request"
 _SIGNATURE = b"X-Amz-Signature"
 EMPTY_SHA256 = sha256(b"").hexdigest()
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+_SHA256_BLOCK_BYTES = 64
+_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
+_MISSING = repeat(b"")
+_NOTHING_HASHED = sha256()
+"""Copied rather than made anew, which would look the algorithm up each time."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Lower-cased names, values without outer blanks."""
@@ -39,18 +46,25 @@ _ENCODED_QUERY = re.compile(rb"%b=%b(?:&%b=%b)*+" % ((_ENCODED,) * 4))
 
 
 class SigningKey:
-    """The key of one day and region, hashed into a state that each signature goes on from."""
+    """The key of one day and region, hashed into the two states of HMAC-SHA-256 that each signature
+    goes on from (RFC 2104): a third less than a copy of `hmac`'s own object takes.
+    """
 
-    __slots__ = ("_keyed",)
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
-        self._keyed = hmac.new(key, digestmod="sha256")
+        """`key` is itself a digest, so it is never longer than a block."""
+        block = key.ljust(_SHA256_BLOCK_BYTES, b"\0")
+        self._inner = sha256(block.translate(_INNER_PAD))
+        self._outer = sha256(block.translate(_OUTER_PAD))
 
     def sign(self, text: bytes) -> str:
         """The signature in lower-case hexadecimal digits."""
-        keyed = self._keyed.copy()
-        keyed.update(text)
-        return keyed.hexdigest()
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def signing_key(secret: str, date: str, region: str, service: str = SERVICE) -> SigningKey:
@@ -63,11 +77,9 @@ def signing_key(secret: str, date: str, region: str, service: str = SERVICE) -> 
 
 def string_to_sign(timestamp: bytes, scope: bytes, canonical: bytes) -> bytes:
     """`scope` is `date/region/service/aws4_request`."""
-    return b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (
-        timestamp,
-        scope,
-        sha256(canonical).hexdigest().encode(),
-    )
+    hashed = _NOTHING_HASHED.copy()
+    hashed.update(canonical)
+    return b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (timestamp, scope, hashed.hexdigest().encode())
 
 
 class SignedHeaders(msgspec.Struct, frozen=True, gc=False):
@@ -83,12 +95,11 @@ class SignedHeaders(msgspec.Struct, frozen=True, gc=False):
         self, method: str, target: Target, headers: Mapping[bytes, bytes], payload_hash: bytes
     ) -> bytes:
         """As the function of that name, for headers of which each occurs once."""
-        value = headers.get
         canonical = self.form % (
             method.encode(),
             canonical_path(target.path),
             canonical_query(target.query) if target.query else b"",
-            *[value(name, b"") for name in self.names],
+            *map(headers.get, self.names, _MISSING),
             payload_hash,
         )
         if (b" " in canonical and b"  " in canonical) or b"\t" in canonical:

@@ -62,15 +62,14 @@ def uri_encode(value: bytes, safe: str = "") -> str:
     return quote(value, safe="-_.~" + safe)
 
 
-class Query:
+class Query(dict[str, bytes]):
     """The query's parameters, decoded. Where a name is repeated the first value counts."""
 
-    __slots__ = ("_first",)
+    __slots__ = ()
 
     def __init__(self, raw: bytes) -> None:
         """Raises: S3Error InvalidURI (bad percent-encoding, too many parameters)."""
-        first: dict[str, bytes] = {}
-        self._first = first
+        super().__init__()
         if not raw:
             return
         if raw.count(b"&") >= QUERY_PAIRS_MAX:
@@ -81,24 +80,18 @@ class Query:
             name, _, value = part.partition(b"=")
             if b"%" in part:
                 name, value = percent_decode(name), _decoded_value(value)
-            first.setdefault(name.decode("latin-1"), value)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._first
-
-    def __bool__(self) -> bool:
-        return bool(self._first)
+            self.setdefault(name.decode("latin-1"), value)
 
     def names(self) -> list[str]:
-        return list(self._first)
+        return list(self)
 
     def raw(self, name: str) -> bytes | None:
         """The value's bytes (keys, prefixes, markers), None where the parameter is missing."""
-        return self._first.get(name)
+        return self.get(name)
 
     def text(self, name: str) -> str | None:
         """The value as text. Raises: S3Error InvalidArgument when it is not UTF-8."""
-        value = self._first.get(name)
+        value = self.get(name)
         if value is None:
             return None
         try:
@@ -115,7 +108,7 @@ class Query:
 
         Raises: S3Error InvalidArgument when it is not UTF-8 or holds NUL.
         """
-        value = self._first.get(name, b"")
+        value = self.get(name, b"")
         self.text(name)
         if b"\0" in value:
             raise S3Error(
@@ -128,7 +121,7 @@ class Query:
 
         Raises: S3Error InvalidArgument when it is no number or is less than `minimum`.
         """
-        value = self._first.get(name)
+        value = self.get(name)
         if not value:
             return default
         if not value.isdigit() or len(value) > 10:

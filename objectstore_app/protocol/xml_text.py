@@ -8,7 +8,7 @@ as `&#13;`, since a parser would turn it into LF. Source: W3C XML 1.0, 2.2 and 2
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -19,6 +19,8 @@ _PLAIN_IN_URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 _URL_TEXTS = [chr(one) if one in _PLAIN_IN_URL else f"%{one:02X}" for one in range(256)]
 # Bytes of UTF-8 that occur in no special character. 0xED begins surrogates, 0xEF U+FFFE and U+FFFF.
 _PLAIN_IN_XML = b"\t\n" + bytes(one for one in range(0x20, 0x100) if one not in b'&<>"\xed\xef')
+_PLAIN_IN_URL_OR_NUL = _PLAIN_IN_URL + b"\0"
+_PLAIN_IN_XML_OR_NUL = _PLAIN_IN_XML + b"\0"
 
 
 def escape(value: str | int | bytes) -> str:
@@ -47,6 +49,14 @@ def writer_of_keys(keys: Iterable[bytes], *, url: bool) -> Callable[[bytes], str
     if joined.translate(None, _PLAIN_IN_URL if url else _PLAIN_IN_XML):
         return url_encode if url else escape
     return bytes.decode if joined.isascii() else _decode
+
+
+def join_keys(keys: Sequence[bytes], between: str, *, url: bool) -> str:
+    """The texts of these keys, none of which holds NUL, with something between them."""
+    joined = b"\0".join(keys)
+    if joined.translate(None, _PLAIN_IN_URL_OR_NUL if url else _PLAIN_IN_XML_OR_NUL):
+        return between.join(map(url_encode if url else escape, keys))
+    return _decode(joined).replace("\0", between)
 
 
 def _decode(key: bytes) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .acl import Grant
 from .checksums import FULL_OBJECT
 from .dates import ISO_HOURS, MILLISECONDS, MINUTES, SECONDS, iso_extended
-from .xml_text import XML_HEAD, escape, url_encode, writer_of_keys
+from .xml_text import XML_HEAD, escape, join_keys, url_encode, writer_of_keys
 
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -422,16 +422,18 @@ def _key_text(url: bool) -> Callable[[bytes], str]:
     return url_encode if url else escape
 
 
-def _listing(root: str, head: str, entries: list[str], prefixes: list[str]) -> bytes:
+def _listing(root: str, head: str, entries: list[str], prefixes: str) -> bytes:
     """A page as one document, its parts joined once: it has some hundred kilobytes."""
     return "".join(
-        [f'{XML_HEAD}<{root} xmlns="{XMLNS}">{head}', *entries, *prefixes, f"</{root}>"]
+        [f'{XML_HEAD}<{root} xmlns="{XMLNS}">{head}', *entries, prefixes, f"</{root}>"]
     ).encode()
 
 
 def _contents(
     objects: Sequence[ListedObject], owners: Mapping[str, Owner], *, url: bool
 ) -> list[str]:
+    if not objects:
+        return []
     text = writer_of_keys([one[0] for one in objects], url=url)
     hours, minutes, seconds, milliseconds = ISO_HOURS, MINUTES, SECONDS, MILLISECONDS
     checksums = {one: _listed_checksum(one) for one in {row[5] for row in objects}}
@@ -472,9 +474,12 @@ def _versions(
     return entries
 
 
-def _prefixes(prefixes: Sequence[bytes], *, url: bool) -> list[str]:
-    text = writer_of_keys(prefixes, url=url)
-    return [f"<CommonPrefixes><Prefix>{text(p)}</Prefix></CommonPrefixes>" for p in prefixes]
+def _prefixes(prefixes: Sequence[bytes], *, url: bool) -> str:
+    if not prefixes:
+        return ""
+    between = "</Prefix></CommonPrefixes><CommonPrefixes><Prefix>"
+    texts = join_keys(prefixes, between, url=url)
+    return f"<CommonPrefixes><Prefix>{texts}</Prefix></CommonPrefixes>"
 
 
 def _copy(

@@ -3,8 +3,8 @@
 Theory of operation. The transport's callbacks note what happened (a head, pieces of body, the end,
 an error, room to write). A *turn* answers one request: run the application, write the response, get
 rid of what is left of the body. A turn is a coroutine that the callback which completes its head
-starts at once (`driving`); only when it has to wait does it become a task, which the callbacks then
-wake. There is one turn and so one waiter at a time; what is pipelined stays unparsed until then.
+starts at once, and which goes on by the callbacks of what it waits for (`driving`): no task is made
+for it. There is one turn and so one waiter at a time; what is pipelined stays unparsed until then.
 
 Nothing here has a timer of its own. A connection states until when its present wait may last
 (`deadline`) and the server's sweep calls `expire` when that is past.
@@ -39,7 +39,7 @@ from ..protocol.http1 import (
     chunk_head,
 )
 from .context import ServerContext
-from .driving import Started
+from .driving import Driven
 from .duplex import ConnectionCutError, Duplex
 from .http import FileRange, Pieces, Request, Response
 from .logging import event, fault
@@ -73,7 +73,6 @@ class Connection(Duplex):
         self._peer = ""
         self._turning = False
         """A turn is under way."""
-        self._task: asyncio.Task[None] | None = None
         self._busy = False
         """A request's head has arrived and its response is not finished."""
         self._head: Head | None = None
@@ -114,7 +113,10 @@ class Connection(Duplex):
             return
         if events:
             self._take(events)
-            self._stir()
+            if self._turning:
+                self._wake()
+            else:
+                self._proceed()
         elif self._head is None and not self._head_begun:
             self._head_begun = True
             self.deadline = self._loop.time() + self._context.limits.header_timeout_s
@@ -201,19 +203,8 @@ class Connection(Duplex):
                 waited = turn.send(None)
             except StopIteration:
                 continue
-            self._task = self._loop.create_task(Started(turn, waited))
-            self._task.add_done_callback(self._turned)
+            Driven(self._loop, turn, self._proceed).wait(waited)
             return
-
-    def _turned(self, task: asyncio.Task[None]) -> None:
-        """A turn that had to wait is over. The next request may have come, and have begun a turn of
-        its own, before this is called.
-        """
-        if not task.cancelled():
-            task.result()
-            if task is self._task:
-                self._task = None
-                self._proceed()
 
     async def _turn(self) -> None:
         """Answer a request, or an error in its place; leave the connection ready or closed."""
@@ -452,8 +443,8 @@ class Connection(Duplex):
                     self._pause_reading()
             elif type(item) is End:
                 self._body_ended = True
-            else:
-                self._head = cast("Head", item)
+            elif type(item) is Head:
+                self._head = item
                 self._body_bytes = 0
                 self._body_ended = False
 

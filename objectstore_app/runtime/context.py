@@ -16,8 +16,9 @@ from typing import Protocol
 from ..core import limits as bounds
 from ..protocol.errors import S3Error
 from ..protocol.http1 import HttpError, ResponseHeads
+from .access_log import LOGGED_PATH_BYTES_MAX, AccessLine, AccessLog
 from .http import SYSTEM_OPERATION, Application, Request, Response
-from .logging import LOGGED_PATH_BYTES_MAX, AccessLine, AccessLog, fault
+from .logging import fault
 from .metrics import Counters
 
 SWEEP_INTERVAL_S = 0.5

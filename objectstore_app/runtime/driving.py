@@ -1,51 +1,47 @@
-"""Running a coroutine without a task for as long as it has nothing to wait for.
+"""Running a coroutine without a task, by the callbacks of what it waits for.
 
-Theory of operation. Most requests are answered without waiting, and a task with its wake-ups costs
-a good part of such an answer. So a coroutine is started on its caller's stack with `send(None)`:
-either it ends there (StopIteration), or it hands out what it waits for; then `Started` makes of the
-two what a task can go on with. There is one way to write operations, `async def`, and it does not
-matter to them which way they run, but for one thing: asyncio's TaskGroup and timeout need a task
-around them from the beginning. Who uses those awaits `inside_task` first.
+Theory of operation. A task costs its making, a turn of the loop before it begins and another at its
+end; an answer is worth little more. So a coroutine is started on its caller's stack with
+`send(None)`. Either it ends there (StopIteration) or it hands out the future that it waits for,
+whose callback then takes it to the next one; where it hands out nothing (`asyncio.sleep(0)`) it
+goes on in the loop's next turn. There is one way to write operations, `async def`, and it makes but
+one difference to them: without a task around them asyncio's TaskGroup and timeout are not to be
+had, and nobody can cancel them. An operation that needs those makes a task of that part.
 """
 
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Coroutine, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine
+
+Operation = Coroutine["asyncio.Future[object] | None", None, None]
 
 
-class Started(Coroutine[Any, Any, None]):
-    """A coroutine that has been started and waits for `waited`, as a task takes it."""
+class Driven:
+    """A coroutine that waits; `ended` is called after its end, unless that was an error."""
 
-    __slots__ = ("_coroutine", "_resumed", "_waited")
+    __slots__ = ("_coroutine", "_ended", "_loop")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waited: object) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Operation, ended: Callable[[], None]
+    ) -> None:
+        self._loop = loop
         self._coroutine = coroutine
-        self._waited = waited
-        self._resumed = False
+        self._ended = ended
 
-    def send(self, value: object) -> object:
-        if self._resumed:
-            return self._coroutine.send(value)
-        self._resumed = True
-        waited, self._waited = self._waited, None
-        return waited
+    def wait(self, waited: asyncio.Future[object] | None) -> None:
+        """Go on once `waited` is done, which is what the coroutine handed out."""
+        if waited is None:
+            self._loop.call_soon(self._go_on)
+        else:
+            # This is what tells a future handed out by `await` from one that was yielded.
+            waited._asyncio_future_blocking = False
+            waited.add_done_callback(self._go_on)
 
-    def throw(self, *error: Any) -> object:
-        self._resumed = True
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._coroutine.__await__()
-
-
-@types.coroutine
-def inside_task() -> Generator[None, None, None]:
-    """Go on inside a task: await it before the first TaskGroup or timeout of an operation."""
-    if asyncio.current_task() is None:
-        yield
+    def _go_on(self, _: asyncio.Future[object] | None = None) -> None:
+        try:
+            waited = self._coroutine.send(None)
+        except (StopIteration, asyncio.CancelledError):  # what it waited for may be cancelled
+            self._ended()
+        else:
+            self.wait(waited)

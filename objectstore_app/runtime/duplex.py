@@ -5,23 +5,38 @@ serves the connection sleeps in `_wait` and looks again at what it waits for.
 
 Ranges of files go past the transport: once it has nothing left to write, they are read and written
 window by window on the connection's socket, by a descriptor of our own (the loop lets nobody else
-wait on its own). What the socket does not take is dropped and read again when it has room.
+wait on its own). What is short, and what a slow client has room for, is sent on the loop if the
+page cache has it. A long range is sent by a thread for as long as the client keeps up: that takes
+no turns of the loop, and connections that the kernel gave to the same process use all processors
+nevertheless. What the socket does not take is dropped and read again when it has room.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import functools
 import math
 import os
+import select
+import socket
 import struct
 import termios
 
-from ..core.limits import SEND_WINDOW_BYTES_MAX, SEND_WINDOW_BYTES_MIN
-from .http import FileRange, read_bytes
+from ..core.limits import (
+    LOOP_WINDOW_BYTES_MAX,
+    NEAR_RTT_US_MAX,
+    NEAR_SEND_BUFFER_BYTES,
+    SEND_ON_LOOP_BYTES_MAX,
+    SEND_PATIENCE_S,
+    SEND_WINDOW_BYTES_MAX,
+)
+from .http import ByteSource, FileRange
 from .metrics import Counters
 
 _INT = struct.Struct("i")
+_TCP_INFO_MIN_RTT = struct.Struct("148xI")
 
 
 class ConnectionCutError(Exception):
@@ -45,6 +60,7 @@ class Duplex(asyncio.Protocol):
         self._writing_paused = False
         self._write_mark = 0
         self._own_socket = -1
+        self._sends_long = False
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -95,32 +111,42 @@ class Duplex(asyncio.Protocol):
         if self._own_socket < 0:
             await self._begin_files()
         source, start, end = piece.source, piece.start, piece.start + piece.length
-        window = SEND_WINDOW_BYTES_MAX
+        quick = piece.length > SEND_ON_LOOP_BYTES_MAX
+        if quick and not self._sends_long:
+            self._sends_long = True
+            _bound_send_buffer(self._own_socket)
         while start < end:
-            size = min(window, end - start)
-            data = await read_bytes(source, start, size)
+            reached = start
+            if not quick:
+                some = min(start + SEND_ON_LOOP_BYTES_MAX, end)
+                reached = _send_range(self._own_socket, source, start, some, wait=False)
+                quick = reached == some
+            if reached == start:
+                reached = await self._send_in_thread(source, start, end)
+                quick = False
             if self._lost or self._transport.is_closing():
                 raise ConnectionCutError
-            sent = self._send_now(data)
-            start += sent
-            self._counters.bytes_out += sent
-            if sent == size:
-                window = min(2 * window, SEND_WINDOW_BYTES_MAX)
-                await asyncio.sleep(0)  # who takes all at once must not keep the others waiting
-            else:
-                window = max(window // 2, SEND_WINDOW_BYTES_MIN)
+            self._counters.bytes_out += reached - start
+            start = reached
+            if start < end:
                 self._writing_paused = True
                 self._loop.add_writer(self._own_socket, self._writable)
                 await self._drain()
 
-    def _send_now(self, data: memoryview) -> int:
-        """How much of it the socket took. Raises: ConnectionCutError."""
+    async def _send_in_thread(self, source: ByteSource, start: int, end: int) -> int:
+        """`_send_range` in a thread. Who is cancelled waits for it all the same, as it uses what
+        is given back next; it never takes long.
+        """
+        sending = self._loop.run_in_executor(
+            None, functools.partial(_send_range, self._own_socket, source, start, end, wait=True)
+        )
         try:
-            return os.write(self._own_socket, data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise ConnectionCutError from error
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            while not sending.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([sending])
+            raise
 
     async def _begin_files(self) -> None:
         # The loop may hold back small writes to the end of its turn, where no call can see them.
@@ -165,3 +191,45 @@ class Duplex(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _send_range(fd: int, source: ByteSource, start: int, end: int, *, wait: bool) -> int:
+    """Send from `start` on and return where to go on: at `end`, or before it because the client
+    takes no more at present, or, unless told to `wait`, because the disk would have to be waited
+    for. Raises: ConnectionCutError and what the source raises.
+    """
+    window = SEND_WINDOW_BYTES_MAX if wait else LOOP_WINDOW_BYTES_MAX
+    while start < end:
+        data = source.read(start, min(window, end - start), wait=wait)
+        if data is None:
+            return start
+        while data:
+            try:
+                sent = os.write(fd, data)
+            except BlockingIOError:
+                if wait and _gets_room(fd):
+                    continue
+                return start
+            except OSError as error:
+                raise ConnectionCutError from error
+            start += sent
+            data = data[sent:]
+    return start
+
+
+def _gets_room(fd: int) -> bool:
+    """Whether the client takes something within a moment; threads are few."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(SEND_PATIENCE_S * 1000))
+
+
+def _bound_send_buffer(fd: int) -> None:
+    """Let little be under way to a client that is near: what is copied anew into the same memory
+    stays in the processor's cache. To others the kernel finds out how much there has to be.
+    """
+    with socket.socket(fileno=os.dup(fd)) as own:
+        size = _TCP_INFO_MIN_RTT.size
+        info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+        if len(info) == size and _TCP_INFO_MIN_RTT.unpack(info)[0] <= NEAR_RTT_US_MAX:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NEAR_SEND_BUFFER_BYTES)

@@ -1,9 +1,9 @@
 """Counters of all processes, in Prometheus' text format. Every metric name is in this file.
 
 Theory of operation. Each process counts in plain Python objects of its own, which costs a request
-well under a microsecond. Once a second it writes a snapshot into its *slot* of an anonymous memory
-map that the supervisor made before it forked; whoever answers `/_metrics` adds up all slots. A
-restarted process begins with the snapshot that its predecessor left, so counters never go back.
+well under a microsecond. Once a second it writes a snapshot into its *slot* of a memory map that
+the supervisor made before it forked; whoever answers `/_metrics` adds up all slots. A restarted
+process begins with the snapshot that its predecessor left, so counters never go back.
 
 A slot is: sequence (8 bytes, odd while being written), length (4 bytes), then JSON. A reader
 retries when the sequence was odd or changed while it read.
@@ -86,9 +86,14 @@ class StoreFacts:
 class MetricsBoard:
     """The shared memory with one slot for each process; made before forking."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, descriptor: int | None = None) -> None:
+        """`descriptor`: that of a board which this process had made before an exec."""
+        if descriptor is None:
+            descriptor = os.memfd_create("metrics")
+            os.ftruncate(descriptor, slots * SLOT_BYTES)
+        self.descriptor = descriptor
         self._slots = slots
-        self._map = mmap.mmap(-1, slots * SLOT_BYTES)
+        self._map = mmap.mmap(descriptor, slots * SLOT_BYTES)
 
     def load(self, slot: int, role: str) -> Counters:
         """The counters that the slot's former process left, with nothing connected."""

@@ -97,12 +97,9 @@ async def head(call: Call) -> Response:
 async def delete(call: Call) -> Response:
     """Close the data shard's half first: it decides, in its order, whether the bucket is empty."""
     bucket = await owned_bucket(call)
-    metadata = call.services.metadata
-    await metadata.mutate(bucket, CloseBucket(bucket=bucket.id))
-    try:
-        await metadata.mutate_directory(RemoveBucket(id=bucket.id))
-    except BucketMissingError as error:
-        raise S3Error("NoSuchBucket", BucketName=bucket.name) from error
+    await call.services.metadata.mutate(bucket, CloseBucket(bucket=bucket.id))
+    # It may be gone by now: a writer that starts finishes what is closed.
+    await _finish_deletion(call, bucket)
     return empty(204)
 
 

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from . import bulk, wrk
 from .outcome import CaseError
 from .processes import memory
-from .recorder import KIB, Plan, Recorder, many, say
-from .results import Results
-from .systems import BUCKET, Server
+from .recorder import KIB, Recorder, many, say
+from .systems import BUCKET
 from .workloads import (
     MIB,
     PART_BYTES,
@@ -51,18 +50,6 @@ PUT_RATES = {1: 6_000, 16: 20_000, 64: 25_000}
 
 class Bench(Recorder):
     """The groups of cases."""
-
-    def __init__(
-        self,
-        server: Server,
-        plan: Plan,
-        results: Results,
-        *,
-        variant: str = "",
-        text: bool = False,
-    ) -> None:
-        super().__init__(server, plan, results, variant=variant, text=text)
-        self._written: dict[str, list[str]] = {}
 
     def start(self) -> None:
         """Start over an empty folder; what it takes idle."""
@@ -117,7 +104,7 @@ class Bench(Recorder):
                 kept += targets[: max(done, 1)]
         if not kept:
             raise CaseError("nothing was written that could be read")
-        self._written[label] = kept
+        self.written[label] = kept
         self.verify(kept[0], hashlib.sha256(body.shared + body.ending(0)[0]).hexdigest())
         sample = random.Random(2).choices(kept, k=min(GET_SAMPLE, len(kept)))
         for connections in levels:
@@ -226,7 +213,7 @@ class Bench(Recorder):
 
     def deleting(self) -> None:
         """DELETE of what the 4 KiB PUTs made, DeleteObjects of what was listed; each key once."""
-        targets = self._written.get("4 KiB", [])[: self.plan.seconds * 3000]
+        targets = self.written.get("4 KiB", [])[: self.plan.seconds * 3000]
         if targets:
             requests = (self.signer.head("DELETE", target) for target in targets)
             self.record("DELETE", 16, "loop", lambda: self.load(many(requests, 16)))

@@ -49,6 +49,7 @@ class Recorder:
     """Runs one case at a time against one server, and keeps its row.
 
     `variant` is what is special about the store; `text`: bodies are such as compress to a half.
+    `written` are the targets that there are of each size, for cases that read or delete them.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Recorder:
         self.plan = plan
         self.results = results
         self.signer = server.signer
+        self.written: dict[str, list[str]] = {}
 
     def record(
         self,

@@ -6,6 +6,7 @@ are off everywhere (our own writes its log to a file, as it would), and connecti
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -27,6 +28,11 @@ STOP_TIMEOUT_S = 30.0
 POLL_S = 0.005
 BUCKET = "bench"
 OURS = "objectstore"
+OUR_MODULES = (
+    "cli.serve",
+    *(f"cli.processes.{name}" for name in ("opening", "front_end", "writer", "atlas", "watching")),
+    "runtime.certificates",
+)
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,12 @@ def free_port() -> int:
         return port
 
 
+@functools.cache
 def our_binary() -> str:
-    """Our store runs in the interpreter that runs the bench."""
+    """Our store runs in the interpreter that runs the bench. Its bytecode is there, as where it was
+    installed from a wheel, however this tree came here.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = "\n".join(f"import objectstore_app.{module}" for module in OUR_MODULES)
+    subprocess.run([sys.executable, "-c", code], env=kept, check=True)
     return sys.executable

@@ -2,21 +2,24 @@
 
 A store is filled, most of it deleted again, and Atlas (a process of its own, at its usual rate)
 sent over it: it gives space back, moves what lives out of emptied segments, verifies the rest. The
-same requests are measured with it halted (SIGSTOP) and let go on (SIGCONT), in turn, round after
-round; the row of each is the round of the median p99.
+same requests are measured with it halted (SIGSTOP) and let go on (SIGCONT), one right after the
+other, who is first changing from pair to pair; the rows are those of the pair whose ratio of p99 is
+the median. Reads are measured before writes: what writes leave to do (the view's log is moved, the
+next segment filled) would fall on whichever comes first behind them.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median_high
 from types import TracebackType
 
 from . import wrk
@@ -24,12 +27,13 @@ from .cases import Bench
 from .outcome import CaseError
 from .processes import cpu_seconds
 from .recorder import KIB, Plan, say
-from .results import Missed, Results, middle
+from .results import Missed, Results, Row
 from .systems import BUCKET, OUR_SYSTEM, Server, launch_ours, our_binary
 
-ROUNDS = 5
+PAIRS = 9
 ROUND_S = 2
 BEGIN_S = 1.5  # starting the process is not what is measured
+SETTLE_S = 5.0  # nor what the filling left to do
 CONNECTIONS = 16
 FILL_BYTES = 64 * KIB
 KEPT_SHARE = 0.4
@@ -83,7 +87,6 @@ class Atlas:
 
 def run(plan: Plan, results: Results) -> None:
     """Measure with and without; what fails is noted in the results."""
-    rounds = Results()
     system = replace(OUR_SYSTEM, launch=partial(launch_ours, options=("--atlas-interval", "0")))
     try:
         with (
@@ -92,8 +95,7 @@ def run(plan: Plan, results: Results) -> None:
             Atlas(Path(name) / "data", Path(name) / "atlas.log") as atlas,
         ):
             server.start()
-            short = replace(plan, seconds=ROUND_S)
-            bench = Bench(server, short, rounds)
+            bench = Bench(server, replace(plan, seconds=ROUND_S), Results())
             _fill(bench, plan.litter_mib)
             targets = [f"/{BUCKET}/read/{number:06d}" for number in range(READ_KEYS)]
             body = wrk.Body(4 * KIB, seed=11)
@@ -102,12 +104,30 @@ def run(plan: Plan, results: Results) -> None:
             atlas.go_on()
             time.sleep(BEGIN_S)
             atlas.halt()
-            for number in range(ROUNDS):
-                _round(bench, atlas, targets, body, number)
+            time.sleep(SETTLE_S)
+            reads = wrk.prepare_gets(bench.signer, targets, body.size)
+            results.rows += _measure(bench, atlas, "GET 4 KiB", lambda _: reads)
+
+            def fresh(number: int) -> wrk.Prepared:
+                keys = [f"{target}-{number}" for target in targets]
+                return wrk.prepare_puts(bench.signer, keys, body)
+
+            results.rows += _measure(bench, atlas, "PUT 4 KiB", fresh)
     except CaseError as error:
         results.missed.append(Missed(system.name, "atlas", str(error)))
         say(f"  atlas: {error}")
-    results.rows += middle(rounds.rows, lambda row: row.p99_ms)
+
+
+def middle_pair(pairs: list[tuple[Row, Row]]) -> tuple[Row, Row]:
+    """Of rows at work, each with the one at rest beside it, those whose ratio of p99 is the
+    median: what a machine does besides is in both of a pair.
+    """
+
+    def ratio(pair: tuple[Row, Row]) -> float:
+        return pair[0].p99_ms / pair[1].p99_ms
+
+    wanted = median_high(map(ratio, pairs))
+    return next(pair for pair in pairs if ratio(pair) == wanted)
 
 
 def _fill(bench: Bench, mebibytes: int) -> None:
@@ -121,24 +141,34 @@ def _fill(bench: Bench, mebibytes: int) -> None:
     say(f"  {mebibytes:,} MiB written, {1 - KEPT_SHARE:.0%} of it deleted")
 
 
-def _round(bench: Bench, atlas: Atlas, targets: list[str], body: wrk.Body, number: int) -> None:
-    """Each case once at rest and once at work, the order changing. Raises: CaseError.
+def _measure(
+    bench: Bench, atlas: Atlas, case: str, requests: Callable[[int], wrk.Prepared]
+) -> list[Row]:
+    """The middle pair of rounds. Raises: CaseError when there is none.
 
-    At the lowest priority Atlas may get no processor time at all on a busy machine: such a round is
+    At the lowest priority Atlas may get no processor time at all on a busy machine: such a pair is
     none.
     """
-    fresh = [f"{target}-{number}" for target in targets]
-    prepared = {
-        "PUT 4 KiB": wrk.prepare_puts(bench.signer, fresh, body),
-        "GET 4 KiB": wrk.prepare_gets(bench.signer, targets, body.size),
-    }
-    order = (AT_REST, AT_WORK) if number % 2 else (AT_WORK, AT_REST)
-    for (case, requests), variant in itertools.product(prepared.items(), order):
-        bench.variant = variant
-        before = atlas.go_on() if variant == AT_WORK else 0.0
-        row = bench.replay(case, CONNECTIONS, requests, payload=body.size)
-        if variant == AT_WORK:
-            used = atlas.halt() - before
-            say(f"    Atlas used {used:.2f} s of processor time")
-            if row and not used:
-                bench.results.rows.remove(row)
+    pairs = []
+    for number in range(PAIRS):
+        prepared = requests(number)
+        rows = {}
+        used = 0.0
+        for variant in (AT_REST, AT_WORK) if number % 2 else (AT_WORK, AT_REST):
+            bench.variant = variant
+            before = atlas.go_on() if variant == AT_WORK else 0.0
+            rows[variant] = bench.replay(
+                case, CONNECTIONS, prepared, payload=prepared.payload_bytes
+            )
+            if variant == AT_WORK:
+                used = atlas.halt() - before
+                say(f"    Atlas used {used:.2f} s of processor time")
+        work, rest = rows[AT_WORK], rows[AT_REST]
+        if work and rest and used:
+            pairs.append((work, rest))
+    if not pairs:
+        raise CaseError(f"{case}: Atlas got no processor time in any round")
+    kept = middle_pair(pairs)
+    ratios = " ".join(f"{work.p99_ms / rest.p99_ms:.2f}" for work, rest in pairs)
+    say(f"    {case}: p99 at work to that at rest: {ratios}")
+    return list(kept)

@@ -15,7 +15,12 @@ from objectstore_app.atlas.passes import PASSES, run_passes
 from objectstore_app.atlas.state import State
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX, MIB, RECORD_BODY_BYTES_MAX
+from objectstore_app.core.limits import (
+    CHUNK_NAMED_S_MAX,
+    COMMIT_BYTES_MAX,
+    MIB,
+    RECORD_BODY_BYTES_MAX,
+)
 from objectstore_app.media import opened
 from objectstore_app.media.api import Extent
 from objectstore_app.media.chunks import LocalChunks, LocalReader
@@ -36,6 +41,7 @@ from .processes import WriterProcess
 from .support import OWNER
 
 DATA = ShardId(0)
+OLD_S = CHUNK_NAMED_S_MAX + 2 * 3600
 AT_ONCE = AtlasSettings(grace_s=0, bytes_per_s=0, base_log_bytes=0)
 SEGMENT_BYTES = COMMIT_BYTES_MAX + 64 * 1024
 """A segment is full once it has 64 KiB."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from objectstore_app.atlas.fsck import check
 from objectstore_app.atlas.work import Work
 from objectstore_app.config.atlas import AtlasSettings
-from objectstore_app.core.limits import CHUNK_NAMED_S_MAX, MIB, SEND_WINDOW_BYTES_MAX
+from objectstore_app.core.limits import MIB, SEND_WINDOW_BYTES_MAX
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.errors import CorruptDataError
 from objectstore_app.media.segments import chunk_segment, encode_header, segment_path
@@ -38,6 +37,7 @@ from objectstore_app.runtime.http import read_bytes
 from .atlas_store import (
     AT_ONCE,
     DATA,
+    OLD_S,
     Held,
     atlas,
     disk_bytes,
@@ -49,22 +49,6 @@ from .atlas_store import (
 from .crash_load import read_version
 from .processes import WriterProcess
 from .support import OWNER
-
-OLD_S = CHUNK_NAMED_S_MAX + 2 * 3600
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
-
-
-@pytest.fixture
-def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriterProcess]:
-    small_segments(monkeypatch)
-    process = WriterProcess(store)
-    yield process
-    if not process.ended:
-        process.stop()
 
 
 def mixed(begin: int, end: int) -> dict[bytes, bytes]:

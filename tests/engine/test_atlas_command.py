@@ -128,6 +128,15 @@ def test_a_pass_is_due_when_its_time_has_come_or_it_was_stopped() -> None:
     assert "scrub" in due(state, settings, now_ms + 1000)
 
 
+def test_what_gives_room_is_due_sooner_when_room_is_short() -> None:
+    now_ms = 10**12
+    state = State(passes={name: PassRecord(now_ms, 1.0) for name in PASSES}, scrub_ended_ms=now_ms)
+    assert due(state, AtlasSettings(), now_ms + 1000, hurried=True) == ("gc", "rewrap")
+    later = due(state, AtlasSettings(), now_ms + 300_000, hurried=True)
+    assert later == ("gc", "rewrap", "compact", "orphans")
+    assert due(state, AtlasSettings(), now_ms + 300_000) == ("gc", "rewrap")
+
+
 def test_pace_keeps_the_budget_and_pauses_for_the_writer() -> None:
     clock, slept = [0.0], []
 
@@ -143,6 +152,11 @@ def test_pace_keeps_the_budget_and_pauses_for_the_writer() -> None:
         slept.clear()
         await own.after_commit(0.05)
         assert slept[0] == pytest.approx(0.05 * pace.PAUSE_FACTOR)
+        slept.clear()
+        own.hurried = True
+        await own.spend(100_000)
+        await own.after_commit(0.05)
+        assert not any(slept)
 
     asyncio.run(work())
 

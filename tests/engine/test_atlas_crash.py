@@ -10,32 +10,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from objectstore_app.atlas import garbage, orphans, work
 from objectstore_app.atlas.work import Work
-from objectstore_app.core.limits import CHUNK_NAMED_S_MAX
 from objectstore_app.media.chunks import LocalChunks
-from objectstore_app.media.store import Store, open_store
+from objectstore_app.media.store import Store
 from objectstore_app.metadata_service import bases
 from objectstore_app.metadata_service.writer import now_ms
 
 from .atlas_store import (
     DATA,
+    OLD_S,
     Held,
     atlas,
     disk_bytes,
     large,
     small,
-    small_segments,
     stopped_and_checked,
 )
 from .processes import WriterProcess
 
-OLD_S = CHUNK_NAMED_S_MAX + 2 * 3600
 PASSES = ("gc", "compact", "orphans", "uploads")
 STEPS_MAX = 400
 
@@ -93,20 +89,6 @@ def killed_at(store: Store, number: int) -> bool:
     code = os.waitstatus_to_exitcode(status)
     assert code in (0, -signal.SIGKILL)
     return code != 0
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "data")
-
-
-@pytest.fixture
-def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriterProcess]:
-    small_segments(monkeypatch)
-    process = WriterProcess(store)
-    yield process
-    if not process.ended:
-        process.stop()
 
 
 @pytest.mark.timeout(300)

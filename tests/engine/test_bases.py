@@ -141,6 +141,24 @@ def test_view_behind_its_base_is_replaced_by_it(store: Store, shard: Shard) -> N
     last.close()
 
 
+def test_view_that_lost_all_before_its_first_checkpoint_is_replaced_by_the_base(
+    store: Store, shard: Shard
+) -> None:
+    """Its tables were in the write-ahead log alone, which is never flushed for their sake."""
+    without_tables = store.view(DATA).read_bytes()
+    rows, base = dump(shard), base_of(store)
+    shard.close()
+    store.view(DATA).write_bytes(without_tables)
+    with pytest.raises(MediaFailedError, match="no such table"):
+        open_reader(store.view(DATA))
+    restored = restore_view(store.shard(DATA), store.view(DATA))
+    assert restored is not None
+    assert restored.sequence == base.sequence
+    again = open_shard(store, DATA)
+    assert dump(again) == rows
+    again.close()
+
+
 def test_log_before_the_base_may_be_gone(store: Store, shard: Shard) -> None:
     """Once the log has gone on to another segment, the base stands for what was before."""
     folder = store.shard(DATA)

@@ -105,14 +105,14 @@ def test_flipped_bit_is_found_by_the_ranges_that_touch_its_block(
 def test_chunk_that_cannot_be_locked_leaves_no_file_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(*_: object, **__: object) -> bool:
-        raise OSError(errno.ENOLCK, "no locks available")
+    def failing(*_: object, **__: object) -> bool:
+        raise OSError(errno.EIO, "the disk is gone")
 
     async def run() -> None:
         reader, extent, _ = await stored(tmp_path)
         before = os.listdir("/proc/self/fd")
-        monkeypatch.setattr(files, "lock_range", no_locks)
-        with pytest.raises(MediaFailedError, match="no locks available"):
+        monkeypatch.setattr(files, "lock_range", failing)
+        with pytest.raises(MediaFailedError, match="the disk is gone"):
             reader.file_of(extent)
         assert os.listdir("/proc/self/fd") == before
         reader.close()

@@ -19,7 +19,7 @@ def steps(shard: Shard, sql: str, bindings: Bindings) -> str:
 
 WHERE = {
     "bucket": 1, "start": b"k", "end": b"l", "limit": 9, "behind": 0, "behind_prefix": 1,
-    "delimiter": b"/", "behind_delimiter": b"0",
+    "delimiter": b"/", "behind_delimiter": b"0", "before_group": 1, "delimiter_size": 1,
     "owners": True,
 }  # fmt: skip
 
@@ -82,6 +82,24 @@ def test_a_common_prefix_costs_one_seek_whatever_lies_in_it() -> None:
     shard.commit([put(key) for key in keys])
     assert rows_read(shard, b"/") <= 64
     assert rows_read(shard, b"", limit=100) <= 102  # and that of the bucket
+
+
+@pytest.mark.parametrize("limit", [1, 7, 250, 251, 1000])
+@pytest.mark.parametrize("delimiter", [b"/", b"//", b"\xff"])
+def test_groups_and_keys_among_them_are_told_in_order(limit: int, delimiter: bytes) -> None:
+    shard = opened_bucket()
+    folders = [b"in/%03d" % number + delimiter for number in range(300)]
+    plain = [b"in/000", b"in/150", b"in/299/", b"in/300", b"in/999"]
+    shard.commit([put(folder + b"%d" % one) for folder in folders for one in range(10)])
+    shard.commit([put(key) for key in [b"in.", *plain, b"in0"]])
+    told: list[bytes] = []
+    after, more = b"", True
+    while more:
+        page = listing.list_objects(shard.view, BUCKET, b"in/", after, delimiter, limit)
+        told += sorted([row[0] for row in page.objects] + list(page.prefixes))
+        assert len(page.objects) + len(page.prefixes) == limit or not page.truncated
+        after, more = page.next_after, page.truncated
+    assert told == sorted({*folders, *plain})
 
 
 def test_a_long_run_of_versions_is_skipped() -> None:

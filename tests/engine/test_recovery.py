@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from objectstore_app.core.ids import BucketId, ShardId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX, LOG_FREE_BYTES_MIN, LOG_RESERVE_BYTES_MIN
+from objectstore_app.core.limits import (
+    COMMIT_BYTES_MAX,
+    LOG_FREE_BYTES_MIN,
+    LOG_RESERVE_BYTES_MIN,
+    MIB,
+)
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
-from objectstore_app.media.local import LocalLog
+from objectstore_app.media.local import LocalLog, LocalLogReader
 from objectstore_app.media.memory import Faults, MemoryLog, MemoryStore, PowerLossError
 from objectstore_app.media.segments import SEGMENT_HEADER_BYTES, check_header, checksum
 from objectstore_app.metadata_service.api import (
@@ -23,6 +29,7 @@ from objectstore_app.metadata_service.api import (
     Written,
 )
 from objectstore_app.metadata_service.effects import BucketOpened, encode_effect
+from objectstore_app.metadata_service.log_survey import survey
 from objectstore_app.metadata_service.record import MAGIC, LogScan, encode
 from objectstore_app.metadata_service.shard import Shard
 from tests.engine.support import (
@@ -37,6 +44,16 @@ from tests.engine.support import (
 )
 
 SEGMENT = 1
+
+
+def scanned(folder: Path) -> int:
+    """How many records recovery reads."""
+    return len(list(LogScan(LocalLogReader(folder, ShardId(0)), 0, 0, 0)))
+
+
+def surveyed(folder: Path) -> int:
+    """How many records verification reads."""
+    return len(list(survey(folder, ShardId(0))))
 
 
 def copy(store: MemoryStore, end: int | None = None) -> MemoryStore:
@@ -312,6 +329,28 @@ def test_zeros_behind_the_last_record_end_every_segment() -> None:
     lost[SEGMENT_HEADER_BYTES:] = bytes(len(lost) - SEGMENT_HEADER_BYTES)
     with pytest.raises(CorruptDataError, match="is due"):
         memory_shard(store)
+
+
+def peak_kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+@pytest.mark.parametrize("reads", [scanned, surveyed])
+def test_zeros_ahead_of_use_do_not_stay_in_memory(
+    tmp_path: Path, reads: Callable[[Path], int]
+) -> None:
+    shard = local_shard(tmp_path)
+    do(shard, OpenBucket(bucket=BUCKET))
+    shard.close()
+    with (tmp_path / "log-00000001.seg").open("ab") as file:
+        for _ in range(64):
+            file.write(bytes(MIB))
+    assert reads(tmp_path) == 1
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = peak_kib("VmRSS")
+    assert reads(tmp_path) == 1
+    assert peak_kib("VmHWM") - before < 24 * 1024
 
 
 def test_group_larger_than_an_append_is_split_in_order() -> None:

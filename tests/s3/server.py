@@ -66,7 +66,7 @@ def embedded_server(folder: Path, domain: str = "s3.example.test") -> Iterator[S
             [
                 *(sys.executable, "-m", "objectstore_app", "serve"),
                 *("--data", str(folder / "data"), "--listen", f"127.0.0.1:{port}"),
-                *("--domain", domain, "--workers", "2"),
+                *("--domain", domain, "--workers", "2", "--atlas-interval", "0"),
             ],
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -77,6 +77,10 @@ class RadosChunks:
     def chunk_bytes_max(self) -> int:
         return CHUNK_BYTES_MAX
 
+    @property
+    def streams(self) -> bool:
+        return True
+
     def begin(self, length: int) -> RadosChunk:
         if self._closed:
             raise MediaFailedError("write chunk", "pool", "closed")

@@ -28,6 +28,7 @@ import msgspec
 from ...core.errors import invariant
 from ...core.ids import ShardId
 from ...core.limits import COMMIT_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
+from ...core.room import free_bytes
 from ..api import LogPiece
 from ..errors import CorruptDataError, FencedError, MediaFailedError
 from ..segments import (
@@ -39,7 +40,6 @@ from ..segments import (
     log_segment,
     shard_folder,
 )
-from ..store import free_bytes
 from .head import HEAD_BYTES_MAX, Head, decode_head, encode_head, head_name
 from .objects import GuardError, Objects
 

@@ -13,6 +13,7 @@ own (`cells.py`).
 from __future__ import annotations
 
 import builtins
+import ctypes
 import errno
 import io
 import os
@@ -25,6 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+
+from objectstore_app.atlas import garbage
 
 WRITE, TRUNCATE, SYNC, LINK, UNLINK, RENAME, FOLDER, SYNC_FOLDER = (
     "write", "truncate", "sync", "link", "unlink", "rename", "folder", "sync folder",
@@ -181,6 +184,7 @@ def installed(recorder: Recorder) -> Iterator[None]:
     _patch_names(recorder, put)
     _patch_descriptors(recorder, put)
     _patch_writes(recorder, put)
+    _patch_sizes(recorder, put)
     for owner in (builtins, io):
         put(owner, "open", lambda real: _recorded_open(recorder, real))
     _vfs().recorder = recorder
@@ -259,7 +263,9 @@ def _patch_descriptors(recorder: Recorder, put: Put) -> None:
             if recorder.of(fd) is None:
                 real(fd)
                 return
-            if recorder.due("eio"):
+            # A spare that cannot be flushed is given up, and nothing else is.
+            spare = threading.current_thread().name == "log-spare"
+            if not spare and recorder.due("eio"):
                 raise OSError(errno.EIO, "the disk does not flush")
             recorder.synced(fd)
 
@@ -306,15 +312,6 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
 
         return patched
 
-    def truncate(real: Any) -> Any:
-        def patched(fd: int, size: int) -> None:
-            real(fd, size)
-            held = recorder.of(fd)
-            if held is not None:
-                recorder.note(Op(TRUNCATE, held[0], size))
-
-        return patched
-
     def pread(real: Any) -> Any:
         def patched(fd: int, length: int, offset: int) -> bytes:
             if recorder.due("eio-read"):
@@ -327,8 +324,44 @@ def _patch_writes(recorder: Recorder, put: Put) -> None:
     put(os, "write", write)
     put(os, "pwrite", pwrite)
     put(os, "pwritev", pwritev)
-    put(os, "ftruncate", truncate)
     put(os, "pread", pread)
+
+
+def _patch_sizes(recorder: Recorder, put: Put) -> None:
+    def truncate(real: Any) -> Any:
+        def patched(fd: int, size: int) -> None:
+            real(fd, size)
+            held = recorder.of(fd)
+            if held is not None:
+                recorder.note(Op(TRUNCATE, held[0], size))
+
+        return patched
+
+    def truncate_path(real: Any) -> Any:
+        def patched(path: Any, size: int) -> None:
+            real(path, size)
+            name = recorder.inside(path)
+            if name:
+                recorder.note(Op(TRUNCATE, recorder.inode(name), size))
+
+        return patched
+
+    def punch(real: Any) -> Any:
+        def patched(fd: int, mode: int, offset: int, length: int) -> int:
+            if recorder.of(fd) is not None and recorder.due("enospc"):
+                ctypes.set_errno(errno.ENOSPC)
+                return -1
+            failed: int = real(fd, mode, offset, length)
+            hole = min(length, os.fstat(fd).st_size - offset)
+            if not failed:
+                recorder.wrote(fd, offset, bytes(max(0, hole)))
+            return failed
+
+        return patched
+
+    put(os, "ftruncate", truncate)
+    put(os, "truncate", truncate_path)
+    put(garbage._libc, "fallocate", punch)
 
 
 class _Raw(io.RawIOBase):

@@ -18,9 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from objectstore_app.core.ids import ShardId, UserId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB, RECORD_BODY_BYTES_MAX
+from objectstore_app.core.limits import (
+    COMMIT_BYTES_MAX,
+    KIB,
+    LOG_SEGMENT_BYTES_MAX,
+    RECORD_BODY_BYTES_MAX,
+)
 from objectstore_app.media.chunks import LocalChunks, LocalReader
-from objectstore_app.media.errors import MediaFullError
+from objectstore_app.media.errors import MediaFailedError, MediaFullError
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, open_store
@@ -33,6 +38,7 @@ from objectstore_app.metadata_service.writer import complete_halves, now_ms
 from tests.engine.support import OWNER
 
 from .recorder import Recorder
+from .upkeep import run_pass
 
 MARKER = -1
 DATA = ShardId(0)
@@ -51,15 +57,23 @@ def body(number: int, size: int) -> bytes:
 class Engine:
     """The shards of one folder, their chunks and their reads."""
 
-    def __init__(self, folder: Path, *, segment_bytes_max: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX, spare: bool = False
+    ) -> None:
+        """With `spare` the data shard's log fills its next segment with zeros ahead."""
         self.store: Store = open_store(folder)
-        more = {"segment_bytes_max": segment_bytes_max} if segment_bytes_max else {}
 
         def opened(shard: ShardId) -> Shard:
             restore_view(self.store.shard(shard), self.store.view(shard))
-            log = LocalLog(self.store.shard(shard), shard, **more)
+            log = self.logs[shard] = LocalLog(
+                self.store.shard(shard),
+                shard,
+                segment_bytes_max=segment_bytes_max,
+                spare=spare and shard == DATA,
+            )
             return Shard(shard, log, self.store.view(shard), data_shards=1, now_ms=now_ms)
 
+        self.logs: dict[ShardId, LocalLog] = {}
         self.directory = opened(DIRECTORY_SHARD)
         self.data = opened(DATA)
         complete_halves({DIRECTORY_SHARD: self.directory, DATA: self.data})
@@ -71,6 +85,11 @@ class Engine:
         await self.chunks.close()
         self.reader.close()
         await self.client.close()
+
+    async def renew_chunks(self) -> None:
+        """From here on bodies go to another segment."""
+        await self.chunks.close()
+        self.chunks = LocalChunks(self.store.path, now_ms)
 
     async def read(self, held: api.Body) -> bytes:
         if not held.extents:
@@ -114,7 +133,7 @@ class Story:
 
     engine: Engine | None
     recorder: Recorder
-    segment_bytes_max: int = 0
+    segment_bytes_max: int = LOG_SEGMENT_BYTES_MAX
     state: State = field(default_factory=lambda: {"buckets": {}, "users": [], "keys": {}})
     steps: list[Step] = field(default_factory=list)
     refused: int = 0
@@ -421,6 +440,39 @@ class Story:
             await self.change(
                 functools.partial(self.engine.client.mutate, bucket, request), lambda _: None
             )
+
+    @verb
+    async def orphan(self) -> None:
+        """A body whose client went away before it was named."""
+        await self.change(lambda: self.send(body(self._take(), CHUNK)), lambda _: None)
+
+    @verb
+    async def atlas(self) -> None:
+        """Every pass of Atlas; open uploads are old enough to be aborted."""
+
+        async def passes(*names: str) -> None:
+            for name in names:
+                stopped_by = await run_pass(self.engine.store, self.engine.data, name)
+                if stopped_by and self.recorder.fault is not None:
+                    full = self.recorder.fault.kind == "enospc"
+                    raise (MediaFullError if full else MediaFailedError)("atlas", name, stopped_by)
+                assert not stopped_by, stopped_by
+
+        def abort(state: State) -> None:
+            for held in state["buckets"].values():
+                held["uploads"].clear()
+
+        await self.engine.renew_chunks()
+        # A pass may find no room once it is done, to note that: the next one knows nothing of it.
+        while not await self.change(lambda: passes("uploads"), abort):
+            pass
+        await self.change(lambda: passes("gc", "compact", "orphans", "scrub"), lambda _: None)
+
+    async def spare(self) -> None:
+        """Wait until the next segment is filled with zeros, or given up."""
+        thread = self.engine.logs[DATA]._spare._thread
+        if thread is not None:
+            thread.join()
 
     async def checkpoint(self) -> None:
         checkpoint(self.engine.data.view)

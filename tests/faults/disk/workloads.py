@@ -133,6 +133,15 @@ async def rolling(story: Story) -> None:
             await story.reopen()
 
 
+async def spare(story: Story) -> None:
+    """Each other segment was filled with zeros ahead: appends overwrite."""
+    await story.create_bucket(B)
+    for number in range(10):
+        await story.put(B, b"k%d" % (number % 4), RECORD)
+        await story.put(B, b"s%d" % (number % 4), SMALL)
+        await story.spare()
+
+
 async def bases(story: Story) -> None:
     """Copies of the view that stand for the log before them."""
     await story.create_bucket(B)
@@ -156,6 +165,20 @@ async def moves(story: Story) -> None:
     await story.forget_garbage(B)
 
 
+async def atlas(story: Story) -> None:
+    """Everything Atlas does by itself: aborts, holes, bases, bodies moved, segments unlinked."""
+    await story.create_bucket(B)
+    for begin in (0, 5):
+        for number in range(begin, begin + 5):
+            await story.put(B, b"k%d" % (number % 4), RECORD + number)
+            await story.put(B, b"c%d" % (number % 3), CHUNK + number)
+        await story.upload(B, b"stale")
+        await story.part(B, b"stale", 1, RECORD)
+        await story.orphan()
+        await story.delete(B, b"k%d" % (begin % 4), b"c0")
+        await story.atlas()
+
+
 async def keys(story: Story) -> None:
     """Keys of the store rotated, and the data keys of bodies wrapped anew."""
     await story.create_bucket(B)
@@ -174,6 +197,6 @@ WORKLOADS: dict[str, Workload] = {
     each.__name__: each
     for each in (
         put_small, put_record, put_chunk, overwrite, multipart, delete, delete_many, copy,
-        versioned, buckets, users, rolling, bases, moves, keys,
+        versioned, buckets, users, rolling, spare, bases, moves, atlas, keys,
     )
 }  # fmt: skip

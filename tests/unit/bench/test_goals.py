@@ -8,6 +8,7 @@ from tests.bench import report
 from tests.bench.goals import judge
 from tests.bench.results import Missed, Results, Row
 from tests.bench.systems import OURS
+from tests.bench.upkeep import middle_pair
 
 
 def row(system: str, case: str, connections: int, **figures: float) -> Row:
@@ -99,6 +100,15 @@ def test_atlas_at_work_may_cost_a_fifth_of_p99(at_work, held):
     results.rows[0].variant, results.rows[1].variant = "Atlas at rest", "Atlas at work"
     assert verdict(results, "PUT 4 KiB p99 with Atlas").held is held
     assert verdict(results, "GET 4 KiB p99 with Atlas").held is None
+
+
+def test_atlas_is_judged_by_the_pair_of_the_median_ratio():
+    pairs = [
+        tuple(row(OURS, "GET 4 KiB", 16, p99_ms=value) for value in values)
+        for values in ((16.2, 3.2), (3.6, 4.1), (20.0, 19.0), (3.0, 4.0), (4.4, 4.0))
+    ]
+    assert middle_pair(pairs) == pairs[2]
+    assert middle_pair(pairs[:2]) == pairs[0]
 
 
 def test_variants_of_our_store_are_not_compared_with_peers():

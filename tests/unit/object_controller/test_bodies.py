@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,14 @@ from objectstore_app.core.limits import (
     READ_PIECE_BYTES,
     RECORD_BODY_BYTES_MAX,
     UPLOAD_CHUNK_BYTES,
+    UPLOAD_PIECE_BYTES_MIN,
 )
 from objectstore_app.media.api import Extent
+from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.errors import MediaFullError
 from objectstore_app.media.memory import MemoryChunks, MemoryReader, MemoryStore
 from objectstore_app.metadata_service.api import Body
+from objectstore_app.object_controller import receive as receiving
 from objectstore_app.object_controller.receive import UploadMemory, receive
 from objectstore_app.object_controller.send import StoredPayload, pieces_of, read_body
 from objectstore_app.protocol.errors import S3Error
@@ -87,6 +91,74 @@ def test_received_bytes_are_hashed_once_and_read_back(size: int, piece: int) -> 
         stored = Body(extents=received.extents)
         again = b"".join([bytes(one) async for one in pieces_of(stored, reader, 0, size)])
         assert again == body
+
+    asyncio.run(run())
+
+
+class Trickle(Pieces):
+    """Sends some, says that it is `silent`, and sends the rest when it is told to."""
+
+    def __init__(
+        self, data: bytes, size: int, silent: asyncio.Semaphore, go_on: asyncio.Event
+    ) -> None:
+        super().__init__(data, size)
+        self._left = 3
+        self._silent = silent
+        self._go_on = go_on
+
+    async def read(self) -> bytes:
+        if not self._left:
+            self._silent.release()
+            await self._go_on.wait()
+        else:
+            self._left -= 1
+        return await super().read()
+
+
+@pytest.mark.parametrize("ends", ["sent", "cancelled"])
+def test_bodies_that_do_not_come_leave_their_turns_to_those_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr(receiving, "UPLOAD_TURN_S", 0.05)
+    monkeypatch.setattr(receiving, "_LOOK_S", 0.01)
+    (tmp_path / "chunks").mkdir()
+
+    async def run() -> None:
+        turns = 4
+        memory = UploadMemory(turns * 2 * UPLOAD_PIECE_BYTES_MIN)
+        chunks, go_on = LocalChunks(tmp_path, lambda: 1_700_000_000_000), asyncio.Event()
+        bodies = [random.Random(n).randbytes(3 * 2**20 + n) for n in range(3 * turns)]
+        silent = asyncio.Semaphore(0)
+        slow = [Trickle(body, 100_003, silent, go_on) for body in bodies]
+        digests = [hashlib.md5() for _ in bodies]
+        slowly = [
+            asyncio.ensure_future(receive(payload, digest, chunks, memory))
+            for payload, digest in zip(slow, digests, strict=True)
+        ]
+        async with asyncio.timeout(10):
+            for _ in range(turns):
+                await silent.acquire()
+            quick = body_of(2 * 2**20)
+            received = await receive(Pieces(quick, 65536), hashlib.md5(), chunks, memory)
+            assert received.size == len(quick)
+            assert not any(task.done() for task in slowly)
+            if ends == "cancelled":
+                for task in slowly:
+                    task.cancel()
+                await asyncio.wait(slowly)
+            else:
+                go_on.set()
+                reader = LocalReader(tmp_path)
+                await chunks.flush()
+                for body, digest, task in zip(bodies, digests, slowly, strict=True):
+                    stored = Body(extents=(await task).extents)
+                    pieces = pieces_of(stored, reader, 0, len(body))
+                    assert b"".join([bytes(one) async for one in pieces]) == body
+                    assert digest.digest() == hashlib.md5(body).digest()
+                reader.close()
+            assert not memory.scarce
+            assert not memory.wanted
+        await chunks.close()
 
     asyncio.run(run())
 

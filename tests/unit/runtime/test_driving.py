@@ -1,61 +1,77 @@
-"""Coroutines that run without a task until they first wait, and go on in one."""
+"""Coroutines that run without a task, by the callbacks of what they wait for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable
 
 import pytest
 
-from objectstore_app.runtime.driving import Started, inside_task
+from objectstore_app.runtime.driving import Driven, Operation
+
+Work = Callable[[], Operation]
 
 
-def start(coroutine: Coroutine[object, None, None]) -> asyncio.Task[None] | None:
-    """As a connection does it: None when the coroutine ended without waiting."""
-    try:
-        waited = coroutine.send(None)
-    except StopIteration:
-        return None
-    return asyncio.get_running_loop().create_task(Started(coroutine, waited))
-
-
-async def outside(function: object, *arguments: object) -> object:
-    """Call from a plain callback of the loop, where there is no task."""
+async def drive(work: Work) -> bool:
+    """As a connection does it, from a plain callback of the loop, where there is no task. True
+    when the coroutine ended without waiting.
+    """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[object] = loop.create_future()
-    loop.call_soon(lambda: done.set_result(function(*arguments)))  # type: ignore[operator]
-    return await done
+    ended: asyncio.Future[bool] = loop.create_future()
+
+    def start() -> None:
+        coroutine = work()
+        try:
+            waited = coroutine.send(None)
+        except StopIteration:
+            ended.set_result(True)
+        else:
+            Driven(loop, coroutine, lambda: ended.set_result(False)).wait(waited)
+
+    loop.call_soon(start)
+    return await asyncio.wait_for(ended, 5)
 
 
-def test_what_does_not_wait_needs_no_task() -> None:
+def test_what_does_not_wait_ends_at_once() -> None:
     seen = []
 
     async def work() -> None:
         seen.append(asyncio.current_task())
 
-    assert asyncio.run(outside_of(work)) is None
+    assert asyncio.run(drive(work)) is True
     assert seen == [None]
 
 
-async def outside_of(work: object) -> object:
-    task = await outside(lambda: start(work()))  # type: ignore[operator]
-    if isinstance(task, asyncio.Task):
-        await asyncio.wait([task])
-    return task
-
-
-def test_what_waits_goes_on_with_the_result() -> None:
-    seen = []
+def test_what_waits_goes_on_with_the_results_and_without_a_task() -> None:
+    seen: list[object] = []
 
     async def work() -> None:
-        future = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(future.set_result, 7)
-        seen.append(await future)
-        await asyncio.sleep(0)
-        seen.append(asyncio.current_task() is not None)
+        loop = asyncio.get_running_loop()
+        for number in (7, 8):
+            future = loop.create_future()
+            loop.call_soon(future.set_result, number)
+            seen.append(await future)
+            await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
 
-    asyncio.run(outside_of(work))
-    assert seen == [7, True]
+    assert asyncio.run(drive(work)) is False
+    assert seen == [7, 8, None]
+
+
+def test_what_runs_in_threads_and_tasks_is_waited_for() -> None:
+    seen: list[object] = []
+
+    async def one() -> int:
+        await asyncio.sleep(0.001)
+        return 1
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        seen.append(await asyncio.shield(loop.run_in_executor(None, lambda: 2)))
+        seen.extend(await asyncio.gather(one(), one(), return_exceptions=True))
+
+    assert asyncio.run(drive(work)) is False
+    assert seen == [2, 1, 1]
 
 
 def test_error_of_what_is_waited_for_is_raised_inside() -> None:
@@ -69,42 +85,49 @@ def test_error_of_what_is_waited_for_is_raised_inside() -> None:
         except ValueError as error:
             seen.append(str(error))
 
-    asyncio.run(outside_of(work))
+    asyncio.run(drive(work))
     assert seen == ["no"]
 
 
-def test_cancellation_reaches_the_coroutine() -> None:
+def test_cancellation_of_what_is_waited_for_ends_the_coroutine() -> None:
     seen = []
 
     async def work() -> None:
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.cancel)
         try:
-            await asyncio.get_running_loop().create_future()
+            await future
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
 
-    async def main() -> None:
-        task = await outside(lambda: start(work()))
-        assert isinstance(task, asyncio.Task)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
-    asyncio.run(main())
+    assert asyncio.run(drive(work)) is False
     assert seen == ["cancelled"]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_groups_and_timeouts_work_once_inside_a_task(first: bool) -> None:
-    seen = []
+@pytest.mark.parametrize("waits", [1, 2])
+def test_error_that_nobody_handles_is_told_to_the_loop(waits: int) -> None:
+    told: list[object] = []
 
     async def work() -> None:
-        if not first:
+        for _ in range(waits):
             await asyncio.sleep(0)
-        await inside_task()
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            group.create_task(asyncio.sleep(0))
-        seen.append("done")
+        raise ValueError("unforeseen")
 
-    asyncio.run(outside_of(work))
-    assert seen == ["done"]
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+
+        def hear(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+            told.append(str(context["exception"]))
+            heard.set()
+
+        loop.set_exception_handler(hear)
+        ended: list[bool] = []
+        coroutine = work()
+        Driven(loop, coroutine, lambda: ended.append(True)).wait(coroutine.send(None))
+        await asyncio.wait_for(heard.wait(), 5)
+        assert not ended
+
+    asyncio.run(main())
+    assert told == ["unforeseen"]

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from objectstore_app.runtime.connection import EmptyBody
-from objectstore_app.runtime.context import ServerContext, ServerLimits
-from objectstore_app.runtime.http import Request, Response
-from objectstore_app.runtime.logging import (
+from objectstore_app.runtime.access_log import (
     FLUSH_LINES,
     AccessLine,
     AccessLog,
-    _Formatter,
     _whole_lines,
 )
+from objectstore_app.runtime.connection import EmptyBody
+from objectstore_app.runtime.context import ServerContext, ServerLimits
+from objectstore_app.runtime.http import Request, Response
+from objectstore_app.runtime.logging import _Formatter
 from objectstore_app.runtime.metrics import Counters
 
 

@@ -14,11 +14,8 @@ import pytest
 
 from objectstore_app.core.limits import CONNECTIONS_MAX, DESCRIPTORS_KEPT
 from objectstore_app.runtime.errors import StartError
-from objectstore_app.runtime.server import (
-    REFUSE_RESERVE,
-    bind_listeners,
-    connections_within_limit,
-)
+from objectstore_app.runtime.listeners import bind_listeners
+from objectstore_app.runtime.server import REFUSE_RESERVE, connections_within_limit
 from objectstore_app.runtime.tls import ServerTls, ensure_self_signed
 
 from .toy import QUICK, Client, Toy, request, serving, until

@@ -22,12 +22,13 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from objectstore_app.core.errors import ObjectStoreError
-from objectstore_app.runtime import logging
+from objectstore_app.runtime import logging, supervisor as watching
 from objectstore_app.runtime.metrics import MetricsBoard
 from objectstore_app.runtime.supervisor import ChildSpec, Supervisor
 
 folder = Path(sys.argv[1])
 logging.set_up("text", "test")
+watching.HURRIED_EVERY_S = 0.05
 
 def note(name, text):
     with (folder / name).open("a") as file:
@@ -68,9 +69,8 @@ def cannot_start(context):
 supervisor = Supervisor(
     {specs},
     MetricsBoard(8),
-    on_ready=lambda: note("ready", "yes"),
+    on_ready=lambda _: note("ready", "yes"),
     on_stop=lambda: note("stopping", "yes"),
-    housekeeping=lambda: None,
 )
 note("parent", str(os.getpid()))
 supervisor.run()
@@ -202,6 +202,25 @@ def test_periodic_child_is_started_again_and_again_and_its_failure_ends_nothing(
         assert len(lines(tmp_path / "child-1")) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_periodic_child_that_is_hurried_does_not_wait_for_its_time(tmp_path: Path) -> None:
+    specs = """[
+        ChildSpec("front-0", "front-end", 1, lives, 5),
+        ChildSpec(
+            "atlas", "atlas", 1, passes, 5, 3600.0,
+            hurried=lambda: len((folder / "passes").read_text().split()) < 3
+            if (folder / "passes").exists() else (folder / "short").exists(),
+        ),
+    ]"""
+    with running(tmp_path, specs) as process:
+        until(lambda: (tmp_path / "ready").exists())
+        assert lines(tmp_path / "passes") == []
+        (tmp_path / "short").touch()
+        until(lambda: len(lines(tmp_path / "passes")) == 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert len(lines(tmp_path / "passes")) == 3
 
 
 def test_periodic_child_is_ended_with_the_store(tmp_path: Path) -> None:

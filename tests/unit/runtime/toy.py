@@ -18,8 +18,9 @@ import uvloop
 from objectstore_app.protocol.errors import S3Error
 from objectstore_app.runtime.context import ServerLimits
 from objectstore_app.runtime.http import FileRange, Request, Response
+from objectstore_app.runtime.listeners import bind_listeners
 from objectstore_app.runtime.metrics import Counters
-from objectstore_app.runtime.server import HttpServer, bind_listeners
+from objectstore_app.runtime.server import HttpServer
 
 QUICK = ServerLimits(
     header_timeout_s=0.5,
@@ -66,6 +67,7 @@ class Toy:
     file: Path | None = None
     content: bytes = b""
     ranges_given: int = 0
+    range_bytes: int = 300_000
 
     def call(self, function: Callable[[], object]) -> None:
         assert self.loop is not None
@@ -125,9 +127,9 @@ class Toy:
         source = ToyFile(path)
         try:
             yield data[:1000]
-            for start in range(1000, len(data) - 1000, 300_000):
+            for start in range(1000, len(data) - 1000, self.range_bytes):
                 self.ranges_given += 1
-                yield FileRange(source, start, min(300_000, len(data) - 1000 - start))
+                yield FileRange(source, start, min(self.range_bytes, len(data) - 1000 - start))
             yield data[-1000:]
         finally:
             source.file.close()

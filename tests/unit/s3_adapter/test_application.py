@@ -20,6 +20,7 @@ from objectstore_app.iam.identity import new_identity
 from objectstore_app.iam.keyring import Keyring
 from objectstore_app.media.errors import CorruptDataError, MediaFullError
 from objectstore_app.media.memory import MemoryChunks, MemoryStore
+from objectstore_app.metadata_service.api import Bucket, CloseBucket, RemoveBucket
 from objectstore_app.metadata_service.errors import UnavailableError
 from objectstore_app.metadata_service.memory import memory_service
 from objectstore_app.object_controller.people import add_person, ensure_first_administrator
@@ -132,6 +133,22 @@ def test_unavailable_metadata_is_503_with_retry_after() -> None:
         answer = await store.send("PUT", "/bucket/k", b"x")
         assert (answer.status, code_of(answer)) == (503, "ServiceUnavailable")
         assert ("Retry-After", "1") in answer.headers
+
+    run(test)
+
+
+def test_bucket_whose_deletion_a_starting_writer_finishes_is_deleted() -> None:
+    """The writer dies between the halves, and starts before the second one is sent."""
+
+    class Restarted(Failing):
+        async def mutate(self, bucket: Bucket, mutation: CloseBucket) -> None:
+            await self._inner.mutate(bucket, mutation)
+            await self._inner.mutate_directory(RemoveBucket(id=bucket.id))
+
+    async def test(store: Store) -> None:
+        store.services = replace(store.services, metadata=Restarted(store.services.metadata, {}))
+        assert (await store.send("DELETE", "/bucket")).status == 204
+        assert (await store.send("DELETE", "/bucket")).status == 404
 
     run(test)
 

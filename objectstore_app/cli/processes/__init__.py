@@ -1,0 +1,1 @@
+"""The processes of `objectstore serve`, a module each; `plan` lists them."""
