@@ -131,9 +131,10 @@ class RadosChunks:
         """Begin a write of bytes that were reserved; the future says what became of it."""
         sent: asyncio.Future[None] = self._loop.create_future()
         self._under_way.add(sent)
+        size = len(data)
 
         def settle(error: MediaError | None) -> None:
-            self.release(len(data))
+            self.release(size)
             self._under_way.discard(sent)
             if error is None:
                 sent.set_result(None)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 from collections.abc import Callable
 
 from ...config.ceph import CephSettings
 from ...core.ids import ShardId
-from ...core.limits import RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import KIB, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
 from .chunks import RadosChunks, RadosReader
 from .files import RadosFiles
 from .log import RadosLog
 from .pool import Cluster, Place
+
+# librados copies what it sends in one thread and lets go of it in another. The allocator would keep
+# such pieces in the holes of many heaps; from this size on each is a mapping of its own instead,
+# which goes back at once. (glibc raises that size by itself until it is set.)
+_M_MMAP_THRESHOLD = -3
+_MAPPED_BYTES_MIN = 128 * KIB
+_mallopt = ctypes.CDLL(None).mallopt
 
 
 class RadosMedia:
@@ -24,6 +32,7 @@ class RadosMedia:
     ) -> None:
         self._store = store
         self._segment_bytes_max = segment_bytes_max
+        _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
         self._cluster = Cluster(Place(conf=ceph.conf, client=ceph.client, pool=ceph.pool))
         self._pool = self._cluster.pool(ceph.namespace or store.info.store_id)
         self.reader = RadosReader(self._pool)
