@@ -27,6 +27,9 @@ class Media(Protocol):
     def log(self, shard: ShardId) -> LogMedium:
         """A shard's log, for its only writer."""
 
+    def owner_of(self, shard: ShardId) -> str:
+        """Which process has a shard's log, for people; empty when none has: it was released."""
+
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
         """For this process; belongs to the running loop."""
 
@@ -45,6 +48,10 @@ class LocalMedia:
 
     def log(self, shard: ShardId) -> LogMedium:
         return LocalLog(self._store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
+
+    def owner_of(self, shard: ShardId) -> str:
+        """The folder's lock says that."""
+        return ""
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
         return LocalChunks(self._store.path, now_ms, on_failed_flush=on_failed_flush)

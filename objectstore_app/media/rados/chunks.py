@@ -1,12 +1,14 @@
 """Chunks and extents on RADOS: what a front end writes itself, and how it reads.
 
 Theory of operation. As on a local directory a process owns its chunk segments, here objects made
-exclusively, and places in them are handed out on the loop. Pieces are sent as they come, many at a
-time: an operation that is answered is durable, so `flush` only waits for those under way. How many
-bytes may be under way is bounded over all chunks of the process. A write that failed leaves a hole
-that nothing names; the segment is left then, and the chunk given up.
+exclusively, and places in them are handed out on the loop. A segment is made in a thread, which
+asks for room first, while its first chunks gather what they are to write. Pieces are sent as they
+come, many at a time: an operation that is answered is durable, so `flush` only waits for those
+under way. How many bytes may be under way is bounded over all chunks of the process. A write that
+failed leaves a hole that nothing names; the segment is left then, and the chunk given up.
 
-Reads ask for a chunk's table and its blocks at the same time and verify both.
+Reads ask for a chunk's table and its blocks at the same time and verify both; a download has
+several of them under way (`ReadAhead`).
 """
 
 from __future__ import annotations
@@ -24,9 +26,14 @@ from ...core.limits import (
     CHUNK_BYTES_MAX,
     CHUNK_SEGMENT_S_MAX,
     CHUNKS_FREE_BYTES_MIN,
+    RADOS_READ_AHEAD_BYTES_MAX,
+    RADOS_READ_AHEAD_WINDOWS_MAX,
+    RADOS_ROOM_MARGIN_BYTES,
     RADOS_SEGMENT_BYTES_MAX,
     RADOS_UNWRITTEN_BYTES_MAX,
+    READ_PIECE_BYTES,
 )
+from ..ahead import ReadAhead
 from ..api import Also, Buffer, Extent, nothing
 from ..errors import CorruptDataError, MediaError, MediaFailedError, MediaFullError
 from ..segments import (
@@ -35,7 +42,6 @@ from ..segments import (
     check_blocks,
     checksum,
     chunk_segment,
-    chunk_segment_made_ms,
     corrupt,
     encode_header,
     is_chunk,
@@ -45,7 +51,6 @@ from .log import segment_name
 from .pool import READ_BYTES_MAX, Pool
 
 TABLES_KEPT = 1024
-CHUNKS_PER_LOOK = 16
 
 
 def object_name(segment: int) -> str:
@@ -55,7 +60,10 @@ def object_name(segment: int) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Segment:
-    number: int
+    """`number` is known once the object is made."""
+
+    number: asyncio.Future[int]
+    begun_ms: int
     size: int = SEGMENT_HEADER_BYTES
 
 
@@ -70,7 +78,7 @@ class RadosChunks:
         self._under_way: set[asyncio.Future[None]] = set()
         self._unwritten = 0
         self._room_made = asyncio.Event()
-        self._chunks_since_look = CHUNKS_PER_LOOK
+        self._making: set[asyncio.Future[int]] = set()
         self._closed = False
 
     @property
@@ -85,18 +93,17 @@ class RadosChunks:
         if self._closed:
             raise MediaFailedError("write chunk", "pool", "closed")
         invariant(0 < length <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
-        self._look_for_room()
         total = length + table_bytes(length)
         segment = self._segment
         if (
             segment is None
             or segment.size + total > RADOS_SEGMENT_BYTES_MAX
-            or self._now_ms() - chunk_segment_made_ms(segment.number) > CHUNK_SEGMENT_S_MAX * 1000
+            or self._now_ms() - segment.begun_ms > CHUNK_SEGMENT_S_MAX * 1000
         ):
-            segment = self._segment = self._create()
+            segment = self._segment = self._begin_segment()
         offset = segment.size
         segment.size += total
-        return RadosChunk(self, segment.number, offset, length)
+        return RadosChunk(self, segment, offset, length)
 
     async def write(self, data: bytes | memoryview) -> Extent:
         chunk = self.begin(len(data))
@@ -112,6 +119,8 @@ class RadosChunks:
 
     async def close(self) -> None:
         self._closed = True
+        if self._making:
+            await asyncio.wait(set(self._making))
         await self.flush()
 
     async def reserve(self, size: int) -> None:
@@ -127,8 +136,10 @@ class RadosChunks:
         self._unwritten -= size
         self._room_made.set()
 
-    def send(self, segment: int, data: bytes, offset: int) -> asyncio.Future[None]:
-        """Begin a write of bytes that were reserved; the future says what became of it."""
+    def send(self, segment: _Segment, data: bytes, offset: int) -> asyncio.Future[None]:
+        """Begin a write of bytes that were reserved to a segment that is made; the future says what
+        became of it.
+        """
         sent: asyncio.Future[None] = self._loop.create_future()
         self._under_way.add(sent)
         size = len(data)
@@ -148,36 +159,44 @@ class RadosChunks:
                 self._loop.call_soon_threadsafe(settle, error)
 
         try:
-            self._pool.start_write(object_name(segment), data, offset, done)
+            self._pool.start_write(object_name(segment.number.result()), data, offset, done)
         except MediaError as error:
             settle(error)
         return sent
 
-    def leave(self, segment: int) -> None:
+    def leave(self, segment: _Segment) -> None:
         """Write no further chunks to a segment."""
-        if self._segment is not None and self._segment.number == segment:
+        if self._segment is segment:
             self._segment = None
 
-    def _create(self) -> _Segment:
+    def _begin_segment(self) -> _Segment:
+        making = self._loop.run_in_executor(None, self._make)
+        segment = _Segment(making, self._now_ms())
+        self._making.add(making)
+
+        def made(_: asyncio.Future[int]) -> None:
+            self._making.discard(making)
+            if making.cancelled() or making.exception() is not None:
+                self.leave(segment)
+
+        making.add_done_callback(made)
+        return segment
+
+    def _make(self) -> int:
+        """Runs in a thread. Raises MediaFullError, MediaFailedError."""
+        free = self._pool.free_bytes()
+        if free < CHUNKS_FREE_BYTES_MIN + RADOS_ROOM_MARGIN_BYTES:
+            raise MediaFullError("write chunk", "pool", f"{free} bytes are free")
         while True:
             number = chunk_segment(self._now_ms(), secrets.randbits(20))
             if self._pool.create(object_name(number), encode_header(number)):
-                return _Segment(number)
-
-    def _look_for_room(self) -> None:
-        self._chunks_since_look += 1
-        if self._chunks_since_look < CHUNKS_PER_LOOK:
-            return
-        free = self._pool.free_bytes()
-        if free < CHUNKS_FREE_BYTES_MIN:
-            raise MediaFullError("write chunk", "pool", f"{free} bytes are free")
-        self._chunks_since_look = 0
+                return number
 
 
 class RadosChunk:
     """ChunkInProgress at a place in a segment object."""
 
-    def __init__(self, writer: RadosChunks, segment: int, offset: int, length: int) -> None:
+    def __init__(self, writer: RadosChunks, segment: _Segment, offset: int, length: int) -> None:
         self._writer = writer
         self._segment = segment
         self._offset = offset
@@ -198,7 +217,8 @@ class RadosChunk:
         for sent in self._sent:
             sent.result()
         crc = checksum(self._table.encode())
-        return Extent(self._segment, self._offset, self._length, crc, blocks=True)
+        number = self._segment.number.result()
+        return Extent(number, self._offset, self._length, crc, blocks=True)
 
     def close(self) -> None:
         """What was sent may still arrive: nothing names it."""
@@ -209,6 +229,9 @@ class RadosChunk:
         place = self._offset + self._done
         self._done += size
         total = size + (table_bytes(self._length) if last else 0)
+        # Cancelling us must not end what others wait for, here as in `finish`.
+        await asyncio.wait([self._segment.number])
+        self._segment.number.result()
         await self._writer.reserve(total)
         try:
             loop = asyncio.get_running_loop()
@@ -231,6 +254,9 @@ class RadosReader:
     """ExtentReader of one process. Belongs to one loop."""
 
     def __init__(self, pool: Pool) -> None:
+        self.ahead = ReadAhead(
+            RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
+        )
         self._pool = pool
         self._tables: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
 

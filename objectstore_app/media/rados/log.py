@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,7 @@ from ...core.ids import ShardId
 from ...core.limits import COMMIT_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
 from ...core.room import free_bytes
 from ..api import LogPiece
-from ..errors import CorruptDataError, FencedError, MediaFailedError
+from ..errors import CorruptDataError, FencedError, MediaError, MediaFailedError
 from ..segments import (
     SEGMENT_HEADER_BYTES,
     check_header,
@@ -148,6 +149,13 @@ class RadosLog:
         """Ours: larger than that of every owner before."""
         return self._head.epoch
 
+    @property
+    def contested(self) -> bool:
+        return True
+
+    def confirm(self) -> bool:
+        return is_owned(self._pool, self._shard, self.epoch)
+
     def epoch_after(self, epoch: int) -> int:
         if epoch >= self._head.epoch:
             # What was read is a successor's, which took over while we recovered.
@@ -212,13 +220,11 @@ class RadosLog:
     def salt(self) -> int:
         return self._salt
 
-    def confirm(self) -> bool:
-        return not self._failed and is_owned(self._pool, self._shard, self.epoch)
-
     def release(self) -> None:
-        """Say that we write no more: a successor need not wait for our lease."""
-        self._check("release")
-        self._change_head(msgspec.structs.replace(self._head, released=True))
+        if self._failed:
+            return  # it is not known to be ours
+        with suppress(MediaError):  # who takes over without waiting needs no word from us
+            self._change_head(msgspec.structs.replace(self._head, released=True))
         self._failed = "released"
 
     def close(self) -> None:

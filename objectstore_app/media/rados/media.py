@@ -13,7 +13,7 @@ from ...core.limits import KIB, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
 from .chunks import RadosChunks, RadosReader
 from .files import RadosFiles
-from .log import RadosLog
+from .log import RadosLog, read_head
 from .pool import Cluster, Place
 
 # librados copies what it sends in one thread and lets go of it in another. The allocator would keep
@@ -45,6 +45,13 @@ class RadosMedia:
             view_folder=self._store.shard(shard),
             segment_bytes_max=self._segment_bytes_max,
         )
+
+    def owner_of(self, shard: ShardId) -> str:
+        found = read_head(self._pool, shard)
+        if found is None or found[0].released:
+            return ""
+        head, _ = found
+        return f"{head.owner}, epoch {head.epoch}"
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> RadosChunks:
         """A write that fails here leaves no doubt about others, so the process goes on."""
