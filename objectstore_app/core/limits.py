@@ -99,6 +99,7 @@ RADOS_READ_AHEAD_WINDOWS_MAX = 4
 RADOS_READ_AHEAD_BYTES_MAX = 16 * MIB
 RADOS_ROOM_MARGIN_BYTES = 512 * MIB
 RADOS_CONNECT_S_MAX = 10
+RADOS_LOOK_S_MAX = 5
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -155,5 +156,13 @@ invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what conne
 invariant(
     max(COMMIT_BYTES_MAX, CHUNK_BYTES_MAX) < RADOS_SEGMENT_BYTES_MAX <= 100 * MIB,
     "RADOS takes objects of at most 128 MiB and writes of at most 90 MiB",
+)
+invariant(
+    RADOS_READ_AHEAD_WINDOWS_MAX * READ_PIECE_BYTES <= RADOS_READ_AHEAD_BYTES_MAX,
+    "one download alone may have all its windows under way",
+)
+invariant(
+    RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
+    "room is looked for once a chunk segment",
 )
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

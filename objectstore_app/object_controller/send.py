@@ -100,8 +100,7 @@ async def _read_ahead(
             reading.cancel()
         for _ in range(held):
             ahead.give_back()
-        if under_way:
-            await asyncio.wait(under_way)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def ranges_of(

@@ -219,7 +219,7 @@ def test_paused_owner_that_wakes_up_neither_acknowledges_nor_overwrites(
                 acknowledged = uvloop.run(ask_zombie(here, buckets["plain"], owner))
                 assert acknowledged == 0
                 assert owner.end() == 1
-                assert "differs at" in owner.last_words()
+                assert "FencedError" in owner.last_words()
             finally:
                 owner.kill()
             assert successor is not None

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import COMMIT_BYTES_MAX
-from objectstore_app.media.errors import CorruptDataError, FencedError, MediaFailedError
+from objectstore_app.core.limits import COMMIT_BYTES_MAX, GIB, MIB
+from objectstore_app.media.errors import (
+    CorruptDataError,
+    FencedError,
+    MediaFailedError,
+    MediaFullError,
+)
 from objectstore_app.media.rados.head import Head, decode_head, encode_head, head_name
 from objectstore_app.media.rados.log import (
     RECORDS_AT,
@@ -16,6 +21,7 @@ from objectstore_app.media.rados.log import (
     read_head,
     segment_name,
 )
+from objectstore_app.media.rados.memory import MemoryObjects
 from objectstore_app.media.rados.objects import GuardError, Objects
 from objectstore_app.media.segments import encode_header, log_segment
 from objectstore_app.metadata_service.api import OpenBucket
@@ -246,3 +252,33 @@ def test_damaged_head_stops_the_takeover(objects: Objects) -> None:
     objects.replace_if(head_name(SHARD), b"OSTOHED", 0, b"OSTOHED\n garbage")
     with pytest.raises(CorruptDataError):
         log_of(objects)
+
+
+def test_log_of_a_full_pool_is_taken_over_and_goes_on_when_there_is_room() -> None:
+    objects = MemoryObjects()
+    log_of(objects).append([b"first"])
+    objects.full = True
+    log = successor_of(objects)
+    with pytest.raises(MediaFullError):
+        log.append([b"second"])
+    log.release()
+    later = successor_of(objects)
+    objects.full = False
+    assert later.append([b"second"]) == (FIRST, RECORDS_AT + 5)
+    assert content(objects) == [b"firstsecond"]
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [
+        (5 * GIB, 5 * GIB - 512 * MIB),
+        (640 * MIB, 128 * MIB),
+        (640 * MIB - 1, 128 * MIB - 1),
+        (100 * MIB, 100 * MIB),
+        (0, 0),
+    ],
+)
+def test_margin_is_kept_from_writes_but_not_from_what_gives_room(free: int, told: int) -> None:
+    objects = MemoryObjects()
+    objects.free_bytes = lambda: free
+    assert log_of(objects).room() == told

@@ -1,8 +1,9 @@
 """The head of a shard's log on RADOS: who may write it, and which segments it has.
 
 One small object, changed only as a whole and only by who knows what it holds: each change compares
-all of what was read and replaces it. `change` grows with each, so no content comes twice. Format:
-docs/formats/rados.md.
+all of what was read and replaces it. `change` grows with each, so no content comes twice. A head
+has one size whatever it says: a pool that is full takes what needs no more room than before, so a
+log can be taken over there. Format: docs/formats/rados.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ..errors import CorruptDataError
 from ..segments import checksum, shard_folder
 
 HEAD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MIN = 512
+OWNER_CHARACTERS_MAX = 100
 _MAGIC = b"OSTOHED\n"
 _VERSION = 1
 _FRAME = struct.Struct("<8sHHII")
@@ -39,7 +42,8 @@ def head_name(shard: ShardId) -> str:
 
 
 def encode_head(head: Head) -> bytes:
-    payload = msgspec.json.encode(head)
+    # Blanks behind it are JSON, too.
+    payload = msgspec.json.encode(head).ljust(HEAD_BYTES_MIN - _FRAME.size)
     plain = _FRAME.pack(_MAGIC, _VERSION, 0, len(payload), 0) + payload
     return _FRAME.pack(_MAGIC, _VERSION, 0, len(payload), checksum(plain)) + payload
 

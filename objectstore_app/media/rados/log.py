@@ -28,7 +28,12 @@ import msgspec
 
 from ...core.errors import invariant
 from ...core.ids import ShardId
-from ...core.limits import COMMIT_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import (
+    COMMIT_BYTES_MAX,
+    LOG_FREE_BYTES_MIN,
+    RADOS_ROOM_MARGIN_BYTES,
+    RADOS_SEGMENT_BYTES_MAX,
+)
 from ...core.room import free_bytes
 from ..api import LogPiece
 from ..errors import CorruptDataError, FencedError, MediaError, MediaFailedError
@@ -41,7 +46,14 @@ from ..segments import (
     log_segment,
     shard_folder,
 )
-from .head import HEAD_BYTES_MAX, Head, decode_head, encode_head, head_name
+from .head import (
+    HEAD_BYTES_MAX,
+    OWNER_CHARACTERS_MAX,
+    Head,
+    decode_head,
+    encode_head,
+    head_name,
+)
 from .objects import GuardError, Objects
 
 GUARD_BYTES = 32
@@ -62,12 +74,25 @@ def decode_guard(guard: bytes, subject: str) -> int:
     return int(digits)
 
 
+invariant(
+    APPENDS_PER_LOOK * COMMIT_BYTES_MAX <= RADOS_ROOM_MARGIN_BYTES,
+    "what is appended until room is looked for again is within the margin",
+)
 invariant(len(encode_guard(1)) == GUARD_BYTES, "docs/formats/rados.md says so")
 
 
 def segment_name(segment: int) -> str:
     """The object of a log segment."""
     return f"{shard_folder(ShardId(segment >> 32))}/{log_name(segment)}"
+
+
+def _room_of(free: int) -> int:
+    """What the shard is told of a pool's room. The margin is for what others write until it is
+    looked at again; what gives room back needs little and may use it up.
+    """
+    if free >= LOG_FREE_BYTES_MIN + RADOS_ROOM_MARGIN_BYTES:
+        return free - RADOS_ROOM_MARGIN_BYTES
+    return min(free, LOG_FREE_BYTES_MIN - 1)
 
 
 def read_head(pool: Objects, shard: ShardId) -> tuple[Head, bytes] | None:
@@ -137,7 +162,7 @@ class RadosLog:
         self._size = 0
         self._room = 0
         self._appends_since_look = APPENDS_PER_LOOK
-        self._take_head(owner)
+        self._take_head(owner[:OWNER_CHARACTERS_MAX])
         self._guard = encode_guard(self._head.epoch)
         if self._head.last:
             self._open()
@@ -206,7 +231,7 @@ class RadosLog:
     def room(self) -> int:
         if self._appends_since_look >= APPENDS_PER_LOOK:
             self._appends_since_look = 0
-            room = self._pool.free_bytes()
+            room = _room_of(self._pool.free_bytes())
             if self._view_folder is not None:
                 try:
                     room = min(room, free_bytes(self._view_folder))

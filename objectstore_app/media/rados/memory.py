@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from ..errors import MediaFullError
 from .objects import GuardError
 
 FREE_BYTES = 1 << 40
 
 
 class MemoryObjects:
-    """One call at a time; `objects` is all there is."""
+    """One call at a time; `objects` is all there is. While it is `full`, nothing may grow."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         self.objects = {} if objects is None else objects
         self.free_bytes = lambda: FREE_BYTES
+        self.full = False
 
     def create(self, name: str, content: bytes) -> bool:
         if name in self.objects:
             return False
-        self.objects[name] = content
+        self.put(name, content)
         return True
 
     def write_if(
@@ -25,13 +27,15 @@ class MemoryObjects:
     ) -> None:
         held = self._guarded(name, guard, guard_offset)
         start = held[:offset].ljust(offset, b"\0")
-        self.objects[name] = start + data + held[offset + len(data) :]
+        self.put(name, start + data + held[offset + len(data) :])
 
     def replace_if(self, name: str, guard: bytes, guard_offset: int, content: bytes) -> None:
         self._guarded(name, guard, guard_offset)
-        self.objects[name] = content
+        self.put(name, content)
 
     def put(self, name: str, content: bytes) -> None:
+        if self.full and len(content) > len(self.objects.get(name, b"")):
+            raise MediaFullError("write", name, "the pool is full")
         self.objects[name] = content
 
     def remove(self, name: str) -> None:

@@ -23,7 +23,8 @@ from pathlib import Path
 import msgspec
 import rados
 
-from ...core.limits import MIB, RADOS_CONNECT_S_MAX
+from ...core.limits import MIB, RADOS_CONNECT_S_MAX, RADOS_LOOK_S_MAX
+from ...runtime.logging import event
 from ..errors import MediaError, MediaFailedError, MediaFullError
 from .objects import GuardError
 
@@ -50,7 +51,12 @@ class Cluster:
         """Raises MediaFailedError."""
         self._place = place
         # No socket of the client: several of our processes use one name.
-        conf = {"admin_socket": "", "client_mount_timeout": str(RADOS_CONNECT_S_MAX)}
+        conf = {
+            "admin_socket": "",
+            "client_mount_timeout": str(RADOS_CONNECT_S_MAX),
+            "rados_mon_op_timeout": str(RADOS_LOOK_S_MAX),
+        }
+        self._free_heard: int | None = None
         try:
             self._rados = rados.Rados(conffile=str(place.conf), name=place.client, conf=conf)
             self._rados.connect(timeout=RADOS_CONNECT_S_MAX)
@@ -73,11 +79,21 @@ class Cluster:
 
     def _free_bytes(self) -> int:
         """What the pool takes before its fullest OSD is full, as Ceph reckons it: replicas counted,
-        its own reserve left alone. (An OSD that is really full does not live on.)
+        its own reserve left alone. (An OSD that is really full does not live on.) Seconds old, and
+        what was heard last while the monitors are not to be asked: OSDs do without them.
         """
+        try:
+            self._free_heard = self._ask_free_bytes()
+        except MediaFailedError as error:
+            if self._free_heard is None:
+                raise
+            event("room_unknown", pool=self._place.pool, reason=str(error))
+        return self._free_heard
+
+    def _ask_free_bytes(self) -> int:
         question = json.dumps({"prefix": "df", "format": "json"})
         try:
-            code, answer, said = self._rados.mon_command(question, b"", timeout=RADOS_CONNECT_S_MAX)
+            code, answer, said = self._rados.mon_command(question, b"")
             if code:
                 raise MediaFailedError("look for room", self._place.pool, said)
             pools = msgspec.json.decode(answer, type=_Usage).pools
@@ -100,9 +116,7 @@ class _Usage(msgspec.Struct):
 
 
 class Pool:
-    """`Objects` on RADOS, and what chunks need besides. For one thread at a time, but for the
-    asynchronous calls.
-    """
+    """`Objects` on RADOS, and what chunks need besides. Several threads may call it."""
 
     def __init__(self, ioctx: rados.Ioctx, name: str, free_bytes: Callable[[], int]) -> None:
         self._ioctx = ioctx
