@@ -29,7 +29,7 @@ from tests.engine.support import OWNER
 
 @dataclass
 class SharedMedia:
-    """Media of several stores; only logs. `owners` is what `owner_of` answers, one after another."""
+    """The logs of several stores. `owners` are the answers of `owner_of`, one after another."""
 
     objects: MemoryObjects = field(default_factory=MemoryObjects)
     owners: list[str] = field(default_factory=list)
@@ -136,15 +136,18 @@ def test_writer_that_lost_one_log_gives_the_others_back(tmp_path: Path) -> None:
 
 
 def test_superseded_writer_waits_until_nobody_has_a_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[tuple[str, object]] = []
     monkeypatch.setattr(writer_process, "OWNER_LOOK_S", 0.001)
+    monkeypatch.setattr(
+        writer_process, "event", lambda name, **told: said.append((name, told["owners"]))
+    )
     store = open_store(tmp_path / "data")
     media = SharedMedia(owners=["pod-1", "", "pod-1", "", "", "pod-2", "", ""])
     asyncio.run(writer_process._logs_are_free(store, media, asyncio.Event()))
     assert media.owners == []
-    said = [line for line in capsys.readouterr().err.splitlines() if "writer_waits" in line]
-    assert ["pod-1" in said[0], "pod-2" in said[1], len(said)] == [True, True, 2]
+    assert said == [("writer_waits", "pod-1"), ("writer_waits", "pod-2")]
 
 
 def test_superseded_writer_that_is_stopped_waits_no_longer(
@@ -152,12 +155,9 @@ def test_superseded_writer_that_is_stopped_waits_no_longer(
 ) -> None:
     async def run() -> None:
         stop = asyncio.Event()
+        monkeypatch.setattr(writer_process, "event", lambda *_, **__: stop.set())
         media = SharedMedia(owners=["pod-1", "pod-1"])
-        waiting = asyncio.ensure_future(writer_process._logs_are_free(store, media, stop))
-        while media.owners:
-            await asyncio.sleep(0)
-        stop.set()
-        await waiting
+        await writer_process._logs_are_free(store, media, stop)
 
     monkeypatch.setattr(writer_process, "OWNER_LOOK_S", 3600.0)
     store = open_store(tmp_path / "data")
