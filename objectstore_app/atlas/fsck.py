@@ -44,6 +44,7 @@ from ..media.segments import (
     log_name,
     table_bytes,
 )
+from ..media.place import require_folder
 from ..media.store import Store, StoreFolderError, open_store, sync_folder, write_all
 from ..metadata_service.bases import holds_base, make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
@@ -131,9 +132,10 @@ def check(
 ) -> Report:
     """Verify the store; with `rebuild` or `salvage` put fresh views in the views' place first.
 
-    Raises StoreFolderError (no store, or in use by its writer).
+    Raises StoreFolderError (no store, in use by its writer, or with its data in Ceph).
     """
     store = open_store(data_dir, create=False)
+    require_folder(store)
     report = Report(store=str(store.path))
     locks = []
     try:
