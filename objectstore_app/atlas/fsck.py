@@ -36,6 +36,7 @@ from ..media.api import Extent
 from ..media.chunks import LocalReader
 from ..media.errors import CorruptDataError, MediaError
 from ..media.local import LocalLogReader, log_segments
+from ..media.place import require_folder
 from ..media.segments import (
     DIRECTORY_SHARD,
     SEGMENT_HEADER_BYTES,
@@ -44,7 +45,6 @@ from ..media.segments import (
     log_name,
     table_bytes,
 )
-from ..media.place import require_folder
 from ..media.store import Store, StoreFolderError, open_store, sync_folder, write_all
 from ..metadata_service.bases import holds_base, make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
