@@ -20,8 +20,8 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 def settle_place(store: Store, ceph: CephSettings | None) -> None:
-    """Note where the data lies, at the first start. Raises StoreFolderError when it lies elsewhere
-    than is told now.
+    """Note where the data lies, at the first start; make the folders for what can be made anew from
+    Ceph. Raises StoreFolderError when the data lies elsewhere than is told now.
     """
     known = _known(store)
     if ceph is None:
@@ -29,15 +29,18 @@ def settle_place(store: Store, ceph: CephSettings | None) -> None:
             raise _refused(store, known, "give --ceph-conf and --ceph-pool")
         return
     told = _Place(ceph.pool, ceph.namespace or store.info.store_id)
-    if known == told:
-        return
-    if known is not None:
+    if known is not None and known != told:
         raise _refused(store, known, f"not in {told.pool}/{told.namespace}")
     if any(True for shard in store.shards for _ in store.shard(shard).glob("log-*.seg")):
         raise StoreFolderError(
             "open store", str(store.path), "its data lies in this folder, not in Ceph"
         )
-    write_durably(_note(store), msgspec.json.encode(told) + b"\n")
+    if known is None:
+        write_durably(_note(store), msgspec.json.encode(told) + b"\n")
+    # Of what lies in the folder only identity and keys have to survive a lost disk.
+    for folder in map(store.shard, store.shards):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    store.tls.mkdir(mode=0o755, exist_ok=True)
 
 
 def require_folder(store: Store) -> None:

@@ -25,10 +25,10 @@ from tests.s3.server import embedded_server
 
 
 def twin_of(store: Store, folder: Path) -> None:
-    """A folder of the same store, as on another pod: its identity and key, no views."""
-    twin = open_store(folder)
+    """A folder of the same store, as on another pod or a new disk: its identity and key only."""
+    (folder / "keys").mkdir(parents=True)
     for name in ("store.json", "keys/master.key"):
-        shutil.copyfile(store.path / name, twin.path / name)
+        shutil.copyfile(store.path / name, folder / name)
 
 
 def refused(s3: S3Client) -> bool:
@@ -53,7 +53,7 @@ def test_store_that_lost_its_logs_serves_nothing_and_waits_for_them(
     monkeypatch.setenv("OBJECTSTORE_CEPH_CLIENT", place.client)
     monkeypatch.setenv("OBJECTSTORE_CEPH_POOL", f"{place.pool}/{namespace}")
     one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
+    one.mkdir()
     with embedded_server(one) as first:
         s3 = make_client(first, first.root)
         s3.create_bucket(Bucket="bucket")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,15 @@ def test_damaged_note_is_told(tmp_path: Path) -> None:
     (tmp_path / "ceph.json").write_text("{")
     with pytest.raises(StoreFolderError, match=r"ceph\.json"):
         settle_place(store, None)
+
+
+def test_folders_for_views_are_made_again_on_a_new_disk(tmp_path: Path) -> None:
+    old = open_store(tmp_path / "old", data_shards=2)
+    settle_place(old, CEPH)
+    (tmp_path / "new").mkdir()
+    for name in ("store.json", "ceph.json"):
+        shutil.copyfile(old.path / name, tmp_path / "new" / name)
+    new = open_store(tmp_path / "new")
+    settle_place(new, CEPH)
+    assert all(new.shard(shard).is_dir() for shard in new.shards)
+    assert new.tls.is_dir()
