@@ -36,6 +36,7 @@ from ..media.api import Extent
 from ..media.chunks import LocalReader
 from ..media.errors import CorruptDataError, MediaError
 from ..media.local import LocalLogReader, log_segments
+from ..media.place import require_folder
 from ..media.segments import (
     DIRECTORY_SHARD,
     SEGMENT_HEADER_BYTES,
@@ -131,9 +132,10 @@ def check(
 ) -> Report:
     """Verify the store; with `rebuild` or `salvage` put fresh views in the views' place first.
 
-    Raises StoreFolderError (no store, or in use by its writer).
+    Raises StoreFolderError (no store, in use by its writer, or with its data in Ceph).
     """
     store = open_store(data_dir, create=False)
+    require_folder(store)
     report = Report(store=str(store.path))
     locks = []
     try:

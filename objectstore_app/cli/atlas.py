@@ -17,6 +17,7 @@ from ..atlas.state import State, load_state
 from ..config.atlas import AtlasSettings, atlas_settings
 from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
+from ..media.place import require_folder
 from ..media.store import open_store
 from . import options
 
@@ -96,6 +97,7 @@ async def _run(folder: Path, settings: AtlasSettings, names: tuple[str, ...]) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     store = open_store(folder, create=False)
+    require_folder(store)
     pace = Pace(settings.bytes_per_s, stop=stop)
     return await run_passes(store, settings, names=names, pace=pace, now_ms=now_ms)
 

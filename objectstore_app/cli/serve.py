@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..config.atlas import INTERVAL_S_DEFAULT
+from ..config.ceph import CLIENT_DEFAULT
 from ..config.errors import SettingsError
 from ..config.settings import (
     COMPRESSIONS,
@@ -103,6 +104,9 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
 @options.atlas_grace
 @options.atlas_rate
 @options.upload_days
+@click.option("--ceph-conf", metavar="FILE", help="Ceph's configuration; data lies in RADOS then.")
+@click.option("--ceph-client", default=CLIENT_DEFAULT, help="The store's name in Ceph.")
+@click.option("--ceph-pool", metavar="POOL[/NAMESPACE]", help="Its pool there.")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(
     "--drain-grace",

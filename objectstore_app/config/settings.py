@@ -22,6 +22,7 @@ from .atlas import (
     AtlasSettings,
     atlas_settings,
 )
+from .ceph import CLIENT_DEFAULT, CephSettings, ceph_settings
 from .errors import SettingsError
 
 LISTEN_DEFAULT = "127.0.0.1:7200"
@@ -53,6 +54,9 @@ _KINDS: dict[str, type] = {
     "upload_days": float,
     "log_format": str,
     "drain_grace": float,
+    "ceph_conf": str,
+    "ceph_client": str,
+    "ceph_pool": str,
 }
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list of texts"}
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
@@ -103,6 +107,7 @@ class ServeSettings:
     log_format: str = "text"
     drain_grace_s: float = 0.0
     atlas: AtlasSettings = field(default_factory=AtlasSettings)
+    ceph: CephSettings | None = None
 
 
 def serve_settings(
@@ -128,6 +133,9 @@ def serve_settings(
     atlas_grace: float = GRACE_S_DEFAULT,
     atlas_rate: float = RATE_MIB_DEFAULT,
     upload_days: float = UPLOAD_DAYS_DEFAULT,
+    ceph_conf: str | None = None,
+    ceph_client: str = CLIENT_DEFAULT,
+    ceph_pool: str | None = None,
 ) -> ServeSettings:
     """Check raw values, named as on the command line, and freeze them.
 
@@ -163,6 +171,7 @@ def serve_settings(
         atlas=atlas_settings(
             interval=atlas_interval, grace=atlas_grace, rate=atlas_rate, upload_days=upload_days
         ),
+        ceph=ceph_settings(ceph_conf, ceph_client, ceph_pool),
     )
 
 

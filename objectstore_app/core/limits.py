@@ -93,6 +93,13 @@ LOG_SPARE_FREE_BYTES_MIN = 2 * GIB
 LOG_FREE_BYTES_MIN = 128 * MIB
 LOG_RESERVE_BYTES_MIN = 64 * MIB
 CHUNKS_FREE_BYTES_MIN = 256 * MIB
+RADOS_SEGMENT_BYTES_MAX = 64 * MIB
+RADOS_UNWRITTEN_BYTES_MAX = 8 * MIB
+RADOS_READ_AHEAD_WINDOWS_MAX = 4
+RADOS_READ_AHEAD_BYTES_MAX = 16 * MIB
+RADOS_ROOM_MARGIN_BYTES = 512 * MIB
+RADOS_CONNECT_S_MAX = 10
+RADOS_LOOK_S_MAX = 5
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -146,4 +153,16 @@ invariant(
     "a window of what is sent is a whole number of checksum blocks",
 )
 invariant(OPEN_SEGMENTS_MAX < DESCRIPTORS_KEPT, "reading objects fits what connections leave")
+invariant(
+    max(COMMIT_BYTES_MAX, CHUNK_BYTES_MAX) < RADOS_SEGMENT_BYTES_MAX <= 100 * MIB,
+    "RADOS takes objects of at most 128 MiB and writes of at most 90 MiB",
+)
+invariant(
+    RADOS_READ_AHEAD_WINDOWS_MAX * READ_PIECE_BYTES <= RADOS_READ_AHEAD_BYTES_MAX,
+    "one download alone may have all its windows under way",
+)
+invariant(
+    RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
+    "room is looked for once a chunk segment",
+)
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ..runtime.http import ByteSource
+from .ahead import ReadAhead
 
 
 class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -58,6 +59,15 @@ class LogSource(Protocol):
 class LogMedium(LogSource, Protocol):
     """One shard's log as its single writer has it: what it appends to."""
 
+    @property
+    def contested(self) -> bool:
+        """Whether a process of another store can take the log over."""
+
+    def confirm(self) -> bool:
+        """Whether none has done so. Asks the medium; may be called by another thread. Raises
+        MediaFailedError when it cannot be asked.
+        """
+
     def append(self, buffers: Sequence[bytes | memoryview]) -> tuple[int, int]:
         """Append the buffers as one run of bytes and return `(segment, offset)` of its first;
         durable on return.
@@ -76,12 +86,20 @@ class LogMedium(LogSource, Protocol):
     def position(self) -> tuple[int, int]:
         """Where the next append will start, provided that it has at most COMMIT_BYTES_MAX bytes."""
 
+    def epoch_after(self, epoch: int) -> int:
+        """The epoch to write records under, `epoch` being that of the last one: larger. Raises
+        FencedError when the last one is a successor's.
+        """
+
     def room(self) -> int:
         """How many bytes are free where the log lies. Raises MediaFailedError."""
 
     @property
     def salt(self) -> int:
         """Of the segment that `position` named last."""
+
+    def release(self) -> None:
+        """Say that we write no more: who waits for the log may have it."""
 
     def close(self) -> None: ...
 
@@ -153,6 +171,10 @@ class ChunkFile(ByteSource, Protocol):
 
 class ExtentReader(Protocol):
     """Reads verified bytes; never returns bytes whose checksum did not match."""
+
+    @property
+    def ahead(self) -> ReadAhead | None:
+        """How far a download is to be read ahead; None where nothing is gained by it."""
 
     async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
         """Return `length` bytes of the extent from `start` (both within it), verified.

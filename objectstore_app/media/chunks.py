@@ -352,6 +352,10 @@ class LocalReader:
         reading = loop.run_in_executor(None, _read_blocks_and_close, own, extent, start, length)
         return await asyncio.shield(reading)
 
+    @property
+    def ahead(self) -> None:
+        """The kernel does that."""
+
     def file_of(self, extent: Extent) -> LocalChunkFile | None:
         if not extent.blocks:
             return None

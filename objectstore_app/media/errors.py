@@ -4,6 +4,7 @@ ObjectStoreError
 └─ MediaError
    ├─ MediaFullError      no room: writes are refused, reads go on
    ├─ MediaFailedError    the medium failed; after a failed flush the process must exit
+   │  ├─ FencedError      another process has taken the log over
    │  └─ UnsupportedError the file system has no such call
    └─ CorruptDataError    stored bytes do not match their checksum
 """
@@ -25,6 +26,10 @@ class MediaFullError(MediaError):
 
 class MediaFailedError(MediaError):
     """The medium refused a read, a write or a flush."""
+
+
+class FencedError(MediaFailedError):
+    """Another process has taken the log over: this one must acknowledge nothing more and exit."""
 
 
 class UnsupportedError(MediaFailedError):

@@ -138,6 +138,16 @@ class LocalLog:
         self._announced = True
         return self._segment, self._size
 
+    @property
+    def contested(self) -> bool:
+        return False
+
+    def confirm(self) -> bool:
+        return True
+
+    def epoch_after(self, epoch: int) -> int:
+        return epoch + 1
+
     def room(self) -> int:
         if self._ample and self._appends_since_look < APPENDS_PER_LOOK:
             return self._free
@@ -155,6 +165,9 @@ class LocalLog:
     @property
     def salt(self) -> int:
         return self._salt
+
+    def release(self) -> None:
+        """Nobody waits for it: the folder is locked."""
 
     def close(self) -> None:
         self._spare.discard()

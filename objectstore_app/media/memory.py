@@ -126,12 +126,25 @@ class MemoryLog:
             self._start(self._current)
         return self._current, self._size
 
+    @property
+    def contested(self) -> bool:
+        return False
+
+    def confirm(self) -> bool:
+        return True
+
+    def epoch_after(self, epoch: int) -> int:
+        return epoch + 1
+
     def room(self) -> int:
         return self._faults.room
 
     @property
     def salt(self) -> int:
         return _salt(self._current)
+
+    def release(self) -> None:
+        """Nobody waits for it: the store is this process's."""
 
     def close(self) -> None:
         self._dead = True
@@ -200,6 +213,10 @@ class MemoryReader:
         elif checksum(data) != extent.crc or len(data) != extent.length:
             raise corrupt(extent.segment, extent.offset, "a record's body")
         return data[start : start + length]
+
+    @property
+    def ahead(self) -> None:
+        """It is all there."""
 
     def file_of(self, extent: Extent) -> None:
         """Memory is no file."""

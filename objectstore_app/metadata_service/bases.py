@@ -75,7 +75,7 @@ def make_base(source: apsw.Connection, folder: Path, now_ms: int) -> Generator[i
         base = yield from _copy(source, draft, now_ms)
         os.rename(draft, base_path(folder, base))
         sync_folder(folder)
-        _write_manifest(folder, base)
+        write_manifest(folder, base)
         for older in folder.glob("base-*.json"):
             if older.stem != base_path(folder, base).stem:
                 older.unlink()
@@ -140,7 +140,7 @@ def restore_view(folder: Path, view: Path) -> Base | None:
 def holds_base(folder: Path, view: Path) -> bool:
     """Whether the view is there and not behind the newest base, if there is one."""
     base = newest_base(folder)
-    return base is None or (view.exists() and _sequence(view) >= base.sequence)
+    return base is None or (view.exists() and view_sequence(view) >= base.sequence)
 
 
 def drop_drafts(folder: Path) -> None:
@@ -208,7 +208,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _sequence(view: Path) -> int:
+def view_sequence(view: Path) -> int:
     """Up to which record the view has applied the log; 0 for one that was just begun, or whose
     tables a power loss took: until the first checkpoint they are only in its write-ahead log.
     """
@@ -225,21 +225,30 @@ def _sequence(view: Path) -> int:
     return sequence
 
 
-def _write_manifest(folder: Path, base: Base) -> None:
-    checked = msgspec.structs.replace(base, check=checksum(msgspec.json.encode(base)))
-    path = base_path(folder, base).with_suffix(".json")
-    write_durably(path, msgspec.json.encode(checked) + b"\n")
+def write_manifest(folder: Path, base: Base) -> None:
+    """With it the base counts."""
+    write_durably(base_path(folder, base).with_suffix(".json"), encode_manifest(base) + b"\n")
+
+
+def encode_manifest(base: Base) -> bytes:
+    unchecked = msgspec.structs.replace(base, check=0)
+    check = checksum(msgspec.json.encode(unchecked))
+    return msgspec.json.encode(msgspec.structs.replace(base, check=check))
 
 
 def _read_manifest(path: Path) -> Base | None:
+    return decode_manifest(path.read_bytes(), str(path))
+
+
+def decode_manifest(content: bytes, subject: str) -> Base | None:
     """None when it is not whole. Raises CorruptDataError when a newer release wrote it."""
     try:
-        base = msgspec.json.decode(path.read_bytes(), type=Base)
+        base = msgspec.json.decode(content, type=Base)
     except msgspec.MsgspecError:
         return None
     if base.format > BASE_FORMAT:
         raise CorruptDataError(
-            "read base", str(path), f"format {base.format} was written by a newer release"
+            "read base", subject, f"format {base.format} was written by a newer release"
         )
     plain = msgspec.json.encode(msgspec.structs.replace(base, check=0))
     return base if checksum(plain) == base.check else None

@@ -14,6 +14,7 @@ kernel's memory, where it was just written; so what a disk does to it in the mea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class Checkpointer:
     async def close(self) -> None:
         """Begin no more rounds, wait for one under way; the view is the caller's to close."""
         self._rounds = ROUNDS_MAX
-        self._view.set_wal_hook(None)
+        with contextlib.suppress(apsw.ConnectionClosedError):  # a commit that failed closed it
+            self._view.set_wal_hook(None)
         if self._running is not None:
             await asyncio.wait([self._running])
         if self._due is not None:

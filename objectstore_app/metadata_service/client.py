@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from ..media.segments import DIRECTORY_SHARD
 from ..media.store import Store
 from .api import AccessKey, Bucket, DataMutation, DirectoryMutation, MutationResult, StoreKey, User
 from .cache import DirectoryCache
+from .errors import UnavailableError
+from .generation import GENERATION, SUSPENDED
 from .pipe import MutationPipe
 from .view import open_reader
 from .views import ViewReads, close_views
-
-_GENERATION = struct.Struct("<Q")
 
 
 class EmbeddedClient(ViewReads):
@@ -42,8 +41,12 @@ class EmbeddedClient(ViewReads):
         }
 
     def generation(self) -> int:
-        """The directory's generation: read it before what is to be cached under it."""
-        value: int = _GENERATION.unpack_from(self._map)[0]
+        """The directory's generation: read it before what is to be cached under it. Raises
+        UnavailableError while another store has the logs.
+        """
+        value: int = GENERATION.unpack_from(self._map)[0]
+        if value >= SUSPENDED:
+            raise UnavailableError("read", "directory", "another store has this one's logs")
         return value
 
     async def bucket(self, name: str) -> Bucket | None:
@@ -94,7 +97,7 @@ def _map_generation(path: Path) -> mmap.mmap:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return mmap.mmap(fd, _GENERATION.size, access=mmap.ACCESS_READ)
+            return mmap.mmap(fd, GENERATION.size, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:

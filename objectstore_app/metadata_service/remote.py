@@ -244,6 +244,10 @@ class RemoteReader:
             pieces.append(cast("bytes", await self._connection.call("read", extent, at, size)))
         return b"".join(pieces)
 
+    @property
+    def ahead(self) -> None:
+        """One window after another."""
+
     def file_of(self, extent: Extent) -> None:
         """The files are the other node's."""
 

@@ -74,7 +74,7 @@ class Shard:
     ) -> None:
         """Open the view and bring it up to the end of the log. Raises CorruptDataError."""
         self.shard = shard
-        self._medium = medium
+        self.medium = medium
         self._now_ms = now_ms
         schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
         self.view = open_view(view_path, schema)
@@ -96,22 +96,26 @@ class Shard:
             outcomes.extend(group.run())
         return outcomes
 
-    def close(self) -> None:
-        """Checkpoint the view and let go; the shard is not usable any more."""
+    def close(self, *, release: bool = False) -> None:
+        """Checkpoint the view and let go; the shard is not usable any more. `release` says so to
+        who waits for its log.
+        """
         if not self._broken:
             with contextlib.suppress(apsw.FullError):
                 checkpoint(self.view)
         self._broken = True
         self.view.close()
-        self._medium.close()
+        if release:
+            self.medium.release()
+        self.medium.close()
 
     def _recover(self) -> int:
         before, *_ = read_position(self.view)
-        scan = replay(self._medium, self.view, self._machine)
-        self._medium.resume(*scan.position, torn=scan.torn)
+        scan = replay(self.medium, self.view, self._machine)
+        self.medium.resume(*scan.position, torn=scan.torn)
         sequence, _, _, epoch = read_position(self.view)
         self._sequence = LogSequence(sequence)
-        self._epoch = epoch + 1
+        self._epoch = self.medium.epoch_after(epoch)
         return sequence - before
 
 
@@ -133,9 +137,9 @@ class _Group:
         """The outcomes of the first mutations: of all that fit one append, of one at least."""
         shard = self._shard
         execute = shard._cursor.execute
-        self._room = shard._medium.room()
+        self._room = shard.medium.room()
         try:
-            self._segment, self._offset = shard._medium.position()
+            self._segment, self._offset = shard.medium.position()
         except MediaFullError as error:
             return [error] * len(self._mutations)
         execute("BEGIN IMMEDIATE")
@@ -149,7 +153,7 @@ class _Group:
                 shard._cursor, shard._sequence, self._segment, self._offset + self._bytes,
                 shard._epoch,
             )  # fmt: skip
-            placed = shard._medium.append(self._buffers)
+            placed = shard.medium.append(self._buffers)
         except (MediaFullError, apsw.FullError) as error:
             # Nothing was appended: neither medium nor view had room.
             self._undo()
@@ -214,7 +218,7 @@ class _Group:
         if self._bytes + total > COMMIT_BYTES_MAX:
             return False
         shard = self._shard
-        salt = shard._medium.salt
+        salt = shard.medium.salt
         if body:
             crc = checksum(body)
             offset = self._offset + self._bytes + HEADER_BYTES + len(payload)

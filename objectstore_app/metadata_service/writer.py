@@ -12,9 +12,6 @@ recovers from the log. At start, buckets whose creation or deletion stopped half
 from __future__ import annotations
 
 import asyncio
-import mmap
-import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -24,8 +21,8 @@ import msgspec
 from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
-from ..media.errors import MediaFailedError
-from ..media.local import LocalLog
+from ..media.errors import FencedError, MediaFailedError
+from ..media.opened import LocalMedia, Media
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import FolderLock, Store
 from ..runtime.logging import event
@@ -34,7 +31,10 @@ from .api import Bucket, OpenBucket, RemoveBucket
 from .bases import restore_view
 from .checkpoints import Checkpointer
 from .directory import all_buckets
+from .generation import Generation
+from .kept_bases import fetch_base
 from .machine import Mutation
+from .ownership import OwnershipWatch
 from .shard import Outcome, Shard
 from .wire import (
     ERROR,
@@ -51,29 +51,8 @@ from .wire import (
 UNREAD_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 # As many answers as surely fit a frame, for the largest holds an upload's attributes.
 ANSWERS_PER_FRAME = 128
-_GENERATION = struct.Struct("<Q")
 
 Answer = tuple[int, int, object]
-
-
-class Generation:
-    """The counter that readers map: incremented after a commit of the directory, before answers."""
-
-    def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            if os.fstat(fd).st_size < _GENERATION.size:
-                os.pwrite(fd, _GENERATION.pack(0), 0)
-            self._map = mmap.mmap(fd, _GENERATION.size)
-        finally:
-            os.close(fd)
-
-    def advance(self) -> None:
-        (value,) = _GENERATION.unpack_from(self._map)
-        _GENERATION.pack_into(self._map, 0, value + 1)
-
-    def close(self) -> None:
-        self._map.close()
 
 
 class HostedShard:
@@ -87,7 +66,9 @@ class HostedShard:
         fail: Callable[[str], None],
     ) -> None:
         self.shard = shard
+        self.fenced = False
         self._checkpointer = Checkpointer(shard.view, view_path, fail)
+        self._watch = OwnershipWatch(shard.medium, self._lost)
         self._generation = generation
         self._fail = fail
         self._queue: list[tuple[_Connection, int, Mutation]] = []
@@ -98,9 +79,15 @@ class HostedShard:
             self._loop.call_soon(self.commit)
         self._queue.extend((connection, number, mutation) for number, mutation in requests)
 
-    async def close(self) -> None:
+    async def close(self, *, release: bool) -> None:
+        """`release` the log for who waits for it, unless this process is to be started again."""
+        await self._watch.close()
         await self._checkpointer.close()
-        self.shard.close()
+        self.shard.close(release=release)
+
+    def _lost(self) -> None:
+        self.fenced = True
+        self._fail(f"another store has taken over the log of shard {self.shard.shard}")
 
     def commit(self) -> None:
         """Commit all that waits and answer it."""
@@ -113,6 +100,7 @@ class HostedShard:
             outcomes = self.shard.commit([mutation for _, _, mutation in queue])
         except (ObjectStoreError, OSError) as error:
             reason = str(error)
+            self.fenced = self.fenced or isinstance(error, FencedError)
         finally:
             # Whatever it was, even what nobody expects: the process must not live on.
             if outcomes is None:
@@ -195,11 +183,13 @@ async def serve_writer(
     ready: Callable[[], None],
     stop: asyncio.Event,
     shards: tuple[ShardId, ...] = (),
+    media: Media | None = None,
 ) -> None:
     """Host the shards (all of the store unless named) until `stop` is set; `ready` is called once
     all of them answer.
 
-    Raises StoreInUseError, CorruptDataError, MediaFailedError: the process must exit.
+    Raises StoreInUseError, CorruptDataError, MediaFailedError, of which FencedError says that
+    another store has one of the logs: the process must exit.
     """
     loop = asyncio.get_running_loop()
     hosted: dict[ShardId, HostedShard] = {}
@@ -216,7 +206,7 @@ async def serve_writer(
     try:
         for shard in shards or store.shards:
             locks.append(store.lock_shard(shard))
-            held = open_shard(store, shard)
+            held = open_shard(store, shard, media)
             counter = generation if shard == DIRECTORY_SHARD else None
             hosted[shard] = HostedShard(held, store.view(shard), counter, fail)
             event("shard_open", shard=store.shard(shard).name, replayed=held.replayed)
@@ -232,6 +222,9 @@ async def serve_writer(
             servers.append(await loop.create_unix_server(connected, sock=sock))
         ready()
         await stop.wait()
+    except FencedError:
+        generation.suspend()
+        raise
     finally:
         for server in servers:
             server.close()
@@ -242,24 +235,32 @@ async def serve_writer(
             connection.end(answered=not failures)
         # One turn of the loop for the transports to send what is written.
         await asyncio.sleep(0)
+        fenced = any(held_shard.fenced for held_shard in hosted.values())
+        if fenced:
+            generation.suspend()
         for held_shard in hosted.values():
-            await held_shard.close()
+            await held_shard.close(release=fenced or not failures)
         for lock in locks:
             lock.release()
         generation.close()
     if failures:
-        raise MediaFailedError("writer", str(store.path), failures[0])
+        failed = FencedError if fenced else MediaFailedError
+        raise failed("writer", str(store.path), failures[0])
 
 
-def open_shard(store: Store, shard: ShardId) -> Shard:
-    """A shard over its folder's log and view; hold its lock. A view that is missing or lost its
-    last commits comes back from its base. Raises CorruptDataError.
+def open_shard(store: Store, shard: ShardId, media: Media | None = None) -> Shard:
+    """A shard over its log and view; hold its lock. A view that is missing or lost its last commits
+    comes back from its base. Raises CorruptDataError.
     """
-    base = restore_view(store.shard(shard), store.view(shard))
+    opened = media or LocalMedia(store)
+    folder, view, kept = store.shard(shard), store.view(shard), opened.kept_files(shard)
+    if kept is not None:
+        fetch_base(kept, folder, view)
+    base = restore_view(folder, view)
     if base is not None:
-        event("view_restored", shard=store.shard(shard).name, sequence=base.sequence)
-    log = LocalLog(store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
-    return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
+        event("view_restored", shard=folder.name, sequence=base.sequence)
+    log = opened.log(shard)
+    return Shard(shard, log, view, data_shards=store.info.data_shards, now_ms=now_ms)
 
 
 def complete_halves(shards: dict[ShardId, Shard]) -> None:

@@ -2,21 +2,29 @@
 
 Theory of operation. What lies in a chunk on this machine is told as ranges of a file that the
 connection reads, verified, as it sends them. All other bytes come as pieces in memory.
+
+Where a read is a round trip, several are under way (`ReadAhead`): one more with each piece that the
+client took, so that one which takes none holds none but the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
 from ..core.limits import LOOP_WINDOW_BYTES_MAX, READ_PIECE_BYTES, SEND_WINDOW_BYTES_MIN
+from ..media.ahead import ReadAhead
 from ..media.api import Extent, ExtentReader
 from ..metadata_service.api import Body
 from ..runtime.http import FileRange, read_bytes
 from .parts import KeptParts, touched_extents
 
 Piece = bytes | memoryview
+Window = tuple[Extent, int, int]
+"""Bytes of an extent that are read at once: where in it they begin, and how many there are."""
 
 
 async def read_body(
@@ -42,7 +50,8 @@ async def read_body(
         data = await reader.read(body.extents[0], start, length)
         return data if isinstance(data, bytes) else bytes(data)
     pieces: AsyncGenerator[Piece | FileRange, None]
-    pieces = (ranges_of if from_files else pieces_of)(body, reader, start, length)
+    files = from_files and reader.ahead is None
+    pieces = (ranges_of if files else pieces_of)(body, reader, start, length)
     first = await anext(pieces)
     return _resumed(first, pieces)
 
@@ -54,9 +63,44 @@ async def pieces_of(
     if isinstance(body, Body) and body.inline:
         yield body.inline[start : start + length]
         return
-    async for extent, skip, size in _touched(body, start, length):
-        for at in range(skip, skip + size, READ_PIECE_BYTES):
-            yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
+    windows = _windows(body, start, length)
+    if reader.ahead is None:
+        async for window in windows:
+            yield await reader.read(*window)
+        return
+    async with aclosing(_read_ahead(windows, reader, reader.ahead)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _read_ahead(
+    windows: AsyncIterator[Window], reader: ExtentReader, ahead: ReadAhead
+) -> AsyncGenerator[Piece, None]:
+    """The windows in their order. `held` of the budget are those under way that the client does not
+    wait for yet.
+    """
+    under_way: deque[asyncio.Future[tuple[Piece]]] = deque()
+    held, wanted = 0, 1
+    following = await anext(windows, None)
+    try:
+        while following or under_way:
+            while following and len(under_way) < wanted and (not under_way or ahead.take()):
+                held += bool(under_way)
+                under_way.append(asyncio.gather(reader.read(*following)))
+                following = await anext(windows, None)
+            await asyncio.wait([under_way[0]])
+            (piece,) = under_way.popleft().result()
+            yield piece
+            wanted = min(wanted + 1, ahead.windows_max)
+            if under_way:
+                held -= 1
+                ahead.give_back()
+    finally:
+        for reading in under_way:
+            reading.cancel()
+        for _ in range(held):
+            ahead.give_back()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def ranges_of(
@@ -67,8 +111,8 @@ async def ranges_of(
     async for extent, skip, size in _touched(body, start, length):
         file = reader.file_of(extent)
         if file is None:
-            for at in range(skip, skip + size, READ_PIECE_BYTES):
-                yield await reader.read(extent, at, min(READ_PIECE_BYTES, skip + size - at))
+            for window in _cut(extent, skip, size):
+                yield await reader.read(*window)
             continue
         try:
             if first:
@@ -79,9 +123,19 @@ async def ranges_of(
             file.close()
 
 
-async def _touched(
-    body: Body | KeptParts, start: int, length: int
-) -> AsyncIterator[tuple[Extent, int, int]]:
+async def _windows(body: Body | KeptParts, start: int, length: int) -> AsyncGenerator[Window, None]:
+    async for touched in _touched(body, start, length):
+        for window in _cut(*touched):
+            yield window
+
+
+def _cut(extent: Extent, skip: int, size: int) -> Iterator[Window]:
+    end = skip + size
+    for at in range(skip, end, READ_PIECE_BYTES):
+        yield extent, at, min(READ_PIECE_BYTES, end - at)
+
+
+async def _touched(body: Body | KeptParts, start: int, length: int) -> AsyncIterator[Window]:
     """The extents that the range touches: each with where in it to begin, and how many bytes."""
     if isinstance(body, Body):
         for touched in touched_extents(body.extents, start, length):

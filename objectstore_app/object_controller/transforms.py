@@ -29,6 +29,7 @@ from ..core.limits import (
 )
 from ..iam.envelope import new_data_key, unwrap, wrap
 from ..media import frames
+from ..media.ahead import ReadAhead
 from ..media.api import (
     Also,
     Buffer,
@@ -272,6 +273,10 @@ class CodedReader:
             stored = memoryview(whole)[begin : begin + size]
         decode = partial(opened.decode, stored, start, length, data_key)
         return await _near(decode, length, compressed=opened.compressed)
+
+    @property
+    def ahead(self) -> ReadAhead | None:
+        return self._reader.ahead
 
     def file_of(self, extent: Extent) -> ChunkFile | None:
         """Only what lies there plain can be taken from a file."""

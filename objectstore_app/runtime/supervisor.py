@@ -6,8 +6,11 @@ inherit. Each child has a pipe to the parent:
 *stages* (writers, then what uses them); a stage begins when the one before is ready, and stages are
 ended in the opposite order. A child that ends unasked is started again after a pause that doubles;
 one that ends again and again without having lived for a while ends the whole store, with its
-reason. A *periodic* child is started now and then, does its work and ends; it keeps nobody waiting,
-and how it ends is its own affair. Only one that works `at_start`, too, is waited for then.
+reason. One that ends because another store's process has its place (`SupersededError`, an exit code
+of its own) is started again, too, but told so: it waits until the place is free instead of taking
+it back, or two stores would drive each other out in turns. A *periodic* child is started now and
+then, does its work and ends; it keeps nobody waiting, and how it ends is its own affair. Only one
+that works `at_start`, too, is waited for then.
 
 At the start the parent imports what children have in common, so that they share its memory
 (`prepare`). It needs none of that itself: once all serve, another program may take its process over
@@ -36,7 +39,7 @@ from dataclasses import asdict, dataclass, field, fields
 from types import FrameType
 
 from ..core.errors import ObjectStoreError, invariant
-from .errors import ChildFailedError
+from .errors import ChildFailedError, SupersededError
 from .logging import event, fault
 from .metrics import Counters, MetricsBoard
 
@@ -47,6 +50,8 @@ FAILURES_MAX = 6
 FIRST_PERIOD_S_MAX = 60.0
 HURRIED_EVERY_S = 30.0
 KILLED_S = 3600.0
+FAILED_EXIT = 1
+SUPERSEDED_EXIT = 3
 SUPERVISOR_SLOT = 0
 _PR_SET_PDEATHSIG = 1
 _REASON_BYTES_MAX = 4096
@@ -59,10 +64,13 @@ invariant(BACKOFF_S_MIN < BACKOFF_S_MAX < STABLE_S, "a pause is no life")
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
-    """What a child's main function is given: its metrics slot, and how to say that it serves."""
+    """What a child's main function is given: its metrics slot, how to say that it serves, and
+    whether the one before it was `superseded`: then it must wait until its place is free.
+    """
 
     slot: int
     ready: Callable[[], None]
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,7 @@ class ChildState:
     heard: str = ""
     failures: int = 0
     start_at: float | None = None
+    superseded: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -223,8 +232,12 @@ class Supervisor:
         if child.spec.every_s:
             child.start_at = now + child.spec.every_s
             return
-        child.failures = 1 if now - child.started > STABLE_S else child.failures + 1
         reason = _reason(child)
+        if child.superseded and child.ready:
+            child.failures, child.start_at = 0, now + BACKOFF_S_MAX
+            event("child_superseded", child=child.spec.name, reason=reason, in_s=BACKOFF_S_MAX)
+            return
+        child.failures = 1 if now - child.started > STABLE_S else child.failures + 1
         if child.failures >= FAILURES_MAX:
             raise ChildFailedError("keep running", child.spec.name, reason)
         pause = min(BACKOFF_S_MIN * 2 ** (child.failures - 1), BACKOFF_S_MAX)
@@ -290,8 +303,11 @@ class Supervisor:
                 continue
             while child.pipe >= 0:
                 self._hear(child)
+            code = os.waitstatus_to_exitcode(status)
+            # One that was told to wait, and ends before it serves, has still to wait.
+            waited = child.superseded and not child.ready
+            child.superseded = waited or code == SUPERSEDED_EXIT
             if not child.heard:
-                code = os.waitstatus_to_exitcode(status)
                 how = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
                 child.heard = f"ended with {how}"
             event("child_ended", child=child.spec.name, child_pid=pid, reason=_reason(child))
@@ -320,7 +336,7 @@ class Supervisor:
 
     def _become(self, child: _Child, pipe: int, parent: int) -> None:
         """Run the child's main function; never returns."""
-        code = 1
+        code = FAILED_EXIT
         try:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
@@ -334,8 +350,13 @@ class Supervisor:
             for other in self._children:
                 if other.pipe >= 0:
                     os.close(other.pipe)
-            child.spec.main(ChildContext(child.slot, lambda: _tell(pipe, _READY.encode())))
+            child.spec.main(
+                ChildContext(child.slot, lambda: _tell(pipe, _READY.encode()), child.superseded)
+            )
             code = 0
+        except SupersededError as error:
+            code = SUPERSEDED_EXIT
+            _tell(pipe, str(error).encode())
         except ObjectStoreError as error:
             _tell(pipe, str(error).encode())
         except Exception as error:  # noqa: BLE001 - the parent must hear why

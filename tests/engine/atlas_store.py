@@ -21,11 +21,11 @@ from objectstore_app.core.limits import (
     MIB,
     RECORD_BODY_BYTES_MAX,
 )
+from objectstore_app.media import opened
 from objectstore_app.media.api import Extent
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.store import Store
-from objectstore_app.metadata_service import writer
 from objectstore_app.metadata_service.api import (
     Bucket,
     CreateBucket,
@@ -53,7 +53,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     def small_log(folder: Path, shard: ShardId, **_: object) -> LocalLog:
         return LocalLog(folder, shard, segment_bytes_max=SEGMENT_BYTES)
 
-    monkeypatch.setattr(writer, "LocalLog", small_log)
+    monkeypatch.setattr(opened, "LocalLog", small_log)
 
 
 @dataclass

@@ -22,12 +22,11 @@ import uvloop
 from objectstore_app.atlas.fsck import check
 from objectstore_app.core.ids import ShardId
 from objectstore_app.core.limits import COMMIT_BYTES_MAX, MIB
-from objectstore_app.media import local, spare
+from objectstore_app.media import local, opened, spare
 from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service import uploads
-from objectstore_app.metadata_service import writer as writer_module
 from objectstore_app.metadata_service.api import Bucket, CreateBucket, OpenBucket, SetVersioning
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.metadata_service.errors import UnavailableError
@@ -98,7 +97,7 @@ def roll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     def small_log(folder: Path, shard: ShardId, **_: object) -> LocalLog:
         return LocalLog(folder, shard, segment_bytes_max=SEGMENT_BYTES, spare=True)
 
-    monkeypatch.setattr(writer_module, "LocalLog", small_log)
+    monkeypatch.setattr(opened, "LocalLog", small_log)
     monkeypatch.setattr(local, "LOG_SPARE_AFTER_BYTES", 0)
     monkeypatch.setattr(spare, "_PAUSE_S", 0.0)
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from objectstore_app.media.store import open_store
+
 START_TIMEOUT_S = 20.0
 
 
@@ -101,6 +103,23 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) ->
         finally:
             connection.close()
     raise AssertionError(f"the server did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def chunk_bytes(data: Path) -> int:
+    """The room that large bodies take, where the store of this folder keeps them."""
+    pool = os.environ.get("OBJECTSTORE_CEPH_POOL")
+    if not pool:
+        return sum(path.stat().st_blocks * 512 for path in (data / "chunks").iterdir())
+    from objectstore_app.media.rados.pool import Cluster, Place
+
+    conf, client = os.environ["OBJECTSTORE_CEPH_CONF"], os.environ["OBJECTSTORE_CEPH_CLIENT"]
+    cluster = Cluster(Place(conf=Path(conf), client=client, pool=pool))
+    try:
+        objects = cluster.pool(open_store(data, create=False).info.store_id)
+        segments = [name for name in objects.names() if name.startswith("chunks/")]
+        return sum(objects.size(name) or 0 for name in segments)
+    finally:
+        cluster.close()
 
 
 def free_port() -> int:

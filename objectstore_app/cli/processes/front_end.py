@@ -18,7 +18,7 @@ from ...core.ids import UserId
 from ...core.limits import DRAIN_TIMEOUT_S
 from ...iam.keyring import Keyring
 from ...media.api import ChunkWriter, ExtentReader
-from ...media.chunks import LocalChunks, LocalReader
+from ...media.opened import open_media
 from ...media.store import Store, open_store
 from ...metadata_service.api import MetadataClient, RemoveUser
 from ...metadata_service.client import EmbeddedClient
@@ -95,11 +95,11 @@ class _FrontEnd:
         if self.store is not None:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
-            reader = LocalReader(self.store.path)
-            held.callback(reader.close)
-            chunks = LocalChunks(self.store.path, now_ms, on_failed_flush=stop.set)
+            media = open_media(self.store, settings.ceph)
+            held.callback(media.close)
+            chunks = media.chunks(now_ms, stop.set)
             held.push_async_callback(chunks.close)
-            return services(client, reader, chunks, Keyring(self.store.master_key()))
+            return services(client, media.reader, chunks, Keyring(self.store.master_key()))
         upstream, tls, master_key = settings.upstream, settings.cluster_tls, settings.master_key
         if upstream is None or tls is None or master_key is None:
             raise StartError("start front end", "", "--upstream, --cluster-* and --master-key")

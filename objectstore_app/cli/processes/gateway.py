@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ...core.clock import now_ms
-from ...media.chunks import LocalChunks, LocalReader
+from ...media.opened import open_media
 from ...media.store import open_store
 from ...metadata_service.client import EmbeddedClient
 from ...metadata_service.cluster import cluster_context
@@ -29,9 +29,9 @@ async def _serve(plan: Plan, context: ChildContext, stop: asyncio.Event) -> None
     tls = cluster_context(files.ca, files.certificate, files.key, server=True)
     store = open_store(plan.data, create=False)
     client = EmbeddedClient(store)
-    reader = LocalReader(store.path)
-    chunks = LocalChunks(store.path, now_ms, on_failed_flush=stop.set)
-    service = GatewayService(client, reader, chunks)
+    media = open_media(store, plan.settings.ceph)
+    chunks = media.chunks(now_ms, stop.set)
+    service = GatewayService(client, media.reader, chunks)
     try:
         await serve_gateway(
             service, (listen.host, listen.port), tls, ready=context.ready, stop=stop
@@ -41,4 +41,4 @@ async def _serve(plan: Plan, context: ChildContext, stop: asyncio.Event) -> None
     finally:
         await chunks.close()
         await client.close()
-        reader.close()
+        media.close()

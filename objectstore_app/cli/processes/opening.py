@@ -15,6 +15,7 @@ from typing import Any
 from ... import __version__
 from ...config.settings import ServeSettings, serve_settings
 from ...core.errors import ObjectStoreError
+from ...media.place import settle_place
 from ...media.store import open_store
 from ...runtime import logging
 from ...runtime.listeners import bind_listeners, raise_descriptor_limit
@@ -45,7 +46,9 @@ def _open(settings: ServeSettings) -> Plan:
     """Make the store if need be, hold it, and bind the port. All of it outlives an exec."""
     raise_descriptor_limit()
     if settings.data is not None:
-        open_store(settings.data, region=settings.region).lock("serve").keep()
+        store = open_store(settings.data, region=settings.region)
+        settle_place(store, settings.ceph)
+        store.lock("serve").keep()
     bound = bind_listeners(settings.listen.host, settings.listen.port, settings.workers)
     listeners = tuple(listener.detach() for listener in bound)
     board = MetricsBoard(slots(settings))

@@ -23,12 +23,14 @@ import os, signal, sys, time
 from pathlib import Path
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.runtime import logging, supervisor as watching
+from objectstore_app.runtime.errors import SupersededError
 from objectstore_app.runtime.metrics import MetricsBoard
 from objectstore_app.runtime.supervisor import ChildSpec, Supervisor
 
 folder = Path(sys.argv[1])
 logging.set_up("text", "test")
 watching.HURRIED_EVERY_S = 0.05
+watching.BACKOFF_S_MAX = 0.2
 
 def note(name, text):
     with (folder / name).open("a") as file:
@@ -58,6 +60,17 @@ def dies(context):
     while not (folder / "ready").exists():
         time.sleep(0.01)
     raise ObjectStoreError("open shard", "shard-000", "the disk is gone")
+
+def loses(context):
+    told = "superseded" if context.superseded else "first"
+    if not context.superseded or (folder / "free").exists():
+        context.ready()
+    note("loses", f"{{told}}:{{os.getpid()}}")
+    while context.superseded:
+        signal.pause()
+    while not (folder / "ready").exists():
+        time.sleep(0.01)
+    raise SupersededError("write", "store", "another one has its logs")
 
 def passes(context):
     note("passes", str(os.getpid()))
@@ -233,3 +246,30 @@ def test_periodic_child_is_ended_with_the_store(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert lines(tmp_path / "ended") == ["child-2", "child-1"]
+
+
+def test_child_that_lost_its_place_is_told_to_wait_until_it_served_again(tmp_path: Path) -> None:
+    specs = """[
+        ChildSpec("front-0", "front-end", 1, lives, 5),
+        ChildSpec("writer-0", "writer", 0, loses, 5),
+    ]"""
+
+    def last(number: int) -> int:
+        until(lambda: len(lines(tmp_path / "loses")) == number)
+        return int(lines(tmp_path / "loses")[-1].partition(":")[2])
+
+    with running(tmp_path, specs) as process:
+        os.kill(last(2), signal.SIGKILL)
+        waits = last(3)
+        (tmp_path / "free").touch()
+        os.kill(waits, signal.SIGKILL)
+        os.kill(last(4), signal.SIGKILL)  # this one has served again
+        until(lambda: len(lines(tmp_path / "loses")) >= 5)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=10)
+    assert process.returncode == 0
+    told = [line.partition(":")[0] for line in lines(tmp_path / "loses")]
+    assert told[:5] == ["first", "superseded", "superseded", "superseded", "first"]
+    assert len(lines(tmp_path / "child-1")) == 1
+    [reason] = [line for line in log.splitlines() if " child_superseded " in line][:1]
+    assert "another one has its logs" in reason

@@ -1,0 +1,73 @@
+"""The media of a store as a process has them open: on its local directory, or on RADOS.
+
+Open them after a fork; whoever opened them closes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..config.ceph import CephSettings
+from ..core.ids import ShardId
+from .api import ChunkWriter, ExtentReader, LogMedium
+from .chunks import LocalChunks, LocalReader
+from .files_kept import KeptFiles
+from .local import LocalLog
+from .segments import DIRECTORY_SHARD
+from .store import Store
+
+
+class Media(Protocol):
+    """All that lies behind a store's rows."""
+
+    @property
+    def reader(self) -> ExtentReader: ...
+
+    def log(self, shard: ShardId) -> LogMedium:
+        """A shard's log, for its only writer."""
+
+    def owner_of(self, shard: ShardId) -> str:
+        """Which process has a shard's log, for people; empty when none has: it was released."""
+
+    def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
+        """For this process; belongs to the running loop."""
+
+    def kept_files(self, shard: ShardId) -> KeptFiles | None:
+        """Where bases are kept beside the folder, whose disk may be lost; None: nowhere."""
+
+    def close(self) -> None: ...
+
+
+class LocalMedia:
+    """Everything lies in the store's folder."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reader = LocalReader(store.path)
+
+    def log(self, shard: ShardId) -> LogMedium:
+        return LocalLog(self._store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
+
+    def owner_of(self, shard: ShardId) -> str:
+        """The folder's lock says that."""
+        return ""
+
+    def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
+        return LocalChunks(self._store.path, now_ms, on_failed_flush=on_failed_flush)
+
+    def kept_files(self, shard: ShardId) -> None:
+        """The folder is what there is."""
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+def open_media(store: Store, ceph: CephSettings | None) -> Media:
+    """Raises MediaFailedError when Ceph cannot be reached."""
+    if ceph is None:
+        return LocalMedia(store)
+    # Only here: the binding is there only where Ceph is installed.
+    from .rados.media import RadosMedia
+
+    return RadosMedia(store, ceph)

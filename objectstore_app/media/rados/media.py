@@ -1,0 +1,65 @@
+"""A store's media on RADOS, as one process has them open."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections.abc import Callable
+
+from ...config.ceph import CephSettings
+from ...core.ids import ShardId
+from ...core.limits import KIB, RADOS_SEGMENT_BYTES_MAX
+from ..store import Store
+from .chunks import RadosChunks, RadosReader
+from .files import RadosFiles
+from .log import RadosLog, read_head
+from .pool import Cluster, Place
+
+# librados copies what it sends in one thread and lets go of it in another. The allocator would keep
+# such pieces in the holes of many heaps; from this size on each is a mapping of its own instead,
+# which goes back at once. (glibc raises that size by itself until it is set.)
+_M_MMAP_THRESHOLD = -3
+_MAPPED_BYTES_MIN = 128 * KIB
+_mallopt = ctypes.CDLL(None).mallopt
+
+
+class RadosMedia:
+    """Media (`opened.py`). What lies in the store's folder is only views."""
+
+    def __init__(
+        self, store: Store, ceph: CephSettings, *, segment_bytes_max: int = RADOS_SEGMENT_BYTES_MAX
+    ) -> None:
+        self._store = store
+        self._segment_bytes_max = segment_bytes_max
+        _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
+        self._cluster = Cluster(Place(conf=ceph.conf, client=ceph.client, pool=ceph.pool))
+        self._pool = self._cluster.pool(ceph.namespace or store.info.store_id)
+        self.reader = RadosReader(self._pool)
+
+    def log(self, shard: ShardId) -> RadosLog:
+        return RadosLog(
+            self._pool,
+            shard,
+            owner=f"{socket.gethostname()} process {os.getpid()}",
+            view_folder=self._store.shard(shard),
+            segment_bytes_max=self._segment_bytes_max,
+        )
+
+    def owner_of(self, shard: ShardId) -> str:
+        found = read_head(self._pool, shard)
+        if found is None or found[0].released:
+            return ""
+        head, _ = found
+        return f"{head.owner}, epoch {head.epoch}"
+
+    def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> RadosChunks:
+        """A write that fails here leaves no doubt about others, so the process goes on."""
+        return RadosChunks(self._pool, now_ms)
+
+    def kept_files(self, shard: ShardId) -> RadosFiles:
+        return RadosFiles(self._pool, shard)
+
+    def close(self) -> None:
+        self._pool.close()
+        self._cluster.close()

@@ -1,0 +1,1 @@
+"""The store on RADOS, proved on a real cluster of this machine."""

@@ -1,0 +1,67 @@
+"""A store goes on where its data lies, and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from objectstore_app.atlas.fsck import check
+from objectstore_app.config.ceph import CephSettings
+from objectstore_app.media.local import LocalLog
+from objectstore_app.media.place import require_folder, settle_place
+from objectstore_app.media.store import StoreFolderError, open_store
+
+CEPH = CephSettings(Path("/etc/ceph/ceph.conf"), "client.objectstore", "store", "")
+
+
+def test_store_in_ceph_is_served_from_the_same_pool_and_namespace_only(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    settle_place(store, CEPH)
+    settle_place(store, dataclasses.replace(CEPH, conf=Path("/elsewhere/ceph.conf")))
+    settle_place(store, dataclasses.replace(CEPH, namespace=store.info.store_id))
+    with pytest.raises(StoreFolderError, match="--ceph-pool"):
+        settle_place(store, None)
+    for other in ({"pool": "other"}, {"namespace": "other"}):
+        with pytest.raises(StoreFolderError, match=f"namespace {store.info.store_id}.*other"):
+            settle_place(store, dataclasses.replace(CEPH, **other))
+
+
+def test_what_works_on_files_refuses_a_store_in_ceph(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    require_folder(store)
+    settle_place(store, CEPH)
+    with pytest.raises(StoreFolderError, match="files of a folder"):
+        require_folder(store)
+    with pytest.raises(StoreFolderError, match="files of a folder"):
+        check(tmp_path)
+
+
+def test_store_with_logs_in_its_folder_does_not_begin_anew_in_ceph(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    settle_place(store, None)
+    LocalLog(store.shard(store.shards[0]), store.shards[0]).close()
+    with pytest.raises(StoreFolderError, match="not in Ceph"):
+        settle_place(store, CEPH)
+    settle_place(store, None)
+
+
+def test_damaged_note_is_told(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    (tmp_path / "ceph.json").write_text("{")
+    with pytest.raises(StoreFolderError, match=r"ceph\.json"):
+        settle_place(store, None)
+
+
+def test_folders_for_views_are_made_again_on_a_new_disk(tmp_path: Path) -> None:
+    old = open_store(tmp_path / "old", data_shards=2)
+    settle_place(old, CEPH)
+    (tmp_path / "new").mkdir()
+    for name in ("store.json", "ceph.json"):
+        shutil.copyfile(old.path / name, tmp_path / "new" / name)
+    new = open_store(tmp_path / "new")
+    settle_place(new, CEPH)
+    assert all(new.shard(shard).is_dir() for shard in new.shards)
+    assert new.tls.is_dir()
