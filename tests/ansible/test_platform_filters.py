@@ -1,0 +1,49 @@
+"""Nodes' numbers, and the subnets of the pod network that follow from them."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from tests.ansible.plugins import plugin
+
+platform = plugin("filter", "objectstore_platform")
+
+ADDRESSES = [f"192.0.2.{last}" for last in range(10, 28)]
+
+
+def test_a_nodes_number_is_the_place_of_its_address():
+    assert platform.node_number("192.0.2.10", ADDRESSES) == 0
+    assert platform.node_number("192.0.2.27", ADDRESSES) == 17
+
+
+def test_an_address_that_is_not_the_stores_has_no_number():
+    with pytest.raises(AnsibleFilterError, match=r"192\.0\.2\.99 is none of"):
+        platform.node_number("192.0.2.99", ADDRESSES)
+
+
+def test_each_node_has_a_subnet_of_its_own():
+    subnets = {platform.pod_subnet(number, "10.244.0.0/16") for number in range(18)}
+    assert len(subnets) == 18
+    assert platform.pod_subnet(3, "10.244.0.0/16") == "10.244.3.0/24"
+    assert platform.pod_subnet(3, "10.8.128.0/20") == "10.8.131.0/24"
+
+
+def test_a_pod_network_too_small_for_a_node_is_refused():
+    assert platform.pod_subnet(15, "10.8.0.0/20") == "10.8.15.0/24"
+    with pytest.raises(AnsibleFilterError, match="no subnet for node 16"):
+        platform.pod_subnet(16, "10.8.0.0/20")
+
+
+def test_a_node_has_routes_to_all_others_and_none_to_itself():
+    hostvars = {
+        f"n{number}": {
+            "objectstore_pod_subnet": f"10.244.{number}.0/24",
+            "objectstore_vm": {"addresses": [f"192.0.2.1{number}"]},
+        }
+        for number in range(3)
+    }
+    assert platform.pod_routes(hostvars, ["n0", "n1", "n2"], "n1") == [
+        {"subnet": "10.244.0.0/24", "address": "192.0.2.10"},
+        {"subnet": "10.244.2.0/24", "address": "192.0.2.12"},
+    ]
