@@ -23,8 +23,9 @@ import (
 
 func init() {
 	dnsserver.Directives = []string{
-		"reload", "bind", "ready", "health", "prometheus", "errors", "log", "cache", "template",
-		"hosts", "loadbalance", "kubernetes", "loop", "forward",
+		// A request passes them in this order: what turns answers round stands before what answers.
+		"reload", "bind", "ready", "health", "prometheus", "errors", "log", "loadbalance", "cache",
+		"template", "hosts", "kubernetes", "loop", "forward",
 	}
 }
 
