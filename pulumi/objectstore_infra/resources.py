@@ -122,6 +122,8 @@ class InstanceArgs:
     vcpu: Input[int]
     coresPerSocket: Input[int]
     memoryMib: Input[int]
+    containerHost: Input[bool]
+    """It runs Kubernetes and Ceph."""
     running: Input[bool] = True
 
 

@@ -88,6 +88,7 @@ def machine(context: Context, network: None) -> Iterator[Record]:
         "vcpu": 2,
         "coresPerSocket": 2,
         "memoryMib": 512,
+        "containerHost": False,
         "running": True,
     }
     handler = Instance()

@@ -44,6 +44,7 @@ INSTANCE: Record = {
     "vcpu": 4,
     "coresPerSocket": 2,
     "memoryMib": 8192,
+    "containerHost": False,
     "running": True,
 }
 FILES: Record = {

@@ -109,6 +109,7 @@ class ObjectStore(pulumi.ComponentResource):
             vcpu=vm.vcpu,
             coresPerSocket=vm.cores_per_socket,
             memoryMib=vm.memory_mib,
+            containerHost=vm.role == "default",
         )
         after = ResourceOptions(depends_on=[self._reservation])
         return res.Instance(vm.name, args, ResourceOptions.merge(self._child, after))

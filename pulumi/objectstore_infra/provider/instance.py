@@ -51,6 +51,7 @@ class Instance(Handler):
         "vcpu": Input(int, OnChange.UPDATE),
         "coresPerSocket": Input(int, OnChange.UPDATE),
         "memoryMib": Input(int, OnChange.UPDATE),
+        "containerHost": Input(bool, OnChange.NOTHING),
         "running": Input(bool, OnChange.UPDATE),
     }
     outputs: ClassVar = {"hostKey": Output(), "ready": Output()}
@@ -134,6 +135,7 @@ def _spec(inputs: Record) -> InstanceSpec:
         vcpu=number(inputs, "vcpu"),
         cores_per_socket=number(inputs, "coresPerSocket"),
         memory_mib=number(inputs, "memoryMib"),
+        container_host=inputs["containerHost"] is True,
         boot_script=render(boot),
     )
 

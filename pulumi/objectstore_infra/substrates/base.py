@@ -48,6 +48,8 @@ class InstanceSpec:
     vcpu: int
     cores_per_socket: int
     memory_mib: int
+    container_host: bool
+    """It runs Kubernetes and Ceph, which need more of the kernel than a plain guest is given."""
     boot_script: str
     """Shell text applied at every boot: host name, address, authorized key."""
 

@@ -1,13 +1,17 @@
 """The Incus substrate: `base.Substrate` on one Incus daemon; here its instances.
 
-Everything made carries `user.objectstore.*` keys. Node containers are unprivileged. Their static
-address comes from the boot script, not from DHCP.
+Everything made carries `user.objectstore.*` keys. Its machines are system containers. Those that run
+containers and Ceph themselves are privileged, because kubelet, runc and BlueStore set kernel
+parameters, mount and make device nodes: root in them is root on the host, so this substrate is for a
+host that serves the store alone. All others are unprivileged. Their static address comes from the
+boot script, not from DHCP.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 from objectstore_infra.errors import ConflictError, NotFoundError
 from objectstore_infra.substrates.base import InstanceSpec, InstanceState
@@ -27,6 +31,22 @@ BOOT_SCRIPT_HEADERS = {
     "X-Incus-gid": "0",
 }
 STOP_TIMEOUT_S = 30
+# What `security.privileged` leaves out: writable /proc, /sys and cgroups, every capability and
+# device, no AppArmor. The shares keep etcd from starving when the host's processors are busy.
+CONTAINER_HOST_LXC = """\
+lxc.apparmor.profile=unconfined
+lxc.cap.drop=
+lxc.mount.auto=proc:rw sys:rw cgroup:rw
+"""
+CONTAINER_HOST_LXC_BY_CGROUP = {
+    1: "lxc.cgroup.devices.allow=a\nlxc.cgroup.cpu.shares=8192\n",
+    2: "lxc.cgroup2.devices.allow=a\nlxc.cgroup2.cpu.weight=800\n",
+}
+# Kubelet reads the kernel's messages for processes that were killed for want of memory.
+CONTAINER_HOST_DEVICES = {
+    "kmsg": {"type": "unix-char", "source": "/dev/kmsg", "path": "/dev/kmsg"},
+}
+CGROUP_2_MARK = Path("/sys/fs/cgroup/cgroup.controllers")
 _MEMORY_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _MEMORY_UNITS |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -93,6 +113,7 @@ class IncusSubstrate(IncusNetworks, IncusImages):
                 "limits.memory": f"{spec.memory_mib}MiB",
                 # Where AppArmor confines containers, systemd may sandbox services only with it.
                 "security.nesting": "true",
+                **(container_host_config() if spec.container_host else {}),
                 KEY_OWNER: spec.owner,
                 KEY_CORES: str(spec.cores_per_socket),
                 KEY_BOOT_DIGEST: digest,
@@ -105,6 +126,7 @@ class IncusSubstrate(IncusNetworks, IncusImages):
                     "network": spec.network,
                     "hwaddr": hardware_address(spec.owner, spec.name),
                 },
+                **(CONTAINER_HOST_DEVICES if spec.container_host else {}),
             },
         }
         self._client.post("/instances", body)
@@ -155,6 +177,15 @@ class IncusSubstrate(IncusNetworks, IncusImages):
             )
         self._owned(f"instance {name}", state.owner, owner)
         return state
+
+
+def container_host_config() -> dict[str, str]:
+    """Return the settings of a container that runs containers and Ceph itself."""
+    version = 2 if CGROUP_2_MARK.exists() else 1
+    return {
+        "security.privileged": "true",
+        "raw.lxc": CONTAINER_HOST_LXC + CONTAINER_HOST_LXC_BY_CGROUP[version],
+    }
 
 
 def boot_digest(script: str) -> str:

@@ -4,9 +4,11 @@ set -eu
 root=$1
 files=$2
 install -m 644 "$files/objectstore-boot.service" "$files/ssh-hostkeys.service" \
-  "$root/etc/systemd/system/"
+  "$files/container-host.service" "$root/etc/systemd/system/"
+install -D "$files/container-host.sh" "$root/usr/local/lib/objectstore/container-host.sh"
 install -m 644 "$files/sshd.conf" "$root/etc/ssh/sshd_config.d/10-objectstore.conf"
-chroot "$root" systemctl -q enable objectstore-boot.service ssh-hostkeys.service ssh.service
+chroot "$root" systemctl -q enable objectstore-boot.service container-host.service \
+    ssh-hostkeys.service ssh.service
 # The address comes from the boot unit: networkd would wait for a udev that containers lack.
 chroot "$root" systemctl -q mask systemd-networkd.service systemd-networkd.socket \
     systemd-network-generator.service systemd-networkd-wait-online.service \
