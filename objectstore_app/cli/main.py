@@ -29,6 +29,7 @@ class LazyCommand:
 
 COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand("serve", "serve", "Run the object store on this machine.", "serve"),
+    "service": LazyCommand("service", "service", "Run one service of a deployed store.", "rados"),
     "status": LazyCommand("status", "status", "Show whether a store is up and well.", "serve"),
     "user": LazyCommand("user", "user", "Add, list and remove people.", "serve"),
     "bucket": LazyCommand("bucket", "bucket", "Show buckets, set their compression.", "serve"),

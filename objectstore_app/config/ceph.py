@@ -10,32 +10,47 @@ from pathlib import Path
 from .errors import SettingsError
 
 CLIENT_DEFAULT = "client.objectstore"
-_POOL = re.compile(r"(?P<pool>[\w.-]+)(/(?P<namespace>[\w.-]+))?")
+_NAME = r"[\w.-]+"
+_POOLS = re.compile(
+    rf"(?P<log>{_NAME})(,(?P<open>{_NAME}))?(,(?P<cold>{_NAME}))?(/(?P<namespace>{_NAME}))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CephPools:
+    """`log` has heads, logs and bases; `open` chunk segments as they are written; `cold`, which may
+    be erasure-coded, those that Atlas found to be old. Where `cold` is empty they stay in `open`.
+    """
+
+    log: str
+    open: str
+    cold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CephSettings:
-    """Ceph's configuration file, our name there (`client.NAME`), a pool and a namespace in it,
-    the store's id when empty.
+    """Ceph's configuration file, our name there (`client.NAME`), the pools and a namespace in each
+    of them, the store's id when empty.
     """
 
     conf: Path
     client: str
-    pool: str
+    pools: CephPools
     namespace: str
 
 
-def ceph_settings(conf: str | None, client: str, pool: str | None) -> CephSettings | None:
+def ceph_settings(conf: str | None, client: str, pools: str | None) -> CephSettings | None:
     """None without a pool. Raises: SettingsError."""
-    if not pool and not conf:
+    if not pools and not conf:
         return None
-    if not pool or not conf:
-        flag, other = ("--ceph-conf", "pool") if pool else ("--ceph-pool", "conf")
+    if not pools or not conf:
+        flag, other = ("--ceph-conf", "pool") if pools else ("--ceph-pool", "conf")
         raise SettingsError(flag, "not given", f"needed together with --ceph-{other}")
-    found = _POOL.fullmatch(pool)
+    found = _POOLS.fullmatch(pools)
     if found is None:
-        raise SettingsError("--ceph-pool", pool, "POOL or POOL/NAMESPACE")
+        raise SettingsError("--ceph-pool", pools, "POOL[,OPEN[,COLD]][/NAMESPACE]")
     path = Path(conf).absolute()
     if not os.access(path, os.R_OK):
         raise SettingsError("--ceph-conf", conf, "a file that can be read")
-    return CephSettings(path, client, found["pool"], found["namespace"] or "")
+    named = CephPools(found["log"], found["open"] or found["log"], found["cold"] or "")
+    return CephSettings(path, client, named, found["namespace"] or "")

@@ -20,7 +20,8 @@ ObjectStoreError
    │  ├─ StoreKeyInUseError      it is the active version, or it wraps data keys
    │  └─ StoreKeyClosedError     the key version was retired meanwhile: write again
    ├─ RecordTooLargeError        a front end sent more than a record takes
-   └─ UnavailableError           the owner cannot be reached or is restarting: retry
+   ├─ UnavailableError           the owner cannot be reached or is restarting: retry
+   └─ NotOwnerError              another pod has the shard; nothing was decided: ask that one
 """
 
 from __future__ import annotations
@@ -108,6 +109,29 @@ class UnavailableError(MetadataError):
     """The shard's owner cannot be reached; the outcome of a write in flight is unknown."""
 
     retryable = True
+
+
+class NotOwnerError(MetadataError):
+    """The shard (`subject`) is not this pod's, and nothing was decided: ask its owner. `hint` is
+    what the map said last, the epoch and the address of the owner's gateway, as `EPOCH HOST:PORT`;
+    empty when that is not known.
+    """
+
+    retryable = True
+
+    @classmethod
+    def of(cls, shard: str, epoch: int = 0, address: str = "") -> NotOwnerError:
+        return cls("ask shard", shard, f"{epoch} {address}" if address else "")
+
+    @property
+    def epoch(self) -> int:
+        """0 when it is not known."""
+        return int(self.hint.partition(" ")[0] or 0)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT; empty when it is not known."""
+        return self.hint.partition(" ")[2]
 
 
 class RecordTooLargeError(MetadataError):
