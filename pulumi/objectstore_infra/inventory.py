@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -15,6 +16,9 @@ from typing import TypedDict, TypeVar
 from objectstore_infra.spec import StoreSpec, VmSpec
 from objectstore_infra.state_folder import KNOWN_HOSTS, PRIVATE_KEY
 
+# The address of the cluster's DNS service within the services' network, as kubeadm has it.
+CLUSTER_DNS_HOST = 10
+API_PORT = 6443
 Key = TypeVar("Key")
 
 
@@ -39,8 +43,21 @@ def vm_record(vm: VmSpec) -> VmRecord:
     }
 
 
-def build(spec: StoreSpec, folder: Path) -> dict[str, object]:
-    """Return the inventory without secrets; `folder` holds the store's key and known hosts."""
+def ceph_fsid(owner: str) -> str:
+    """Return the id of the store's Ceph cluster: always the same for the same owner."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"objectstore:{owner}"))
+
+
+def management_endpoint(spec: StoreSpec) -> str:
+    """Return where the API of the store's Kubernetes answers."""
+    return f"https://{spec.plan.management}:{API_PORT}"
+
+
+def build(spec: StoreSpec, owner: str, folder: Path) -> dict[str, object]:
+    """Return the inventory without secrets.
+
+    `owner` is the owner string of all that is made; `folder` holds the store's key and known hosts.
+    """
     vms = spec.vms()
     plan = spec.plan
     ssh = f"-o UserKnownHostsFile={folder / KNOWN_HOSTS} -o StrictHostKeyChecking=accept-new"
@@ -63,6 +80,10 @@ def build(spec: StoreSpec, folder: Path) -> dict[str, object]:
         "objectstore_dns_address": str(plan.dns),
         "objectstore_management_address": str(plan.management),
         "objectstore_gateway": str(plan.gateway),
+        "objectstore_pod_network": str(spec.pod_network),
+        "objectstore_service_network": str(spec.service_network),
+        "objectstore_cluster_dns": str(spec.service_network[CLUSTER_DNS_HOST]),
+        "objectstore_ceph_fsid": ceph_fsid(owner),
     }
     return {
         "_meta": {"hostvars": hosts},

@@ -7,7 +7,7 @@ planning figure: only licence and real space limit a store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB_PER_GIB = 1024
 CORES_PER_SOCKET = 2
@@ -38,6 +38,11 @@ class Sizing:
     capacity_tib: int
     """What the size is planned for; 0 when the operator chose the figures."""
 
+    def scaled(self, *, workers: int, envoys: int) -> Sizing:
+        """Return it with other numbers of machines. Raises ValueError as `spread` does."""
+        _check_counts(workers, envoys)
+        return replace(self, workers=workers, envoys=envoys)
+
 
 def _gib(vcpu: int, memory_gib: int) -> VmSize:
     cores = CORES_PER_SOCKET if vcpu % CORES_PER_SOCKET == 0 else 1
@@ -58,10 +63,7 @@ def spread(*, workers: int, vcpu_total: int, memory_gib_total: int, envoys: int)
 
     Raises ValueError, with what would be right, when the figures make no store.
     """
-    if not WORKERS_MIN <= workers <= WORKERS_MAX:
-        raise ValueError(f"workers must be {WORKERS_MIN} to {WORKERS_MAX}, not {workers}")
-    if not 1 <= envoys <= ENVOYS_MAX:
-        raise ValueError(f"envoys must be 1 to {ENVOYS_MAX}, not {envoys}")
+    _check_counts(workers, envoys)
     vcpu, memory_gib = vcpu_total // workers, memory_gib_total // workers
     if vcpu < WORKER_VCPU_MIN:
         raise ValueError(
@@ -74,3 +76,10 @@ def spread(*, workers: int, vcpu_total: int, memory_gib_total: int, envoys: int)
             f"at least {WORKER_GIB_MIN * workers} in total are needed"
         )
     return Sizing(workers, _gib(vcpu, memory_gib), envoys, ENVOY, 0)
+
+
+def _check_counts(workers: int, envoys: int) -> None:
+    if not WORKERS_MIN <= workers <= WORKERS_MAX:
+        raise ValueError(f"workers must be {WORKERS_MIN} to {WORKERS_MAX}, not {workers}")
+    if not 1 <= envoys <= ENVOYS_MAX:
+        raise ValueError(f"envoys must be 1 to {ENVOYS_MAX}, not {envoys}")

@@ -25,6 +25,11 @@ INSTANCE_TYPES = ("container",)
 BRIDGE_PREFIX = "os-"
 INTERFACE_NAME_LENGTH_MAX = 15
 DEFAULT_SUBNET = "10.77.0.0/24"
+DEFAULT_POD_NETWORK = "10.244.0.0/16"
+DEFAULT_SERVICE_NETWORK = "10.96.0.0/16"
+# One /24 for the pods of each of the 18 nodes; services need no more than Kubernetes takes.
+POD_NETWORK_PREFIXES = range(8, 20)
+SERVICE_NETWORK_PREFIXES = range(12, 25)
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]|[a-z]")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
@@ -77,6 +82,9 @@ class StoreSpec:
     network_exists: bool
     """The network is somebody else's: it is used, never made, changed or deleted."""
     plan: AddressPlan
+    pod_network: IPv4Network
+    """Each node's pods have a /24 of it."""
+    service_network: IPv4Network
     version: str
     incus_socket: str
     incus_storage_pool: str
@@ -190,6 +198,7 @@ def parse(config: Mapping[str, Value], *, default_version: str) -> StoreSpec:
     network_name = _parse_network_name(network, name, exists=exists)
     plan = _parse_addresses(network, shape)
     network.finish()
+    pods, services = _parse_inner_networks(fields, plan)
     fields.finish()
     if problems or plan is None:
         raise SpecError(problems)
@@ -203,6 +212,8 @@ def parse(config: Mapping[str, Value], *, default_version: str) -> StoreSpec:
         network_name=network_name,
         network_exists=exists,
         plan=plan,
+        pod_network=pods,
+        service_network=services,
         version=version,
         incus_socket=socket,
         incus_storage_pool=pool,
@@ -257,7 +268,7 @@ def _parse_sizing(fields: _Fields, problems: list[Problem]) -> tuple[str, Sizing
     if size != sizing.CUSTOM:
         if given:
             fields.problem("custom", dict(given), "only goes with size: custom")
-        return size, sizing.SIZES[size]
+        return size, _parse_scale(fields, sizing.SIZES[size])
     before = len(problems)
     custom = _Fields("custom.", given, problems)
     figures = {
@@ -274,6 +285,40 @@ def _parse_sizing(fields: _Fields, problems: list[Problem]) -> tuple[str, Sizing
     except ValueError as cause:
         fields.problem("custom", dict(given), str(cause))
         return size, sizing.SIZES["small"]
+
+
+def _parse_scale(fields: _Fields, planned: Sizing) -> Sizing:
+    """Return the size with the operator's numbers of machines, each as big as the size says."""
+    workers = fields.number("workers", planned.workers)
+    envoys = fields.number("envoys", planned.envoys)
+    try:
+        return planned.scaled(workers=workers, envoys=envoys)
+    except ValueError as cause:
+        fields.problem("workers and envoys", f"{workers} and {envoys}", str(cause))
+        return planned
+
+
+def _parse_inner_networks(
+    fields: _Fields, plan: AddressPlan | None
+) -> tuple[IPv4Network, IPv4Network]:
+    """Return the networks of pods and services, which exist only between the store's nodes."""
+    pods = fields.parsed("podNetwork", IPv4Network, "must be a network such as 10.244.0.0/16")
+    services = fields.parsed(
+        "serviceNetwork", IPv4Network, "must be a network such as 10.96.0.0/16"
+    )
+    pods = pods or IPv4Network(DEFAULT_POD_NETWORK)
+    services = services or IPv4Network(DEFAULT_SERVICE_NETWORK)
+    for key, network, prefixes in (
+        ("podNetwork", pods, POD_NETWORK_PREFIXES),
+        ("serviceNetwork", services, SERVICE_NETWORK_PREFIXES),
+    ):
+        if network.prefixlen not in prefixes:
+            fields.problem(key, str(network), f"must be a /{prefixes[0]} to /{prefixes[-1]}")
+        if plan is not None and network.overlaps(plan.subnet):
+            fields.problem(key, str(network), f"overlaps the store's subnet {plan.subnet}")
+    if pods.overlaps(services):
+        fields.problem("serviceNetwork", str(services), f"overlaps podNetwork {pods}")
+    return pods, services
 
 
 def _parse_network_name(network: _Fields, store: str, *, exists: bool) -> str:

@@ -96,6 +96,11 @@ def test_ansible_gets_the_contract(recorder: Recorder) -> None:
     assert variables["objectstore_name"] == "abc"
     assert variables["objectstore_domain"] == "example.test"
     assert len(variables["objectstore_client_addresses"]) == 4
+    assert variables["objectstore_pod_network"] == "10.244.0.0/16"
+    assert variables["objectstore_service_network"] == "10.96.0.0/16"
+    assert variables["objectstore_cluster_dns"] == "10.96.0.10"
+    fsid = "ee8195c1-35f4-555f-a9e0-0e57778d8335"
+    assert variables["objectstore_ceph_fsid"] == fsid
     host = inventory["_meta"]["hostvars"]["abc-envoy-1"]
     assert host["objectstore_vm"]["vcpu"] == 2
     assert host["ansible_host"] == "10.77.0.13"

@@ -75,6 +75,13 @@ def test_names_and_addresses_of_a_small_store() -> None:
         ({"network": {"managementAddress": "x"}}, "network.managementAddress", "an address"),
         ({"network": {"clientAddresses": 7}}, "network.clientAddresses", "addresses and ranges"),
         ({"network": {"clientAddresses": "10.77.0.1-x"}}, "network.clientAddresses", "and ranges"),
+        ({"workers": 2}, "workers and envoys", "workers must be 3 to 14"),
+        ({"workers": 4, "envoys": 5}, "workers and envoys", "envoys must be 1 to 4"),
+        ({"podNetwork": "10.244.0.1/16"}, "podNetwork", "must be a network"),
+        ({"podNetwork": "10.244.0.0/20"}, "podNetwork", "must be a /8 to /19"),
+        ({"podNetwork": "10.64.0.0/12"}, "podNetwork", "overlaps the store's subnet 10.77.0.0/24"),
+        ({"serviceNetwork": "10.77.0.0/24"}, "serviceNetwork", "overlaps the store's subnet"),
+        ({"serviceNetwork": "10.244.9.0/24"}, "serviceNetwork", "overlaps podNetwork"),
         ({"network": {"existing": True}}, "network.name", "name of the existing network"),
         ({"network": {"existing": "perhaps"}}, "network.existing", "true or false"),
         ({"network": {"name": "much-too-long-for-linux"}}, "network.name", "1 to 15"),
@@ -134,6 +141,28 @@ def test_all_problems_are_reported_at_once() -> None:
 def test_custom_totals_decide_the_workers() -> None:
     store = parse(size="custom", custom={"workers": 3, "vcpu": 20, "memoryGb": 40})
     assert {(vm.vcpu, vm.memory_mib) for vm in store.vms()[:3]} == {(6, 13 * 1024)}
+
+
+def test_a_store_is_scaled_by_two_numbers_and_nobody_moves() -> None:
+    before, after = parse(), parse(workers=4, envoys="2")
+    assert [(vm.name, str(vm.address)) for vm in after.vms()] == [
+        ("abc-oss-default-0", "10.77.0.10"),
+        ("abc-oss-default-1", "10.77.0.11"),
+        ("abc-oss-default-2", "10.77.0.12"),
+        ("abc-oss-default-3", "10.77.0.14"),
+        ("abc-oss-envoy-1", "10.77.0.13"),
+        ("abc-oss-envoy-2", "10.77.0.27"),
+    ]
+    assert set(before.vms()) <= set(after.vms())
+    assert after.vms()[3].memory_mib == before.vms()[0].memory_mib
+
+
+def test_networks_of_pods_and_services_may_be_chosen() -> None:
+    store = parse(podNetwork="172.20.0.0/16", serviceNetwork="172.21.0.0/20")
+    assert (str(store.pod_network), str(store.service_network)) == (
+        "172.20.0.0/16",
+        "172.21.0.0/20",
+    )
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,14}[a-z0-9]", fullmatch=True))

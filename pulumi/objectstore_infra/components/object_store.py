@@ -23,6 +23,7 @@ PORT = 7200
 class ObjectStore(pulumi.ComponentResource):
     """One object store."""
 
+    owner: str
     inventory: dict[str, object]
     """The administrator's keys in it are secret outputs."""
     access_key: Output[str]
@@ -31,7 +32,7 @@ class ObjectStore(pulumi.ComponentResource):
     def __init__(self, spec: StoreSpec, opts: ResourceOptions | None = None) -> None:
         super().__init__("objectstore:components:ObjectStore", spec.name, None, opts)
         self._spec = spec
-        self._owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{spec.name}"
+        self.owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{spec.name}"
         provider = res.Substrate(
             spec.substrate,
             socket=spec.incus_socket,
@@ -43,10 +44,10 @@ class ObjectStore(pulumi.ComponentResource):
         credentials = res.Credentials("administrator", spec.name, self._child)
         self.access_key, self.secret_key = credentials.accessKey, credentials.secretKey
         self._network, self._reservation = self._make_network()
-        image_args = res.NodeImageArgs(node_image.alias(), self._owner)
+        image_args = res.NodeImageArgs(node_image.alias(), self.owner)
         self._image = res.NodeImage("node-image", image_args, self._child)
         machines = {vm.name: self._make_instance(vm) for vm in spec.vms()}
-        described = inventory.build(spec, store_folder(spec.name))
+        described = inventory.build(spec, self.owner, store_folder(spec.name))
         self.inventory = inventory.with_keys(described, self.access_key, self.secret_key)
         self._configure(machines)
         self.register_outputs({"vms": [inventory.vm_record(vm) for vm in spec.vms()]})
@@ -64,6 +65,10 @@ class ObjectStore(pulumi.ComponentResource):
             "infrastructure_addresses": [str(address) for address in plan.infrastructure],
             "dns_address": str(plan.dns),
             "management_address": str(plan.management),
+            "management_endpoint": inventory.management_endpoint(spec),
+            "pod_network": str(spec.pod_network),
+            "service_network": str(spec.service_network),
+            "ceph_fsid": inventory.ceph_fsid(store.owner),
             "vms": [inventory.vm_record(vm) for vm in spec.vms()],
             "ansible_inventory": store.inventory,
             "access_key": store.access_key,
@@ -78,7 +83,7 @@ class ObjectStore(pulumi.ComponentResource):
             "network",
             res.NetworkArgs(
                 name=self._spec.network_name,
-                owner=self._owner,
+                owner=self.owner,
                 existing=self._spec.network_exists,
                 gateway=str(plan.gateway),
                 prefixLength=plan.subnet.prefixlen,
@@ -88,7 +93,7 @@ class ObjectStore(pulumi.ComponentResource):
         )
         reservation = res.AddressReservation(
             "addresses",
-            res.AddressReservationArgs(network.name, self._owner, plan.purposes()),
+            res.AddressReservationArgs(network.name, self.owner, plan.purposes()),
             self._child,
         )
         return network, reservation
@@ -97,7 +102,7 @@ class ObjectStore(pulumi.ComponentResource):
         plan = self._spec.plan
         args = res.InstanceArgs(
             name=vm.name,
-            owner=self._owner,
+            owner=self.owner,
             image=self._image.alias,
             network=self._network.name,
             address=str(vm.address),
@@ -121,7 +126,7 @@ class ObjectStore(pulumi.ComponentResource):
             "operator-files",
             res.OperatorFilesArgs(
                 store=spec.name,
-                inventory=inventory.build(spec, store_folder(spec.name)),
+                inventory=inventory.build(spec, self.owner, store_folder(spec.name)),
                 accessKey=self.access_key,
                 secretKey=self.secret_key,
                 privateKey=self._key.privateKey,
