@@ -41,7 +41,7 @@ class ShardMap(msgspec.Struct, frozen=True, kw_only=True):
         return self.shards.get(shard)
 
     def with_owner(self, shard: str, owner: ShardOwner) -> ShardMap:
-        """This map with one owner replaced; this very map when it knows one of that epoch or later."""
+        """This map with one owner replaced; itself when it knows one of that epoch or later."""
         known = self.shards.get(shard)
         if known is not None and known.epoch >= owner.epoch:
             return self
