@@ -14,7 +14,15 @@ ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 STEPS = ("preflight", "install", "configure", "run")
 # An installer and nothing else: what it installs is configured and run by its caller.
 STEPS_OF = {"bundle_archive": ("preflight", "install")}
-TYPES = {"bool": bool, "int": int, "list": list, "dict": dict, "str": str, "path": str}
+TYPES = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "list": list,
+    "dict": dict,
+    "str": str,
+    "path": str,
+}
 
 
 def loaded(path: Path):
