@@ -106,7 +106,11 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
 @options.upload_days
 @click.option("--ceph-conf", metavar="FILE", help="Ceph's configuration; data lies in RADOS then.")
 @click.option("--ceph-client", default=CLIENT_DEFAULT, help="The store's name in Ceph.")
-@click.option("--ceph-pool", metavar="POOL[/NAMESPACE]", help="Its pool there.")
+@click.option(
+    "--ceph-pool",
+    metavar="POOL[,OPEN[,COLD]][/NAMESPACE]",
+    help="Its pool there, or those of logs, of chunks and of old chunks.",
+)
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), default="text", help="Form of logs.")
 @click.option(
     "--drain-grace",

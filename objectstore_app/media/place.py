@@ -1,7 +1,7 @@
-"""Where a store's logs and chunks lie: in its folder, or in a pool of Ceph.
+"""Where a store's logs and chunks lie: in its folder, or in pools of Ceph.
 
 That is told at the store's first start, noted in `ceph.json`, and checked at every later one: the
-views in a folder are of one log, and go wrong over any other.
+views in a folder are of one log, and go wrong over any other. A pool for old chunks may be added.
 """
 
 from __future__ import annotations
@@ -14,9 +14,21 @@ from ..config.ceph import CephSettings
 from .store import Store, StoreFolderError, write_durably
 
 
-class _Place(msgspec.Struct, frozen=True):
+class _Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`pool` is that of the logs, `open` that of chunks unless it is the same, `cold` that of old
+    chunks, if there is one.
+    """
+
     pool: str
     namespace: str
+    open: str = ""
+    cold: str = ""
+
+    def __str__(self) -> str:
+        pools = ",".join(
+            filter(None, (self.pool, self.open or (self.cold and self.pool), self.cold))
+        )
+        return f"{pools}/{self.namespace}"
 
 
 def settle_place(store: Store, ceph: CephSettings | None) -> None:
@@ -28,14 +40,14 @@ def settle_place(store: Store, ceph: CephSettings | None) -> None:
         if known is not None:
             raise _refused(store, known, "give --ceph-conf and --ceph-pool")
         return
-    told = _Place(ceph.pool, ceph.namespace or store.info.store_id)
-    if known is not None and known != told:
-        raise _refused(store, known, f"not in {told.pool}/{told.namespace}")
+    told = _place(ceph, ceph.namespace or store.info.store_id)
+    if known is not None and msgspec.structs.replace(known, cold=known.cold or told.cold) != told:
+        raise _refused(store, known, f"not in {told}")
     if any(True for shard in store.shards for _ in store.shard(shard).glob("log-*.seg")):
         raise StoreFolderError(
             "open store", str(store.path), "its data lies in this folder, not in Ceph"
         )
-    if known is None:
+    if known != told:
         write_durably(_note(store), msgspec.json.encode(told) + b"\n")
     # Of what lies in the folder only identity and keys have to survive a lost disk.
     for folder in map(store.shard, store.shards):
@@ -48,6 +60,11 @@ def require_folder(store: Store) -> None:
     known = _known(store)
     if known is not None:
         raise _refused(store, known, "this works on the files of a folder only")
+
+
+def _place(ceph: CephSettings, namespace: str) -> _Place:
+    pools = ceph.pools
+    return _Place(pools.log, namespace, pools.open if pools.open != pools.log else "", pools.cold)
 
 
 def _note(store: Store) -> Path:
@@ -67,5 +84,5 @@ def _refused(store: Store, known: _Place, said: str) -> StoreFolderError:
     return StoreFolderError(
         "open store",
         str(store.path),
-        f"its data lies in Ceph's pool {known.pool}, namespace {known.namespace}: {said}",
+        f"its data lies in Ceph, {known}: {said}",
     )

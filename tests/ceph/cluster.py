@@ -3,7 +3,7 @@
 Every daemon is a child of this process in the foreground, so it is stopped by its own pid and dies
 with us (PR_SET_PDEATHSIG). Keys are made here and handed over in the first keyring, so no `ceph`
 command is needed: the cluster is up in seconds. The client `client.store` may read and write the
-store's pool and nothing else.
+store's pools and nothing else.
 
 By hand: `python -m tests.ceph.cluster FOLDER` keeps one running until a signal or a line's end.
 """
@@ -27,7 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 
 OSDS = 3
-POOL = "store"
+POOLS = ("store.log", "store.open", "store.cold")
+"""Of logs and chunks, three replicas each; of old chunks, erasure-coded over three OSDs."""
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 _PDEATHSIG = 1
@@ -129,8 +130,17 @@ class CephCluster:
         for number, process in enumerate(mkfs):
             assert process.wait() == 0, f"mkfs of osd.{number} failed: see {self.folder}"
             self.start_osd(number)
-        self.command(prefix="osd pool create", pool=POOL, pg_num=8, size=3)
-        self.command(prefix="osd pool application enable", pool=POOL, app="objectstore")
+        for pool in POOLS[:2]:
+            self.command(prefix="osd pool create", pool=pool, pg_num=8, size=3)
+        profile = ["k=2", "m=1", "crush-failure-domain=osd"]
+        self.command(prefix="osd erasure-code-profile set", name="cold", profile=profile)
+        self.command(
+            prefix="osd pool create", pool=POOLS[2], pg_num=8, pool_type="erasure",
+            erasure_code_profile="cold",
+        )  # fmt: skip
+        self.command(prefix="osd pool set", pool=POOLS[2], var="min_size", val="2")
+        for pool in POOLS:
+            self.command(prefix="osd pool application enable", pool=pool, app="objectstore")
         self.wait_clean()
 
     def stop(self) -> None:
@@ -201,7 +211,10 @@ class CephCluster:
         caps = {
             "mon.": {"mon": "allow *"},
             "client.admin": dict.fromkeys(("mon", "mgr", "osd", "mds"), "allow *"),
-            "client.store": {"mon": "allow r", "osd": f"allow rwx pool={POOL}"},
+            "client.store": {
+                "mon": "allow r",
+                "osd": ", ".join(f"allow rwx pool={pool}" for pool in POOLS),
+            },
             "mgr.x": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
         }
         caps |= {

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.media.rados.memory import MemoryObjects
 from objectstore_app.media.rados.objects import Objects
-from tests.ceph.cluster import POOL, CephCluster, missing
+from tests.ceph.cluster import POOLS, CephCluster, missing
 
 if not missing():
-    from objectstore_app.media.rados.pool import Cluster, Place, Pool
+    from objectstore_app.media.rados.pool import Cluster, Pool
+    from objectstore_app.media.rados.pools import StorePools, open_pools
 
 
 @pytest.fixture(scope="session")
@@ -48,20 +50,27 @@ def ceph(daemons: CephCluster | None) -> Path:
 
 
 @pytest.fixture
-def place(ceph: Path) -> Place:
-    return Place(conf=ceph / "ceph.conf", client="client.store", pool=POOL)
-
-
-@pytest.fixture
 def namespace() -> str:
     return f"test-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
-def pool(place: Place, namespace: str) -> Iterator[Pool]:
-    cluster = Cluster(place)
-    yield cluster.pool(namespace)
+def place(ceph: Path, namespace: str) -> CephSettings:
+    """Where a test's store lies."""
+    return CephSettings(ceph / "ceph.conf", "client.store", CephPools(*POOLS), namespace)
+
+
+@pytest.fixture
+def pools(place: CephSettings) -> Iterator[StorePools]:
+    cluster = Cluster(place.conf, place.client)
+    yield open_pools(cluster, place, place.namespace)
     cluster.close()
+
+
+@pytest.fixture
+def pool(pools: StorePools) -> Pool:
+    """The pool of logs."""
+    return pools.log
 
 
 @pytest.fixture(params=["memory", "rados"])

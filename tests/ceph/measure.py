@@ -17,15 +17,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.core.ids import ShardId
 from objectstore_app.core.limits import MIB, UPLOAD_CHUNK_BYTES
 from objectstore_app.media.errors import FencedError
 from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
 from objectstore_app.media.rados.log import RadosLog, RadosLogReader
-from objectstore_app.media.rados.pool import Cluster, Place, Pool
+from objectstore_app.media.rados.pool import Cluster, Pool
+from objectstore_app.media.rados.pools import StorePools, open_pools
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.writer import now_ms
-from tests.ceph.cluster import POOL
+from tests.ceph.cluster import POOLS
 from tests.engine.support import BUCKET, do, open_shard, put
 
 SHARD = ShardId(0)
@@ -110,8 +112,8 @@ def takeovers(pool: Pool, view: Path) -> None:
     say("confirm", confirmed, len(confirmed))
 
 
-async def bulk(pool: Pool) -> None:
-    chunks, reader = RadosChunks(pool, now_ms), RadosReader(pool)
+async def bulk(pools: StorePools) -> None:
+    chunks, reader = RadosChunks(pools.open, now_ms), RadosReader(pools)
     piece = os.urandom(UPLOAD_CHUNK_BYTES)
 
     async def write(count: int) -> list:
@@ -154,14 +156,19 @@ async def bulk(pool: Pool) -> None:
 
 
 def main() -> None:
-    place = Place(conf=Path(sys.argv[1]) / "ceph.conf", client="client.store", pool=POOL)
-    cluster = Cluster(place)
+    conf = Path(sys.argv[1]) / "ceph.conf"
+    ceph = CephSettings(conf, "client.store", CephPools(*POOLS), "")
+    cluster = Cluster(ceph.conf, ceph.client)
+
+    def pools() -> StorePools:
+        return open_pools(cluster, ceph, f"measure-{secrets.token_hex(3)}")
+
     try:
         with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             for number, measure in enumerate((commits, takeovers)):
                 view = Path(folder) / f"{number}.sqlite"
-                measure(cluster.pool(f"measure-{secrets.token_hex(3)}"), view)
-        asyncio.run(bulk(cluster.pool(f"measure-{secrets.token_hex(3)}")))
+                measure(pools().log, view)
+        asyncio.run(bulk(pools()))
     finally:
         cluster.close()
 

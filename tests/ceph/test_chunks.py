@@ -13,24 +13,27 @@ pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installe
 from objectstore_app.core.limits import CHUNK_BYTES_MAX, GIB, MIB, RADOS_SEGMENT_BYTES_MAX
 from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
-from objectstore_app.media.rados.chunks import RadosChunks, RadosReader, object_name
-from objectstore_app.media.rados.pool import Pool
+from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
+from objectstore_app.media.rados.names import object_name
+from objectstore_app.media.rados.pools import StorePools
 from objectstore_app.media.segments import table_bytes
 from objectstore_app.metadata_service.writer import now_ms
 
 DATA = random.Random(1).randbytes(3 * MIB)
 
 
-def with_media(pool: Pool, work: Callable[[RadosChunks, RadosReader], Awaitable[None]]) -> None:
+def with_media(
+    pools: StorePools, work: Callable[[RadosChunks, RadosReader], Awaitable[None]]
+) -> None:
     async def run() -> None:
-        chunks = RadosChunks(pool, now_ms)
-        await work(chunks, RadosReader(pool))
+        chunks = RadosChunks(pools.open, now_ms)
+        await work(chunks, RadosReader(pools))
         await chunks.close()
 
     asyncio.run(run())
 
 
-def test_chunk_in_pieces_is_read_back_at_every_edge(pool: Pool) -> None:
+def test_chunk_in_pieces_is_read_back_at_every_edge(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, reader: RadosReader) -> None:
         seen: list[int] = []
         chunk = chunks.begin(len(DATA))
@@ -48,10 +51,10 @@ def test_chunk_in_pieces_is_read_back_at_every_edge(pool: Pool) -> None:
                     assert found == DATA[start : start + length]
         assert reader.file_of(extent) is None
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
-def test_many_chunks_at_once_each_have_a_place(pool: Pool) -> None:
+def test_many_chunks_at_once_each_have_a_place(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, reader: RadosReader) -> None:
         bodies = [bytes([number]) * (200_000 + number) for number in range(30)]
         extents = await asyncio.gather(*map(chunks.write, bodies))
@@ -59,34 +62,34 @@ def test_many_chunks_at_once_each_have_a_place(pool: Pool) -> None:
         for extent, body in zip(extents, bodies, strict=True):
             assert await reader.read(extent, 0, len(body)) == body
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
-def test_segments_roll_before_they_get_too_large(pool: Pool) -> None:
+def test_segments_roll_before_they_get_too_large(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, _: RadosReader) -> None:
         begun = [chunks.begin(CHUNK_BYTES_MAX) for _ in range(5)]
         extents = {chunk._segment for chunk in begun}
         assert len(extents) == 2
         assert all(chunk._offset < RADOS_SEGMENT_BYTES_MAX for chunk in begun)
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
-def test_damage_is_found_and_named(pool: Pool) -> None:
+def test_damage_is_found_and_named(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, _: RadosReader) -> None:
         extent = await chunks.write(DATA)
         name = object_name(extent.segment)
-        header = pool.read(name, 0, 8)
+        header = pools.open.read(name, 0, 8)
         assert header is not None
-        pool.write_if(name, header, 0, b"?", extent.offset + 140_000)
-        reader = RadosReader(pool)
+        pools.open.write_if(name, header, 0, b"?", extent.offset + 140_000)
+        reader = RadosReader(pools)
         assert await reader.read(extent, 0, 131_072) == DATA[:131_072]
         with pytest.raises(CorruptDataError, match=hex(extent.segment)):
             await reader.read(extent, 131_072, 10)
         table = extent.offset + extent.length
-        pool.write_if(name, header, 0, b"????", table)
+        pools.open.write_if(name, header, 0, b"????", table)
         with pytest.raises(CorruptDataError, match="table"):
-            await RadosReader(pool).read(extent, 0, 1)
+            await RadosReader(pools).read(extent, 0, 1)
         gone = Extent(extent.segment + 1, 32, 10, 0, blocks=True)
         with pytest.raises(CorruptDataError, match="missing"):
             await reader.read(gone, 0, 10)
@@ -94,37 +97,37 @@ def test_damage_is_found_and_named(pool: Pool) -> None:
         with pytest.raises(CorruptDataError, match="too short"):
             await reader.read(beyond, 0, 10)
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
-def test_dead_chunk_gives_its_room_back_and_offsets_stay(pool: Pool) -> None:
+def test_dead_chunk_gives_its_room_back_and_offsets_stay(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, reader: RadosReader) -> None:
         dead, living = await chunks.write(DATA), await chunks.write(DATA)
         end = dead.offset + dead.length + table_bytes(dead.length)
-        pool.zero(object_name(dead.segment), [(dead.offset, end)])
+        pools.open.zero(object_name(dead.segment), [(dead.offset, end)])
         assert await reader.read(living, 0, len(DATA)) == DATA
         with pytest.raises(CorruptDataError):
             await reader.read(dead, 0, 10)
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
 def test_no_room_refuses_and_the_next_chunk_finds_some(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pools: StorePools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(chunks: RadosChunks, reader: RadosReader) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(pool, "free_bytes", lambda: 0)
+            patch.setattr(pools.open, "free_bytes", lambda: 0)
             with pytest.raises(MediaFullError):
                 await chunks.write(DATA)
         extent = await chunks.write(DATA)
         assert await reader.read(extent, 0, 5) == DATA[:5]
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
 def test_failed_write_is_told_and_its_segment_left(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pools: StorePools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(chunks: RadosChunks, _: RadosReader) -> None:
         good = await chunks.write(DATA)
@@ -133,17 +136,17 @@ def test_failed_write_is_told_and_its_segment_left(
             done(MediaFailedError("write", name, "EIO"))
 
         with monkeypatch.context() as patch:
-            patch.setattr(pool, "start_write", failing)
+            patch.setattr(pools.open, "start_write", failing)
             with pytest.raises(MediaFailedError):
                 await chunks.write(DATA)
         later = await chunks.write(DATA)
         assert later.segment != good.segment
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
 def test_flush_waits_for_what_a_cancelled_writer_sent(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pools: StorePools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(chunks: RadosChunks, _: RadosReader) -> None:
         answer: list[Callable[..., None]] = []
@@ -154,7 +157,7 @@ def test_flush_waits_for_what_a_cancelled_writer_sent(
             begun.set()
 
         with monkeypatch.context() as patch:
-            patch.setattr(pool, "start_write", hold)
+            patch.setattr(pools.open, "start_write", hold)
             writing = asyncio.ensure_future(chunks.write(DATA))
             await begun.wait()
         writing.cancel()
@@ -165,8 +168,8 @@ def test_flush_waits_for_what_a_cancelled_writer_sent(
         answer[0](None)
         await flushing
 
-    with_media(pool, work)
+    with_media(pools, work)
 
 
-def test_room_is_what_the_pool_takes_not_what_the_disks_have(pool: Pool) -> None:
-    assert 1 * GIB < pool.free_bytes() < 12 * GIB
+def test_room_is_what_the_pool_takes_not_what_the_disks_have(pools: StorePools) -> None:
+    assert 1 * GIB < pools.open.free_bytes() < 12 * GIB

@@ -22,9 +22,10 @@ pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installe
 
 import uvloop
 
+from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB
 from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
-from objectstore_app.media.rados.pool import Cluster, Place, Pool
+from objectstore_app.media.rados.pool import Cluster, Pool
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service.api import (
@@ -53,10 +54,10 @@ VERSIONS_SAMPLED = 20
 
 
 @contextmanager
-def pool_of(place: Place, namespace: str) -> Iterator[Pool]:
-    cluster = Cluster(place)
+def pool_of(place: CephSettings, namespace: str) -> Iterator[Pool]:
+    cluster = Cluster(place.conf, place.client)
     try:
-        yield cluster.pool(namespace)
+        yield cluster.pool(place.pools.log, namespace)
     finally:
         cluster.close()
 
@@ -136,7 +137,11 @@ def rows(store: Store) -> dict[str, list[object]]:
 
 @pytest.mark.timeout(120 + 20 * ROUNDS)
 def test_kill_at_any_moment_loses_nothing_acknowledged(
-    ceph: Path, place: Place, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ceph: Path,
+    place: CephSettings,
+    namespace: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store, rng, writes = open_store(tmp_path / "data"), random.Random(SEED), Writes()
     writer = RadosWriter(store, ceph, namespace, SEGMENT_BYTES)
@@ -195,7 +200,11 @@ async def _begin(client: EmbeddedClient, bucket: Bucket, number: int) -> asyncio
 
 @pytest.mark.timeout(120 + 20 * ROUNDS)
 def test_paused_owner_that_wakes_up_neither_acknowledges_nor_overwrites(
-    ceph: Path, place: Place, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ceph: Path,
+    place: CephSettings,
+    namespace: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Two pods take turns; in each round the owner is paused in the midst of its load, the other
     takes over and writes, then the old one wakes up with writes waiting at its door.

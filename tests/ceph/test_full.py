@@ -10,7 +10,7 @@ from objectstore_app.core.ids import ShardId
 from objectstore_app.core.limits import KIB
 from objectstore_app.media.errors import MediaFullError
 from objectstore_app.media.rados.log import RadosLog, RadosLogReader
-from objectstore_app.media.rados.pool import Cluster, Place
+from objectstore_app.media.rados.pool import Cluster
 from tests.ceph.cluster import CephCluster, wait_until
 
 SHARD = ShardId(5)
@@ -33,9 +33,9 @@ def test_log_of_a_full_pool_is_taken_over(daemons: CephCluster | None, namespace
         )
 
     limit(QUOTA_BYTES)
-    cluster = Cluster(Place(conf=daemons.conf, client="client.admin", pool="small"))
+    cluster = Cluster(daemons.conf, "client.admin")
     try:
-        pool = cluster.pool(namespace)
+        pool = cluster.pool("small", namespace)
         appended: list[bytes] = []
 
         def takes(log: RadosLog) -> bool:

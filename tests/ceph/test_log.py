@@ -19,9 +19,9 @@ from objectstore_app.media.rados.log import (
     RadosLogReader,
     encode_guard,
     read_head,
-    segment_name,
 )
 from objectstore_app.media.rados.memory import MemoryObjects
+from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.rados.objects import GuardError, Objects
 from objectstore_app.media.segments import encode_header, log_segment
 from objectstore_app.metadata_service.api import OpenBucket
@@ -94,7 +94,7 @@ def test_old_owner_that_would_roll_is_fenced_by_the_head(objects: Objects) -> No
     with pytest.raises(FencedError):
         old.position()
     # What it made before it noticed is nobody's, and no obstacle.
-    assert objects.size(segment_name(FIRST + 1)) == RECORDS_AT
+    assert objects.size(object_name(FIRST + 1)) == RECORDS_AT
     assert new.append([b"new"]) == (FIRST + 1, RECORDS_AT)
     assert content(objects) == [bytes(990), b"new"]
     with pytest.raises(MediaFailedError):
@@ -150,7 +150,7 @@ def test_release_is_told_and_ends_the_owner(objects: Objects) -> None:
 def test_segment_left_half_made_by_ourselves_is_used(objects: Objects) -> None:
     log = log_of(objects)
     log.append([bytes(990)])
-    objects.create(segment_name(FIRST + 1), encode_header(FIRST + 1, 7) + encode_guard(log.epoch))
+    objects.create(object_name(FIRST + 1), encode_header(FIRST + 1, 7) + encode_guard(log.epoch))
     assert log.append([b"next"]) == (FIRST + 1, RECORDS_AT)
     assert next(iter(log.scan(FIRST + 1, RECORDS_AT))).salt == log.salt
 
@@ -168,7 +168,7 @@ def test_missing_segment_is_refused(objects: Objects) -> None:
     log = log_of(objects)
     for _ in range(3):
         log.append([bytes(990)])
-    objects.remove(segment_name(FIRST + 1))
+    objects.remove(object_name(FIRST + 1))
     with pytest.raises(CorruptDataError, match="missing"):
         list(log.scan(0, 0))
     assert [piece.segment for piece in log.scan(FIRST + 2, RECORDS_AT)] == [FIRST + 2]

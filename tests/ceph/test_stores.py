@@ -16,10 +16,11 @@ pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installe
 from botocore.exceptions import ClientError
 from mypy_boto3_s3 import S3Client
 
+from objectstore_app.config.ceph import CephSettings
 from objectstore_app.media.rados.log import read_head
-from objectstore_app.media.rados.pool import Place, Pool
+from objectstore_app.media.rados.pool import Pool
 from objectstore_app.media.store import Store, open_store
-from tests.ceph.cluster import wait_until
+from tests.ceph.cluster import POOLS, wait_until
 from tests.s3.conftest import make_client
 from tests.s3.server import embedded_server
 
@@ -47,11 +48,11 @@ def epochs(pool: Pool, store: Store) -> list[int]:
 
 @pytest.mark.timeout(180)
 def test_store_that_lost_its_logs_serves_nothing_and_waits_for_them(
-    place: Place, namespace: str, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: CephSettings, namespace: str, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OBJECTSTORE_CEPH_CONF", str(place.conf))
     monkeypatch.setenv("OBJECTSTORE_CEPH_CLIENT", place.client)
-    monkeypatch.setenv("OBJECTSTORE_CEPH_POOL", f"{place.pool}/{namespace}")
+    monkeypatch.setenv("OBJECTSTORE_CEPH_POOL", f"{','.join(POOLS)}/{namespace}")
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     with embedded_server(one) as first:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import uvloop
 
-from objectstore_app.config.ceph import CephSettings
+from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.core.limits import RADOS_SEGMENT_BYTES_MAX
 from objectstore_app.media.rados.media import RadosMedia
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service import uploads
 from objectstore_app.metadata_service.writer import serve_writer
-from tests.ceph.cluster import POOL
+from tests.ceph.cluster import POOLS
 from tests.engine.crash_load import PART_BYTES
 
 READY = "ready"
@@ -80,7 +80,7 @@ def main() -> int:
     uploads.PART_BYTES_MIN = PART_BYTES
     ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     store = open_store(folder)
-    ceph = CephSettings(Path(conf), "client.store", POOL, namespace)
+    ceph = CephSettings(Path(conf), "client.store", CephPools(*POOLS), namespace)
     media = RadosMedia(
         store, ceph, segment_bytes_max=int(segment_bytes_max) or RADOS_SEGMENT_BYTES_MAX
     )

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from objectstore_app.atlas.fsck import check
-from objectstore_app.config.ceph import CephSettings
+from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.media.local import LocalLog
 from objectstore_app.media.place import require_folder, settle_place
 from objectstore_app.media.store import StoreFolderError, open_store
 
-CEPH = CephSettings(Path("/etc/ceph/ceph.conf"), "client.objectstore", "store", "")
+CEPH = CephSettings(
+    Path("/etc/ceph/ceph.conf"), "client.objectstore", CephPools("store", "store"), ""
+)
 
 
 def test_store_in_ceph_is_served_from_the_same_pool_and_namespace_only(tmp_path: Path) -> None:
@@ -24,9 +26,33 @@ def test_store_in_ceph_is_served_from_the_same_pool_and_namespace_only(tmp_path:
     settle_place(store, dataclasses.replace(CEPH, namespace=store.info.store_id))
     with pytest.raises(StoreFolderError, match="--ceph-pool"):
         settle_place(store, None)
-    for other in ({"pool": "other"}, {"namespace": "other"}):
-        with pytest.raises(StoreFolderError, match=f"namespace {store.info.store_id}.*other"):
+    others = (
+        {"pools": CephPools("other", "other")},
+        {"pools": CephPools("store", "other")},
+        {"namespace": "other"},
+    )
+    for other in others:
+        with pytest.raises(StoreFolderError, match=f"store/{store.info.store_id}.*other"):
             settle_place(store, dataclasses.replace(CEPH, **other))
+
+
+def test_pool_for_old_chunks_may_be_added_and_then_stays(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    settle_place(store, CEPH)
+    cold = dataclasses.replace(CEPH, pools=CephPools("store", "store", "cold"))
+    settle_place(store, cold)
+    settle_place(store, cold)
+    for pools in (CephPools("store", "store"), CephPools("store", "store", "colder")):
+        with pytest.raises(StoreFolderError, match="store,store,cold/"):
+            settle_place(store, dataclasses.replace(CEPH, pools=pools))
+
+
+def test_note_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    (tmp_path / "ceph.json").write_text('{"pool":"store","namespace":"n"}')
+    settle_place(store, dataclasses.replace(CEPH, namespace="n"))
+    with pytest.raises(StoreFolderError, match="store/n"):
+        settle_place(store, CEPH)
 
 
 def test_what_works_on_files_refuses_a_store_in_ceph(tmp_path: Path) -> None:

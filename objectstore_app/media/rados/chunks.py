@@ -44,18 +44,13 @@ from ..segments import (
     chunk_segment,
     corrupt,
     encode_header,
-    is_chunk,
     table_bytes,
 )
-from .log import segment_name
+from .names import object_name
 from .pool import READ_BYTES_MAX, Pool
+from .pools import StorePools
 
 TABLES_KEPT = 1024
-
-
-def object_name(segment: int) -> str:
-    """The object of a segment of either kind."""
-    return f"chunks/{segment:016x}" if is_chunk(segment) else segment_name(segment)
 
 
 @dataclass(slots=True, eq=False)
@@ -253,11 +248,11 @@ def _gather(pieces: Sequence[Buffer], table: TableBuilder, also: Also, last: boo
 class RadosReader:
     """ExtentReader of one process. Belongs to one loop."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pools: StorePools) -> None:
         self.ahead = ReadAhead(
             RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
         )
-        self._pool = pool
+        self._pools = pools
         self._tables: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
 
     async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
@@ -294,10 +289,9 @@ class RadosReader:
         return table
 
     async def _read(self, segment: int, offset: int, length: int) -> bytes:
+        pool = self._pools.of(segment)
         pieces = [
-            self._pool.read_async(
-                object_name(segment), offset + at, min(READ_BYTES_MAX, length - at)
-            )
+            pool.read_async(object_name(segment), offset + at, min(READ_BYTES_MAX, length - at))
             for at in range(0, length, READ_BYTES_MAX)
         ]
         found = await asyncio.gather(*pieces)

@@ -42,7 +42,6 @@ from ..segments import (
     check_header,
     encode_header,
     log_counter,
-    log_name,
     log_segment,
     shard_folder,
 )
@@ -54,6 +53,7 @@ from .head import (
     encode_head,
     head_name,
 )
+from .names import object_name
 from .objects import GuardError, Objects
 
 GUARD_BYTES = 32
@@ -79,11 +79,6 @@ invariant(
     "what is appended until room is looked for again is within the margin",
 )
 invariant(len(encode_guard(1)) == GUARD_BYTES, "docs/formats/rados.md says so")
-
-
-def segment_name(segment: int) -> str:
-    """The object of a log segment."""
-    return f"{shard_folder(ShardId(segment >> 32))}/{log_name(segment)}"
 
 
 def _room_of(free: int) -> int:
@@ -127,7 +122,7 @@ class RadosLogReader:
             yield self._piece(number, offset if number == segment else RECORDS_AT)
 
     def _piece(self, number: int, start: int) -> LogPiece:
-        name = segment_name(number)
+        name = object_name(number)
         size = self._pool.size(name)
         if size is None:
             raise CorruptDataError("read log", name, "the segment is missing: objectstore fsck")
@@ -257,7 +252,7 @@ class RadosLog:
 
     @property
     def _name(self) -> str:
-        return segment_name(self._segment)
+        return object_name(self._segment)
 
     def _take_head(self, owner: str) -> None:
         found = read_head(self._pool, self._shard)
@@ -313,7 +308,7 @@ class RadosLog:
         salt = secrets.randbits(32)
         content = encode_header(segment, salt) + self._guard
         try:
-            if not self._pool.create(segment_name(segment), content):
+            if not self._pool.create(object_name(segment), content):
                 self._replace_unnamed(segment, content)
         except MediaFailedError as error:
             self._failed = str(error)
@@ -323,7 +318,7 @@ class RadosLog:
 
     def _replace_unnamed(self, segment: int, content: bytes) -> None:
         """Replace a segment that was made, by one before us or by us, and that no head named."""
-        name = segment_name(segment)
+        name = object_name(segment)
         start = self._pool.read(name, 0, RECORDS_AT) or b""
         guard = start[SEGMENT_HEADER_BYTES:]
         if decode_guard(guard, name) > self._head.epoch:

@@ -14,7 +14,8 @@ from ..store import Store
 from .chunks import RadosChunks, RadosReader
 from .files import RadosFiles
 from .log import RadosLog, read_head
-from .pool import Cluster, Place
+from .pool import Cluster
+from .pools import open_pools
 
 # librados copies what it sends in one thread and lets go of it in another. The allocator would keep
 # such pieces in the holes of many heaps; from this size on each is a mapping of its own instead,
@@ -33,13 +34,13 @@ class RadosMedia:
         self._store = store
         self._segment_bytes_max = segment_bytes_max
         _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
-        self._cluster = Cluster(Place(conf=ceph.conf, client=ceph.client, pool=ceph.pool))
-        self._pool = self._cluster.pool(ceph.namespace or store.info.store_id)
-        self.reader = RadosReader(self._pool)
+        self._cluster = Cluster(ceph.conf, ceph.client)
+        self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
+        self.reader = RadosReader(self.pools)
 
     def log(self, shard: ShardId) -> RadosLog:
         return RadosLog(
-            self._pool,
+            self.pools.log,
             shard,
             owner=f"{socket.gethostname()} process {os.getpid()}",
             view_folder=self._store.shard(shard),
@@ -47,7 +48,7 @@ class RadosMedia:
         )
 
     def owner_of(self, shard: ShardId) -> str:
-        found = read_head(self._pool, shard)
+        found = read_head(self.pools.log, shard)
         if found is None or found[0].released:
             return ""
         head, _ = found
@@ -55,11 +56,11 @@ class RadosMedia:
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> RadosChunks:
         """A write that fails here leaves no doubt about others, so the process goes on."""
-        return RadosChunks(self._pool, now_ms)
+        return RadosChunks(self.pools.open, now_ms)
 
     def kept_files(self, shard: ShardId) -> RadosFiles:
-        return RadosFiles(self._pool, shard)
+        return RadosFiles(self.pools.log, shard)
 
     def close(self) -> None:
-        self._pool.close()
+        self.pools.close()
         self._cluster.close()

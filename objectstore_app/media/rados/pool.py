@@ -17,7 +17,7 @@ import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -35,71 +35,68 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _MISMATCH = 4095
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A pool and how to reach it: Ceph's configuration file, our name there (`client.NAME`)."""
-
-    conf: Path
-    client: str
-    pool: str
-
-
 class Cluster:
     """A connection to Ceph, shared by the pools that are opened over it."""
 
-    def __init__(self, place: Place) -> None:
-        """Raises MediaFailedError."""
-        self._place = place
+    def __init__(self, conf: Path, client: str) -> None:
+        """By Ceph's configuration file, as `client.NAME`. Raises MediaFailedError."""
         # No socket of the client: several of our processes use one name.
-        conf = {
+        settings = {
             "admin_socket": "",
             "client_mount_timeout": str(RADOS_CONNECT_S_MAX),
             "rados_mon_op_timeout": str(RADOS_LOOK_S_MAX),
         }
-        self._free_heard: int | None = None
+        self._free_heard: dict[str, int] = {}
         try:
-            self._rados = rados.Rados(conffile=str(place.conf), name=place.client, conf=conf)
+            self._rados = rados.Rados(conffile=str(conf), name=client, conf=settings)
             self._rados.connect(timeout=RADOS_CONNECT_S_MAX)
         except rados.Error as error:
-            raise MediaFailedError("connect to Ceph", str(place.conf), str(error)) from error
+            raise MediaFailedError("connect to Ceph", str(conf), str(error)) from error
 
-    def pool(self, namespace: str) -> Pool:
-        """The store's pool, seen through a namespace. Raises MediaFailedError."""
+    def pool(self, name: str, namespace: str) -> Pool:
+        """A pool, seen through a namespace. Raises MediaFailedError."""
         try:
-            ioctx = self._rados.open_ioctx(self._place.pool)
+            ioctx = self._rados.open_ioctx(name)
         except rados.Error as error:
-            raise MediaFailedError("open pool", self._place.pool, str(error)) from error
+            raise MediaFailedError("open pool", name, str(error)) from error
         ioctx.set_namespace(namespace)
         # A full pool answers at once; without this, writes would wait for room.
         ioctx.set_osdmap_full_try()
-        return Pool(ioctx, f"{self._place.pool}/{namespace}", self._free_bytes)
+        return Pool(ioctx, f"{name}/{namespace}", partial(self._free_bytes, name))
 
     def close(self) -> None:
         self._rados.shutdown()
 
-    def _free_bytes(self) -> int:
+    def _free_bytes(self, pool: str) -> int:
         """What the pool takes before its fullest OSD is full, as Ceph reckons it: replicas counted,
         its own reserve left alone. (An OSD that is really full does not live on.) Seconds old, and
         what was heard last while the monitors are not to be asked: OSDs do without them.
         """
         try:
-            self._free_heard = self._ask_free_bytes()
+            self._free_heard[pool] = self._ask_free_bytes(pool)
         except MediaFailedError as error:
-            if self._free_heard is None:
+            if pool not in self._free_heard:
                 raise
-            event("room_unknown", pool=self._place.pool, reason=str(error))
-        return self._free_heard
+            event("room_unknown", pool=pool, reason=str(error))
+        return self._free_heard[pool]
 
-    def _ask_free_bytes(self) -> int:
-        question = json.dumps({"prefix": "df", "format": "json"})
+    def _ask_free_bytes(self, pool: str) -> int:
+        answer = self._ask("look for room", pool, {"prefix": "df", "format": "json"})
         try:
-            code, answer, said = self._rados.mon_command(question, b"")
-            if code:
-                raise MediaFailedError("look for room", self._place.pool, said)
             pools = msgspec.json.decode(answer, type=_Usage).pools
-        except (rados.Error, msgspec.MsgspecError) as error:
-            raise MediaFailedError("look for room", self._place.pool, str(error)) from error
-        return next((one.stats.max_avail for one in pools if one.name == self._place.pool), 0)
+        except msgspec.MsgspecError as error:
+            raise MediaFailedError("look for room", pool, str(error)) from error
+        return next((one.stats.max_avail for one in pools if one.name == pool), 0)
+
+    def _ask(self, operation: str, subject: str, question: dict[str, str]) -> bytes:
+        """A question to the monitors. Raises MediaFailedError."""
+        try:
+            code, answer, said = self._rados.mon_command(json.dumps(question), b"")
+        except rados.Error as error:
+            raise MediaFailedError(operation, subject, str(error)) from error
+        if code:
+            raise MediaFailedError(operation, subject, said)
+        return answer
 
 
 class _PoolStats(msgspec.Struct):
