@@ -47,3 +47,38 @@ def test_a_node_has_routes_to_all_others_and_none_to_itself():
         {"subnet": "10.244.0.0/24", "address": "192.0.2.10"},
         {"subnet": "10.244.2.0/24", "address": "192.0.2.12"},
     ]
+
+
+def test_addresses_within_a_network_are_found():
+    assert platform.addresses_within(["10.244.9.1", "192.0.2.1"], "10.244.0.0/16") == ["10.244.9.1"]
+
+
+def rules(**policy: object) -> dict:
+    default = {"to": "metadata", "ports": [7201], "protocol": "tcp", "from": ["pods"]}
+    return platform.packet_rules([default | policy])
+
+
+def test_applications_are_pods_to_the_packet_filter():
+    wanted = ['ip saddr @pods tcp dport { 7201 } accept comment "metadata"']
+    assert rules(**{"from": ["atlas", "iam"]})["pods"] == wanted
+    assert rules(**{"from": ["pods"]})["pods"] == wanted
+
+
+def test_each_kind_of_source_has_a_rule():
+    assert rules(**{"from": ["atlas", "nodes", "envoys"]})["pods"] == [
+        f'ip saddr @{kind} tcp dport {{ 7201 }} accept comment "metadata"'
+        for kind in ("envoys", "nodes", "pods")
+    ]
+
+
+def test_anywhere_is_no_match_at_all():
+    found = rules(**{"from": ["anywhere", "pods"]})["pods"]
+    assert found == ['tcp dport { 7201 } accept comment "metadata"']
+
+
+def test_ports_of_nodes_are_gathered_and_those_of_pods_are_not():
+    found = rules(to="nodes", ports=[3300, "6800-6899"])
+    assert found["pods"] == []
+    assert found["nodes"] == ['ip saddr @pods tcp dport { 3300, 6800-6899 } accept comment "nodes"']
+    assert found["node_ports"] == {"tcp": "3300, 6800-6899"}
+    assert rules()["node_ports"] == {}

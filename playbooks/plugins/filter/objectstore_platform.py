@@ -1,14 +1,16 @@
-"""Filters of the platform under the store: nodes' numbers and pod subnets, as pure functions."""
+"""Filters of the platform under the store: nodes' numbers, pod subnets and packet rules. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 POD_SUBNET_PREFIX = 24
+# What a policy's `from` may name besides applications, which are all pods to a packet filter.
+SOURCES = ("pods", "nodes", "envoys", "anywhere")
 
 
 def node_number(address: str, infrastructure: Sequence[str]) -> int:
@@ -48,6 +50,34 @@ def pod_routes(
     ]
 
 
+def addresses_within(addresses: Iterable[str], network: str) -> list[str]:
+    """Those of the addresses that lie in the network."""
+    inside = IPv4Network(network)
+    return [str(address) for address in addresses if IPv4Address(str(address)) in inside]
+
+
+def packet_rules(policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The network policies as nft rules.
+
+    Returns the rules of `pods` and `nodes`, one for each kind of source, which are nft sets of that
+    name; and `node_ports`: protocol → every port of the nodes that is filtered.
+    """
+    rules: dict[str, list[str]] = {"pods": [], "nodes": []}
+    node_ports: dict[str, list[str]] = {}
+    for policy in policies:
+        ports = [str(port) for port in policy["ports"]]
+        if policy["to"] == "nodes":
+            node_ports.setdefault(policy["protocol"], []).extend(ports)
+        kinds = sorted({name if name in SOURCES else "pods" for name in policy["from"]})
+        for kind in ["anywhere"] if "anywhere" in kinds else kinds:
+            match = "" if kind == "anywhere" else f"ip saddr @{kind} "
+            rule = f"{match}{policy['protocol']} dport {{ {', '.join(ports)} }} accept"
+            of_nodes = policy["to"] == "nodes"
+            rules["nodes" if of_nodes else "pods"].append(f'{rule} comment "{policy["to"]}"')
+    joined = {protocol: ", ".join(ports) for protocol, ports in node_ports.items()}
+    return {**rules, "node_ports": joined}
+
+
 class FilterModule:
     """The table that Ansible reads."""
 
@@ -56,4 +86,6 @@ class FilterModule:
             "objectstore_node_number": node_number,
             "objectstore_pod_subnet": pod_subnet,
             "objectstore_pod_routes": pod_routes,
+            "objectstore_addresses_within": addresses_within,
+            "objectstore_packet_rules": packet_rules,
         }
