@@ -1,0 +1,88 @@
+"""Ansible module: restart a node's daemons without the store noticing: one kind after the other.
+
+Replicas are not moved meanwhile (`noout`), each daemon is back before the next one goes, and at the
+end every placement group is active+clean again. Nodes go one after the other: the task that calls
+this has `throttle: 1`.
+"""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ceph_admin import DATA, Admin, CephError, Unit, wait
+
+DOCUMENTATION = """
+module: ceph_restart
+short_description: Restart a node's Ceph daemons
+description:
+  - Restarts monitor, manager and OSD of this node in that order, each when the one before is back.
+options:
+  timeout_s:
+    description: How long each step may take.
+    type: int
+    default: 120
+"""
+
+KINDS = ("mon", "mgr", "osd")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"timeout_s": {"type": "int", "default": 120}}, supports_check_mode=True
+    )
+    daemons = [
+        (kind, path.name.removeprefix("ceph-"))
+        for kind in KINDS
+        for path in sorted((DATA / kind).glob("ceph-*"))
+        if (path / "keyring").is_file()
+    ]
+    try:
+        if daemons and not module.check_mode:
+            restart(daemons, module.params["timeout_s"])
+    except CephError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(daemons), restarted=[f"{kind}.{name}" for kind, name in daemons])
+
+
+def restart(daemons: list[tuple[str, str]], timeout_s: int) -> None:
+    with Admin() as admin:
+        had_noout = "noout" in admin.ask("osd dump")["flags"].split(",")
+        admin.wait_clean(timeout_s)
+        admin.ask("osd set", key="noout")
+        try:
+            for kind, name in daemons:
+                restart_one(admin, kind, name, timeout_s)
+            admin.wait_clean(timeout_s)
+        finally:
+            if not had_noout:
+                admin.ask("osd unset", key="noout")
+
+
+def restart_one(admin: Admin, kind: str, name: str, timeout_s: int) -> None:
+    """Return when the cluster has seen it go and come back."""
+    seen = {"mon": election, "osd": boot}.get(kind)
+    before = seen(admin, name) if seen else 0
+    Unit(kind, name).restart()
+    if seen:
+        what = f"{kind}.{name} back"
+        wait(lambda: "" if seen(admin, name) > before else "not yet", what, timeout_s)
+
+
+def election(admin: Admin, name: str) -> int:
+    """The epoch of the quorum, if this monitor is in it."""
+    try:
+        status = admin.ask("quorum_status")
+    except CephError:
+        return 0
+    return int(status["election_epoch"]) if name in status["quorum_names"] else 0
+
+
+def boot(admin: Admin, name: str) -> int:
+    """The map's epoch in which this OSD came up, if it is."""
+    for row in admin.ask("osd dump")["osds"]:
+        if row["osd"] == int(name) and row["up"]:
+            return int(row["up_from"])
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Ansible module: what this node is in the store's Ceph cluster, and how the cluster is.
+
+Changes nothing and judges nothing: preflight, gates and the health check draw their own
+conclusions from the same facts.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ceph_admin import CLEAN, DATA, Admin, CephError
+
+DOCUMENTATION = """
+module: ceph_status
+short_description: What a node is in the Ceph cluster, and how the cluster is
+description:
+  - Gathers facts. Changes nothing.
+options:
+  cluster:
+    description: Whether the cluster is asked, too. Without it only this node is looked at.
+    type: bool
+    default: true
+"""
+
+PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"cluster": {"type": "bool", "default": True}}, supports_check_mode=True
+    )
+    cluster: dict[str, Any] = {}
+    error = ""
+    if module.params["cluster"]:
+        try:
+            with Admin() as admin:
+                cluster = cluster_facts(admin)
+        except CephError as raised:
+            error = str(raised)
+    module.exit_json(changed=False, node=node_facts(), cluster=cluster, error=error)
+
+
+def node_facts() -> dict[str, list[str]]:
+    """Which daemons have data here, and which programs of theirs are missing."""
+    daemons = {
+        kind: sorted(path.parent.name.removeprefix("ceph-") for path in DATA.glob(pattern))
+        for kind, pattern in (
+            ("monitors", "mon/ceph-*/keyring"),
+            ("managers", "mgr/ceph-*/keyring"),
+            ("osds", "osd/ceph-*/ready"),
+        )
+    }
+    return {**daemons, "missing": [name for name in PROGRAMS if shutil.which(name) is None]}
+
+
+def cluster_facts(admin: Admin) -> dict[str, Any]:
+    """`clean` is whether all placement groups are active+clean; shares are of all raw room."""
+    status, dump = admin.ask("status"), admin.ask("osd dump")
+    pgs = status["pgmap"]
+    states = {row["state_name"]: row["count"] for row in pgs.get("pgs_by_state", [])}
+    osds = dump["osds"]
+    return {
+        "fsid": status["fsid"],
+        "health": status["health"]["status"],
+        "checks": {
+            name: check["summary"]["message"] for name, check in status["health"]["checks"].items()
+        },
+        "monitors": status["monmap"]["num_mons"],
+        "quorum": status["quorum_names"],
+        "manager": bool(status["mgrmap"]["available"]),
+        "osds": {row["osd"]: {"up": bool(row["up"]), "in": bool(row["in"])} for row in osds},
+        "placement_groups": states,
+        "clean": states == {CLEAN: pgs["num_pgs"]},
+        "used_share": pgs["bytes_used"] / pgs["bytes_total"] if pgs.get("bytes_total") else 0.0,
+        "nearfull_share": dump["nearfull_ratio"],
+        "full_share": dump["full_ratio"],
+        "flags": sorted(flag for flag in dump["flags"].split(",") if flag),
+    }
+
+
+if __name__ == "__main__":
+    main()
