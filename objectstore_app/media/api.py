@@ -126,7 +126,10 @@ class ChunkInProgress(Protocol):
     async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None: ...
 
     async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
-        """With the last pieces; durable only after `flush`."""
+        """With the last pieces; durable only once the chunk is settled and then flushed."""
+
+    async def settle(self) -> None:
+        """After `finish`: return once all of it was written. Other chunks may be written first."""
 
     def close(self) -> None: ...
 
@@ -150,7 +153,9 @@ class ChunkWriter(Protocol):
         """
         chunk = self.begin(len(data))
         try:
-            return await chunk.finish([data])
+            extent = await chunk.finish([data])
+            await chunk.settle()
+            return extent
         finally:
             chunk.close()
 

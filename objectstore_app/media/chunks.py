@@ -261,6 +261,9 @@ class LocalChunk:
         self.close()
         return extent
 
+    async def settle(self) -> None:
+        """`finish` waited."""
+
     def close(self) -> None:
         if self._writing is not None:
             self._writing.add_done_callback(lambda _: self.close())

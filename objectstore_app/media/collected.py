@@ -29,6 +29,9 @@ class CollectedChunk:
         data, self._data = self._data, bytearray()
         return await self._write(memoryview(data))
 
+    async def settle(self) -> None:
+        """`finish` waited."""
+
     def close(self) -> None:
         """Nothing names what was not written."""
 

@@ -195,6 +195,7 @@ class _Storing:
         self._gathered: tuple[ChunkInProgress, list[Piece], bool] | None = None
         self._reading: asyncio.Future[tuple[bytes | memoryview]] | None = None
         self._extents: list[Extent] = []
+        self._finished: deque[ChunkInProgress] = deque()
 
     async def run(self) -> Received:
         left = self._payload.length
@@ -207,6 +208,7 @@ class _Storing:
             finally:
                 await self._stop_reading()
             await self._write()
+            await self._settle(0)
         invariant(not await self._payload.read(), _AS_LONG)
         return Received(self._payload.length, b"", tuple(self._extents))
 
@@ -246,8 +248,15 @@ class _Storing:
         chunk, load, last = gathered
         if last:
             self._extents.append(await chunk.finish(load, self._hashing.update))
+            self._finished.append(chunk)
+            await self._settle(1)
         else:
             await chunk.append(load, self._hashing.update)
+
+    async def _settle(self, behind: int) -> None:
+        """Wait until all finished chunks but so many are written."""
+        while len(self._finished) > behind:
+            await self._finished.popleft().settle()
 
     async def _gather(self, wanted: int) -> list[Piece]:
         """The next bytes, as many as wanted; small pieces are put together. Fewer, maybe none, when

@@ -156,6 +156,7 @@ class CodedChunk:
         self._encoder = encoder
         self._place = place
         self._left = length
+        self._stored: ChunkInProgress | None = None
 
     async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None:
         loop = asyncio.get_running_loop()
@@ -166,14 +167,17 @@ class CodedChunk:
         invariant(self._left == 0, "a chunk has the length it began with")
         stored, coded = self._encoder.finish()
         self._coder.stored(self._place, coded=coded)
-        chunk = self._coder.begin_stored(sum(map(len, stored)))
-        try:
-            return await chunk.finish(stored)
-        finally:
-            chunk.close()
+        self._stored = self._coder.begin_stored(sum(map(len, stored)))
+        return await self._stored.finish(stored)
+
+    async def settle(self) -> None:
+        if self._stored is not None:
+            await self._stored.settle()
 
     def close(self) -> None:
         """Nothing is on the medium before `finish`."""
+        if self._stored is not None:
+            self._stored.close()
 
     def _encode(self, pieces: Sequence[Buffer], also: Also) -> None:
         for piece in pieces:

@@ -34,7 +34,7 @@ from ...core.limits import (
     READ_PIECE_BYTES,
 )
 from ..ahead import ReadAhead
-from ..api import Also, Buffer, Extent, nothing
+from ..api import Also, Buffer, ChunkWriter, Extent, nothing
 from ..errors import CorruptDataError, MediaError, MediaFailedError, MediaFullError
 from ..segments import (
     SEGMENT_HEADER_BYTES,
@@ -62,7 +62,7 @@ class _Segment:
     size: int = SEGMENT_HEADER_BYTES
 
 
-class RadosChunks:
+class RadosChunks(ChunkWriter):
     """ChunkWriter of one process. Belongs to one loop."""
 
     def __init__(self, pool: Pool, now_ms: Callable[[], int]) -> None:
@@ -99,13 +99,6 @@ class RadosChunks:
         offset = segment.size
         segment.size += total
         return RadosChunk(self, segment, offset, length)
-
-    async def write(self, data: bytes | memoryview) -> Extent:
-        chunk = self.begin(len(data))
-        try:
-            return await chunk.finish([data])
-        finally:
-            chunk.close()
 
     async def flush(self) -> None:
         """What failed is told to whoever wrote it, as all of it is waited for there, too."""
@@ -206,14 +199,16 @@ class RadosChunk:
     async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
         await self._run(pieces, also, last=True)
         invariant(self._done == self._length, "a chunk has the length it began with")
+        crc = checksum(self._table.encode())
+        number = self._segment.number.result()
+        return Extent(number, self._offset, self._length, crc, blocks=True)
+
+    async def settle(self) -> None:
         # Who flushes waits for what is under way; who wrote learns here that it failed. Cancelling
         # us must not end what others wait for.
         await asyncio.wait(self._sent)
         for sent in self._sent:
             sent.result()
-        crc = checksum(self._table.encode())
-        number = self._segment.number.result()
-        return Extent(number, self._offset, self._length, crc, blocks=True)
 
     def close(self) -> None:
         """What was sent may still arrive: nothing names it."""
