@@ -21,6 +21,7 @@ ObjectStoreError
    │  └─ StoreKeyClosedError     the key version was retired meanwhile: write again
    ├─ RecordTooLargeError        a front end sent more than a record takes
    ├─ UnavailableError           the owner cannot be reached or is restarting: retry
+   │  └─ UnsentError             nothing was sent to it, so nothing was decided
    └─ NotOwnerError              another pod has the shard; nothing was decided: ask that one
 """
 
@@ -109,6 +110,10 @@ class UnavailableError(MetadataError):
     """The shard's owner cannot be reached; the outcome of a write in flight is unknown."""
 
     retryable = True
+
+
+class UnsentError(UnavailableError):
+    """Nothing was sent: the same call may be sent again, to this owner or to another one."""
 
 
 class NotOwnerError(MetadataError):

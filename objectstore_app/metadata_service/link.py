@@ -1,13 +1,14 @@
 """A client's end of a connection to another process of the store: calls in batches, many in flight.
 
-Theory of operation. Messages submitted in one turn of the loop leave in one frame. When the
+Theory of operation. Messages started in one turn of the loop leave in one frame. When the
 connection is lost it is made again as soon as something waits: what was not sent yet waits for the
-next one, up to RPC_RECONNECT_S_MAX; of what was sent and not answered a call that may be repeated
-is sent again, any other fails with UnavailableError, for its outcome is unknown. A peer that
-greets (an empty frame) is sent nothing before: a socket takes connections even while its process
-dies. A peer that leaves a call unanswered for ANSWER_S_MAX hangs: the connection is given up
-with all that is in flight on it. An answer resolves a future and runs no code of the caller, so no
-caller can break the connection.
+next one, `patience_s` at most, and fails with UnsentError then; of what was sent and not answered a
+call that may be repeated is sent again, any other fails with UnavailableError, for its outcome is
+unknown. Calls may have a `tag`, by which those under way can be given up. A peer that greets (an
+empty frame) is sent nothing before: a socket takes connections even while its process dies. A peer
+that leaves a call unanswered for ANSWER_S_MAX hangs: the connection is given up with all that is in
+flight on it. An answer resolves a future and runs no code of the caller, so no caller can break the
+connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.limits import RPC_FRAME_BYTES_MAX, RPC_RECONNECT_S_MAX
-from .errors import RecordTooLargeError, UnavailableError
+from .errors import RecordTooLargeError, UnavailableError, UnsentError
 from .wire import (
     ERROR,
     MESSAGE_BYTES_MAX,
@@ -42,6 +43,7 @@ class _Waiting(msgspec.Struct, gc=False):
     message: bytes
     future: asyncio.Future[msgspec.Raw]
     again: bool
+    tag: int
     send_by: float
     answer_by: float = 0.0
 
@@ -79,11 +81,16 @@ class Link(asyncio.BufferedProtocol, ABC):
     def connected(self) -> bool:
         return self._transport is not None
 
+    @property
+    def patience_s(self) -> float:
+        """How long a call waits for a connection."""
+        return RPC_RECONNECT_S_MAX
+
     async def ask(self, *content: object, again: bool = False) -> msgspec.Raw:
         """Send `content` behind a number and return what answers it. Raises what the peer raised,
         RecordTooLargeError, UnavailableError.
         """
-        return await self._submit(content, again)
+        return await self.start(content, again=again)
 
     async def ask_all(
         self, contents: Iterable[tuple[object, ...]]
@@ -91,7 +98,7 @@ class Link(asyncio.BufferedProtocol, ABC):
         """As `ask` for each of them, sent together; what one raises stands in its answer's place.
         Raises RecordTooLargeError, UnavailableError where nothing was sent.
         """
-        futures = [self._submit(content, again=False) for content in contents]
+        futures = [self.start(content) for content in contents]
         answers: list[msgspec.Raw | ObjectStoreError] = []
         try:
             for future in futures:
@@ -104,22 +111,33 @@ class Link(asyncio.BufferedProtocol, ABC):
                 future.cancel()
         return answers
 
-    def _submit(self, content: tuple[object, ...], again: bool) -> asyncio.Future[msgspec.Raw]:
+    def start(
+        self, content: tuple[object, ...], *, again: bool = False, tag: int = 0
+    ) -> asyncio.Future[msgspec.Raw]:
+        """As `ask`, without waiting. Raises RecordTooLargeError, UnsentError at once."""
         if self._closed:
-            raise self._unavailable("this client is closed")
+            raise UnsentError(self.OPERATION, self._name, "this client is closed")
         self._number += 1
         message = encoder.encode((self._number, *content))
         if len(message) > MESSAGE_BYTES_MAX:
             raise RecordTooLargeError(self.OPERATION, self._name, f"{len(message)} bytes")
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
-        send_by = self._loop.time() + RPC_RECONNECT_S_MAX
-        self._unsent[self._number] = _Waiting(message, future, again, send_by)
+        send_by = self._loop.time() + self.patience_s
+        self._unsent[self._number] = _Waiting(message, future, again, tag, send_by)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_S, self._look)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
         return future
+
+    def give_up(self, tag: int, why: str) -> None:
+        """End what is under way with that tag: somebody else is to be asked."""
+        for calls, kind in ((self._unsent, UnsentError), (self._sent, UnavailableError)):
+            given_up = {number: one for number, one in calls.items() if one.tag == tag}
+            for number in given_up:
+                del calls[number]
+            self._fail(given_up, kind, why)
 
     async def close(self) -> None:
         self._closed = True
@@ -129,8 +147,8 @@ class Link(asyncio.BufferedProtocol, ABC):
             self._transport.abort()
         if self._watch is not None:
             self._watch.cancel()
-        self._fail(self._unsent, "this client is closed")
-        self._fail(self._sent, "this client is closed")
+        self._fail(self._unsent, UnsentError, "this client is closed")
+        self._fail(self._sent, UnavailableError, "this client is closed")
 
     # --- the protocol ---
 
@@ -146,7 +164,7 @@ class Link(asyncio.BufferedProtocol, ABC):
         for number, waiting in self._sent.items():
             (self._unsent if waiting.again else unknown)[number] = waiting
         self._sent.clear()
-        self._fail(unknown, "the connection was lost, the outcome is unknown")
+        self._fail(unknown, UnavailableError, "the connection was lost, the outcome is unknown")
         self._connect()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -208,13 +226,10 @@ class Link(asyncio.BufferedProtocol, ABC):
         else:
             waiting.future.set_result(raw)
 
-    def _unavailable(self, why: str) -> UnavailableError:
-        return UnavailableError(self.OPERATION, self._name, why)
-
-    def _fail(self, waiting: dict[int, _Waiting], why: str) -> None:
+    def _fail(self, waiting: dict[int, _Waiting], kind: type[UnavailableError], why: str) -> None:
         for one in waiting.values():
             if not one.future.done():
-                one.future.set_exception(self._unavailable(why))
+                one.future.set_exception(kind(self.OPERATION, self._name, why))
         waiting.clear()
 
     def _connect(self) -> None:
@@ -246,4 +261,4 @@ class Link(asyncio.BufferedProtocol, ABC):
         late = {n: one for n, one in self._unsent.items() if one.send_by < now}
         for number in late:
             del self._unsent[number]
-        self._fail(late, f"{self.ABSENT}: {why}")
+        self._fail(late, UnsentError, f"{self.ABSENT}: {why}")

@@ -21,6 +21,8 @@ _CODES: dict[type[ObjectStoreError], str] = {
     metadata.PartTooSmallError: "EntityTooSmall",
     metadata.ChunksExpiredError: "RequestTimeout",
     metadata.UnavailableError: "ServiceUnavailable",
+    metadata.UnsentError: "SlowDown",
+    metadata.NotOwnerError: "SlowDown",
     MediaFullError: "InsufficientStorage",
     MediaFailedError: "InternalError",
     CorruptDataError: "InternalError",
