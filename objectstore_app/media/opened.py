@@ -30,6 +30,11 @@ class Media(Protocol):
     def owner_of(self, shard: ShardId) -> str:
         """Which process has a shard's log, for people; empty when none has: it was released."""
 
+    async def confirm(self, shard: ShardId, epoch: int) -> bool:
+        """Whether a shard's log was still of this epoch when this was called: then no later owner
+        had acknowledged anything. Raises MediaError when the medium cannot say.
+        """
+
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
         """For this process; belongs to the running loop."""
 
@@ -52,6 +57,10 @@ class LocalMedia:
     def owner_of(self, shard: ShardId) -> str:
         """The folder's lock says that."""
         return ""
+
+    async def confirm(self, shard: ShardId, epoch: int) -> bool:
+        """No other process can have the folder's logs."""
+        return True
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> ChunkWriter:
         return LocalChunks(self._store.path, now_ms, on_failed_flush=on_failed_flush)

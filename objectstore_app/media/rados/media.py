@@ -13,6 +13,7 @@ from ...core.limits import KIB, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
 from .chunks import RadosChunks, RadosReader
 from .files import RadosFiles
+from .head import HEAD_BYTES_MAX, decode_head, head_name
 from .log import RadosLog, read_head
 from .pool import Cluster
 from .pools import open_pools
@@ -53,6 +54,11 @@ class RadosMedia:
             return ""
         head, _ = found
         return f"{head.owner}, epoch {head.epoch}"
+
+    async def confirm(self, shard: ShardId, epoch: int) -> bool:
+        name = head_name(shard)
+        content = await self.pools.log.read_async(name, 0, HEAD_BYTES_MAX)
+        return content is not None and decode_head(content, name).epoch == epoch
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> RadosChunks:
         """A write that fails here leaves no doubt about others, so the process goes on."""
