@@ -96,6 +96,10 @@ class Builder:
             "source": self._content,
             "suite": self.declared.suite,
             "guest": {"python": wheels.GUEST.python, "machine": wheels.GUEST.machine},
+            "nodes": {
+                "packages": [n for n in self.declared.nodes.packages if n in names],
+                "files": [f for f in self.declared.nodes.files if f.partition("/")[0] in names],
+            },
             "artefacts": rows,
         }
         listing.write(folder, listed, trust.own_key())
@@ -120,8 +124,8 @@ class Builder:
             )
         self._made[artefact.name] = known
         if isinstance(artefact, Image):
-            # The archive is the first image's; the others of it are listed without files.
-            first, *others = self._archive(artefact)
+            # The layout is the first image's; the others in it are listed without files.
+            first, *others = self._layout(artefact)
             self._made[first.name] = known
             self._made.update((other.name, []) for other in others)
 
@@ -141,7 +145,7 @@ class Builder:
             case Environment():
                 return environment.inputs(artefact, self._made)
             case Image():
-                return images.inputs(self._archive(artefact), self._made)
+                return images.inputs(self._layout(artefact), self._made)
 
     def _make_files(self, artefact: Artefact, apt: AskedOnce) -> list[StoredFile]:
         match artefact:
@@ -163,8 +167,8 @@ class Builder:
             case Environment():
                 return environment.make(artefact, self._made, self._storage)
             case Image():
-                archive = self._archive(artefact)
-                return images.make(archive, self.declared, self._made, self._storage)
+                layout = self._layout(artefact)
+                return images.make(layout, self.declared, self._made, self._storage)
 
     def _needed(self, names: Collection[str]) -> set[str]:
         """The artefacts named and all that they are made from."""
@@ -172,15 +176,15 @@ class Builder:
         for artefact in reversed(self.declared.artefacts):
             if artefact.name in needed:
                 if isinstance(artefact, Image):
-                    for other in self._archive(artefact):
+                    for other in self._layout(artefact):
                         needed |= {other.name} | declaration.uses(other)
                 needed |= declaration.uses(artefact)
         return needed
 
-    def _archive(self, image: Image) -> list[Image]:
-        """The images that share an archive with this one, in the order of the declaration."""
+    def _layout(self, image: Image) -> list[Image]:
+        """The images in the same layout as this one, in the order of the declaration."""
         found = [a for a in self.declared.artefacts if isinstance(a, Image)]
-        return [other for other in found if other.archive == image.archive]
+        return [other for other in found if other.layout == image.layout]
 
     def _folder(self, artefact: Golang) -> Path:
         return self.declared.folder / artefact.folder

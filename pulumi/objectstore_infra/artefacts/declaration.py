@@ -87,13 +87,14 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A container image; images with the same archive share their layers in one file."""
+    """A container image; images in the same layout share their layers."""
 
     kind: ClassVar[str] = "image"
     name: str
     version: str
     """{bundle} stands for the bundle's version."""
-    archive: str
+    layout: str
+    """Images with the same word here lie in one OCI layout, the folder of the first of them."""
     reference: str = ""
     """What nodes call it, where that is not the artefact's own name."""
     layers: tuple[str, ...] = ()
@@ -111,12 +112,23 @@ KINDS = {wanted.kind: wanted for wanted in CLASSES}
 
 
 @dataclass(frozen=True, slots=True)
+class Nodes:
+    """What the nodes of a deployment hold of a bundle, whatever they are for."""
+
+    packages: tuple[str, ...] = ()
+    """Debian artefacts: installed."""
+    files: tuple[str, ...] = ()
+    """`ARTEFACT` or `ARTEFACT/FILE`: kept as files."""
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """What `manifest.in` says; `folder` is where its relative paths begin."""
 
     folder: Path
     suite: str
     profiles: Mapping[str, tuple[str, ...]]
+    nodes: Nodes
     artefacts: tuple[Artefact, ...]
 
     def named(self, name: str) -> Artefact:
@@ -139,22 +151,22 @@ def read(path: Path) -> Declaration:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DeclarationError(f"{path} is not TOML: {error}") from error
-    unknown = table.keys() - {"suite", "profiles", "artefact"}
+    unknown = table.keys() - {"suite", "profiles", "nodes", "artefact"}
     if unknown or not isinstance(table.get("suite"), str):
         raise DeclarationError(
-            f"{path}: expected `suite`, [profiles] and [[artefact]], got {sorted(table)}"
+            f"{path}: expected `suite`, [profiles], [nodes] and [[artefact]], got {sorted(table)}"
         )
     artefacts: dict[str, Artefact] = {}
-    above_archive: dict[str, set[str]] = {}
+    above_layout: dict[str, set[str]] = {}
     for row in table.get("artefact", []):
         artefact = _parse(row, path)
         if artefact.name in artefacts:
             raise DeclarationError(f"{path}: {artefact.name} is declared twice")
         above, place = set(artefacts), "it"
-        if isinstance(artefact, Image) and artefact.archive in above_archive:
-            above, place = above_archive[artefact.archive], f"the images of {artefact.archive}"
+        if isinstance(artefact, Image) and artefact.layout in above_layout:
+            above, place = above_layout[artefact.layout], f"the images of {artefact.layout}"
         elif isinstance(artefact, Image):
-            above_archive[artefact.archive] = above
+            above_layout[artefact.layout] = above
         for used, key in _uses(artefact):
             if used not in above:
                 raise DeclarationError(
@@ -163,7 +175,8 @@ def read(path: Path) -> Declaration:
                 )
         artefacts[artefact.name] = artefact
     profiles = _parse_profiles(table.get("profiles", {}), artefacts, path)
-    return Declaration(path.parent, table["suite"], profiles, tuple(artefacts.values()))
+    nodes = _parse_nodes(table.get("nodes", {}), artefacts, path)
+    return Declaration(path.parent, table["suite"], profiles, nodes, tuple(artefacts.values()))
 
 
 def file_of(command: str) -> tuple[str, str]:
@@ -216,6 +229,21 @@ def _parse_profiles(
             )
         profiles[profile] = tuple(names)
     return profiles
+
+
+def _parse_nodes(table: object, artefacts: Mapping[str, Artefact], path: Path) -> Nodes:
+    if not isinstance(table, dict) or table.keys() - {"packages", "files"}:
+        raise DeclarationError(f"{path}: nodes has `packages` and `files`, nothing else")
+    for key, entries in table.items():
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+            raise DeclarationError(f"{path}: nodes.{key} is no list of strings")
+        for entry in entries:
+            artefact = artefacts.get(entry.partition("/")[0])
+            if artefact is None or (key == "packages" and not isinstance(artefact, Debian)):
+                raise DeclarationError(
+                    f"{path}: nodes.{key} names {entry!r}, which is not declared as such"
+                )
+    return Nodes(tuple(table.get("packages", ())), tuple(table.get("files", ())))
 
 
 def _parse(row: Mapping[str, object], path: Path) -> Artefact:

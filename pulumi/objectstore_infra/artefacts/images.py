@@ -47,18 +47,18 @@ def reference_of(image: Image) -> str:
     return f"{PREFIX}/{image.reference or image.name}:{image.version}"
 
 
-def inputs(archive: list[Image], made: Made) -> str:
-    """Return the key of all that decides an archive."""
-    used = {name: made[name] for image in archive for name in _sources(image)}
-    return key_of("image", LAYER_FORMAT, ACCOUNTS, archive, sorted(used.items()))
+def inputs(images: list[Image], made: Made) -> str:
+    """Return the key of all that decides the layout of these images."""
+    used = {name: made[name] for image in images for name in _sources(image)}
+    return key_of("image", LAYER_FORMAT, ACCOUNTS, images, sorted(used.items()))
 
 
 def make(
-    archive: list[Image], declaration: Declaration, made: Made, storage: Storage
+    images: list[Image], declaration: Declaration, made: Made, storage: Storage
 ) -> list[StoredFile]:
-    """Write the archive of these images."""
+    """Make the files of the layout that holds these images."""
     contents = []
-    for image in archive:
+    for image in images:
         layers = [accounts_layer(storage)]
         for name in image.layers:
             is_debian = isinstance(declaration.named(name), Debian)
@@ -72,10 +72,11 @@ def make(
                 reference_of(image), blobs, image.entrypoint, image.environment, image.user
             )
         )
-    with tempfile.TemporaryDirectory(prefix="objectstore-images-") as scratch:
-        target = Path(scratch) / f"{archive[0].archive}.oci.tar"
-        oci.write_archive(target, contents)
-        return [storage.take(target)]
+    made_of = oci.layout_of(contents)
+    layers = [
+        StoredFile(path, blob.size, blob.sha256) for path, blob in sorted(made_of.layers.items())
+    ]
+    return [*(storage.put(path, raw) for path, raw in sorted(made_of.texts.items())), *layers]
 
 
 def accounts_layer(storage: Storage) -> StoredFile:

@@ -53,6 +53,13 @@ class ArtefactRow(TypedDict):
     """Of an environment: the wheels inside its archive."""
 
 
+class NodesRow(TypedDict):
+    """What nodes hold of a bundle: Debian artefacts installed, and files by ARTEFACT[/FILE]."""
+
+    packages: list[str]
+    files: list[str]
+
+
 class Listing(TypedDict):
     """What listing.json holds; `source` is the content version of the tree it was built from."""
 
@@ -61,6 +68,8 @@ class Listing(TypedDict):
     source: str
     suite: str
     guest: dict[str, str]
+    nodes: NotRequired[NodesRow]
+    """Missing from bundles built before there was a platform."""
     artefacts: list[ArtefactRow]
 
 

@@ -1,12 +1,12 @@
-"""Container images without a registry or a container tool: an OCI image layout in one tar file.
+"""Container images without a registry or a container tool: OCI image layouts.
 
 Written after the OCI image specification 1.1: `oci-layout`, `index.json`, and below `blobs/sha256`
 each layer, configuration and manifest under its own hash. Layers are plain tar files, so that a
-layer's hash is its diff id too, and images in one archive share them. Containerd imports the
-archive under the names given (annotation `io.containerd.image.name`).
+layer's hash is its diff id too, and images in one layout share them. Containerd imports a tar of
+the layout under the names given (annotation `io.containerd.image.name`).
 
-Nothing varies between two writes of the same content: entries come in a fixed order, and all but
-those that packages bring belong to root and are of the time 0.
+Nothing varies between two writes of the same content: entries of layers come in a fixed order, and
+all but those that packages bring belong to root and are of the time 0.
 """
 
 from __future__ import annotations
@@ -88,13 +88,21 @@ class LayerWriter:
         self._tar.close()
 
 
-def write_archive(target: Path, images: Iterable[ImageContent]) -> None:
-    """Write the images into one OCI archive at `target`."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of an image layout by their paths in it: small ones as they are, and layers."""
+
+    texts: Mapping[str, bytes]
+    layers: Mapping[str, Blob]
+
+
+def layout_of(images: Iterable[ImageContent]) -> Layout:
+    """Return the layout that holds these images."""
     texts: dict[str, bytes] = {}
-    blobs: dict[str, Blob] = {}
+    layers: dict[str, Blob] = {}
     index = []
     for image in images:
-        blobs.update((layer.sha256, layer) for layer in image.layers)
+        layers.update((_path(layer.sha256), layer) for layer in image.layers)
         configuration = _add(texts, configuration_of(image))
         manifest = _add(
             texts,
@@ -111,19 +119,9 @@ def write_archive(target: Path, images: Iterable[ImageContent]) -> None:
         names = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
         annotations = dict.fromkeys(names, image.reference)
         index.append({"mediaType": MANIFEST, **manifest, "annotations": annotations})
-    top = {"schemaVersion": 2, "mediaType": INDEX, "manifests": index}
-    with target.open("wb") as file:
-        tar = LayerWriter(file)
-        tar.text("oci-layout", '{"imageLayoutVersion":"1.0.0"}')
-        tar.text("index.json", _json(top).decode())
-        for name in sorted(texts.keys() | blobs.keys()):
-            path = f"blobs/sha256/{name}"
-            if name in texts:
-                tar.text(path, texts[name].decode())
-            else:
-                with blobs[name].path.open("rb") as content:
-                    tar.file(path, content, blobs[name].size)
-        tar.close()
+    texts["index.json"] = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": index})
+    texts["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
+    return Layout(texts, layers)
 
 
 def configuration_of(image: ImageContent) -> Mapping[str, object]:
@@ -147,8 +145,12 @@ def configuration_of(image: ImageContent) -> Mapping[str, object]:
 def _add(texts: dict[str, bytes], value: Mapping[str, object]) -> dict[str, object]:
     raw = _json(value)
     sha256 = hashlib.sha256(raw).hexdigest()
-    texts[sha256] = raw
+    texts[_path(sha256)] = raw
     return {"digest": f"sha256:{sha256}", "size": len(raw)}
+
+
+def _path(sha256: str) -> str:
+    return f"blobs/sha256/{sha256}"
 
 
 def _json(value: Mapping[str, object]) -> bytes:

@@ -65,6 +65,13 @@ class Storage:
         Path(scratch.name).rename(target)
         return file
 
+    def put(self, name: str, content: bytes) -> StoredFile:
+        """Put a small file into the cache."""
+        with tempfile.NamedTemporaryFile() as scratch:
+            scratch.write(content)
+            scratch.flush()
+            return self.take(Path(scratch.name), name)
+
     def recall(self, name: str, key: str) -> list[StoredFile] | None:
         """Return what `name` gave for these inputs, or None when that is not known or not whole."""
         record = self._made / name / f"{key}.json"

@@ -1,10 +1,10 @@
 """The Incus substrate: `base.Substrate` on one Incus daemon; here its instances.
 
-Everything made carries `user.objectstore.*` keys. Its machines are system containers. Those that run
-containers and Ceph themselves are privileged, because kubelet, runc and BlueStore set kernel
-parameters, mount and make device nodes: root in them is root on the host, so this substrate is for a
-host that serves the store alone. All others are unprivileged. Their static address comes from the
-boot script, not from DHCP.
+Everything made carries `user.objectstore.*` keys. Its machines are system containers. Those that
+run containers and Ceph themselves are privileged, because kubelet, runc and BlueStore set kernel
+parameters, mount and make device nodes: root in them is root on the host, so this substrate is for
+a host that serves the store alone. All others are unprivileged. Their static address comes from
+the boot script, not from DHCP.
 """
 
 from __future__ import annotations

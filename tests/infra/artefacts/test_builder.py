@@ -46,7 +46,7 @@ toolchain = "toolchain"
 name = "image"
 kind = "image"
 version = "{bundle}"
-archive = "images"
+layout = "images"
 files = ["/program=program/program"]
 """
 

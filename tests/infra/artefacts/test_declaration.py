@@ -31,13 +31,13 @@ ARCHIVE = f"""
 name = "one"
 kind = "image"
 version = "1"
-archive = "images"
+layout = "images"
 {PROGRAM}
 [[artefact]]
 name = "two"
 kind = "image"
 version = "1"
-archive = "images"
+layout = "images"
 files = ["/one=program/one"]
 """
 
@@ -74,6 +74,10 @@ def test_the_order_of_the_file_is_the_order_of_the_build(tmp_path: Path):
         ("[profiles]\nall = ['build-go']\n", "profiles.all names 'build-go', which is not"),
         ("[profiles]\nall = 'build-go'\n", "profiles.all is no list"),
         ("profiles = 1\n", "profiles is no table"),
+        ("nodes = 1\n", "nodes has `packages` and `files`, nothing else"),
+        ("[nodes]\nfiles = 'build-go'\n", "nodes.files is no list of strings"),
+        ("[nodes]\nfiles = ['build-go']\n", "nodes.files names 'build-go', which is not"),
+        (GO + "[nodes]\npackages = ['program']\n", "nodes.packages names 'program', which is not"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str):

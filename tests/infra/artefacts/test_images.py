@@ -44,7 +44,7 @@ toolchain = "build-go"
 name = "first"
 kind = "image"
 version = "1"
-archive = "both"
+layout = "both"
 layers = ["packages"]
 files = ["/usr/local/bin/run=programs/run"]
 entrypoint = ["/usr/local/bin/run"]
@@ -54,21 +54,16 @@ user = "7200:7200"
 name = "second"
 kind = "image"
 version = "2"
-archive = "both"
+layout = "both"
 layers = ["packages"]
 """
 
 
 class Made:
-    """An archive and how to look into it."""
+    """A layout and how to look into it."""
 
-    def __init__(self, path: Path) -> None:
-        with tarfile.open(path) as tar:
-            self.files = {
-                entry.name: content.read()
-                for entry in tar
-                if (content := tar.extractfile(entry)) is not None
-            }
+    def __init__(self, files: list[StoredFile], storage: Storage) -> None:
+        self.files = {file.name: storage.path(file).read_bytes() for file in files}
         rows = json.loads(self.files["index.json"])["manifests"]
         self.images = {
             row["annotations"]["io.containerd.image.name"]: self.blob(row["digest"]) for row in rows
@@ -111,19 +106,18 @@ def both(declared: declaration.Declaration) -> list[Image]:
 
 
 def test_every_blob_lies_under_its_own_hash(declared, both, made, storage: Storage):
-    (file,) = images.make(both, declared, made, storage)
-    for name, content in Made(storage.path(file)).files.items():
+    files = images.make(both, declared, made, storage)
+    for name, content in Made(files, storage).files.items():
         if name.startswith("blobs/sha256/"):
             assert hashlib.sha256(content).hexdigest() == name.rpartition("/")[2]
 
 
 def test_images_share_layers_and_carry_their_settings(declared, both, made, storage: Storage):
-    (file,) = images.make(both, declared, made, storage)
-    archive = Made(storage.path(file))
-    first = archive.images["objectstore.internal/first:1"]
-    second = archive.images["objectstore.internal/second:2"]
+    layout = Made(images.make(both, declared, made, storage), storage)
+    first = layout.images["objectstore.internal/first:1"]
+    second = layout.images["objectstore.internal/second:2"]
     assert first["layers"][:2] == second["layers"]
-    settings = archive.blob(first["config"]["digest"])
+    settings = layout.blob(first["config"]["digest"])
     assert settings["config"]["Entrypoint"] == ["/usr/local/bin/run"]
     assert settings["config"]["User"] == "7200:7200"
     assert settings["rootfs"]["diff_ids"] == [layer["digest"] for layer in first["layers"]]
@@ -132,23 +126,22 @@ def test_images_share_layers_and_carry_their_settings(declared, both, made, stor
 def test_wheels_lie_where_python_is_told_to_look_and_scripts_do_not(
     declared, both, made, storage: Storage
 ):
-    (file,) = images.make(both, declared, made, storage)
-    archive = Made(storage.path(file))
-    layer = archive.images["objectstore.internal/second:2"]["layers"][1]["digest"]
-    with tarfile.open(fileobj=io.BytesIO(archive.raw(layer))) as tar:
+    layout = Made(images.make(both, declared, made, storage), storage)
+    layer = layout.images["objectstore.internal/second:2"]["layers"][1]["digest"]
+    with tarfile.open(fileobj=io.BytesIO(layout.raw(layer))) as tar:
         names = {entry.name for entry in tar if entry.isfile()}
     assert names == {f"{images.SITE}/thing/__init__.py", f"{images.SITE}/other.py"}
 
 
-def test_the_same_content_gives_the_same_archive(
+def test_the_same_content_gives_the_same_layout(
     declared, both, made, storage: Storage, tmp_path: Path
 ):
-    (one,) = images.make(both, declared, made, storage)
+    one = images.make(both, declared, made, storage)
     elsewhere = Storage(tmp_path / "elsewhere")
     for files in made.values():
         for file in files:
             shutil.copyfile(storage.path(file), elsewhere.path(file))
-    (two,) = images.make(both, declared, made, elsewhere)
+    two = images.make(both, declared, made, elsewhere)
     assert one == two
 
 
