@@ -128,7 +128,6 @@ class Unit:
 
     def start(self) -> None:
         """Enabled, so that it comes back after a boot, and running."""
-        run("systemctl", "reset-failed", self.name)
         run("systemctl", "enable", "--quiet", "--now", self.name)
 
     def restart(self) -> None:
