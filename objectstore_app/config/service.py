@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from .ceph import CephSettings
+from .ceph import CephPools, CephSettings
 from .errors import SettingsError
 from .settings import LOG_FORMATS, REGION_DEFAULT, Address, ClusterTls, address
 
@@ -23,8 +23,8 @@ SHARDS_MAX = 999
 SESSION_S_DEFAULT = 3.0
 
 
-class CephPools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Pools by what lies in them: logs and bases, chunk segments, chunk segments that grew cold."""
+class _Pools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The names that `CephPools` has."""
 
     log: str
     open: str
@@ -60,7 +60,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drain_grace: float = 0.0
     ceph_conf: str = ""
     ceph_client: str = ""
-    ceph_pools: CephPools | None = None
+    ceph_pools: _Pools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,10 @@ def _ceph(given: _File) -> CephSettings | None:
     if given.ceph_pools is None or not given.ceph_client:
         raise SettingsError("ceph_conf", given.ceph_conf, "needs ceph_client and ceph_pools")
     conf = _file("ceph_conf", given.ceph_conf)
-    return CephSettings(conf, given.ceph_client, given.ceph_pools.log, given.store)
+    told = given.ceph_pools
+    return CephSettings(
+        conf, given.ceph_client, CephPools(told.log, told.open, told.cold), given.store
+    )
 
 
 def _file(key: str, value: str) -> Path:

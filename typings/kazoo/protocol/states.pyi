@@ -1,0 +1,6 @@
+class WatchedEvent: ...
+
+class ZnodeStat:
+    czxid: int
+    version: int
+    ephemeralOwner: int
