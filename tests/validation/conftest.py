@@ -18,7 +18,6 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-
 # What holds only where Kubernetes, Ceph and ZooKeeper lie under the store. The nodes of stores that
 # run as units of systemd have none of it.
 PLATFORM_MODULES = {"test_addresses", "test_dns", "test_kubernetes", "test_ceph", "test_pods"}
