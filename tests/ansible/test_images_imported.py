@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 from tests.ansible.plugins import plugin
@@ -18,21 +16,18 @@ sha256:cc                   application/vnd.oci.image.config.v1+json   sha256:cc
 """
 
 
-def archive(path: Path, **named: str) -> str:
+def layout(path: Path, **named: str) -> str:
     entries = [
         {"annotations": {images.NAME: f"example.internal/{name}:v1"}, "digest": f"sha256:{digest}"}
         for name, digest in named.items()
     ]
     content = json.dumps({"manifests": entries}).encode()
-    with tarfile.open(path, "w") as tar:
-        member = tarfile.TarInfo("index.json")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+    (path / "index.json").write_bytes(content)
     return str(path)
 
 
-def test_an_archive_says_which_images_it_holds(tmp_path: Path):
-    found = images.images_of(archive(tmp_path / "a.tar", coredns="aa", etcd="bb"))
+def test_a_layout_says_which_images_it_holds(tmp_path: Path):
+    found = images.images_of(layout(tmp_path, coredns="aa", etcd="bb"))
     assert found == {
         "example.internal/coredns:v1": "sha256:aa",
         "example.internal/etcd:v1": "sha256:bb",
@@ -40,7 +35,7 @@ def test_an_archive_says_which_images_it_holds(tmp_path: Path):
 
 
 def test_only_missing_and_different_images_are_lacking(tmp_path: Path):
-    wanted = images.images_of(archive(tmp_path / "a.tar", coredns="aa", etcd="bb"))
+    wanted = images.images_of(layout(tmp_path, coredns="aa", etcd="bb"))
     held = images.listed(LISTING.splitlines())
     assert images.lacking(wanted, held) == ["example.internal/etcd:v1"]
     assert images.lacking({"example.internal/coredns:v1": "sha256:zz"}, held) == [

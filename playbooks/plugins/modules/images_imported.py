@@ -1,7 +1,7 @@
-"""Ansible module: containerd holds every image of some OCI archives.
+"""Ansible module: containerd holds every image of some OCI layouts.
 
-An archive's index names its images and the digests of their manifests, containerd says the same of
-those it has. Only an archive with an image that is missing or different is imported, so no marker
+A layout's index names its images and the digests of their manifests, containerd says the same of
+those it has. Only a layout with an image that is missing or different is imported, so no marker
 has to be kept and a removed image comes back. Standard library only, since it runs with the node's
 own Python.
 """
@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tarfile
 from collections.abc import Iterable
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: images_imported
-short_description: containerd holds every image of some OCI archives
+short_description: containerd holds every image of some OCI layouts
 description:
-  - Imports archives whose images containerd does not have, or has with other contents.
+  - Imports layouts whose images containerd does not have, or has with other contents.
 options:
-  archives:
-    description: Paths of OCI archives on the node.
+  layouts:
+    description: Folders on the node, each an OCI image layout.
     type: list
     elements: path
     required: true
@@ -40,18 +40,18 @@ LIST_TIMEOUT_S = 60
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "archives": {"type": "list", "elements": "path", "required": True},
+            "layouts": {"type": "list", "elements": "path", "required": True},
             "namespace": {"type": "str", "default": "k8s.io"},
         },
         supports_check_mode=True,
     )
     namespace = module.params["namespace"]
     try:
-        archives = {path: images_of(path) for path in module.params["archives"]}
-    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
-        module.fail_json(msg=f"an archive of images cannot be read: {error}")
+        layouts = {path: images_of(path) for path in module.params["layouts"]}
+    except (OSError, KeyError, ValueError) as error:
+        module.fail_json(msg=f"a layout of images cannot be read: {error}")
     present = held(module, namespace)
-    missing = {path: lacking(images, present) for path, images in archives.items()}
+    missing = {path: lacking(images, present) for path, images in layouts.items()}
     wanted = [path for path, names in missing.items() if names]
     if not module.check_mode:
         for path in wanted:
@@ -61,12 +61,8 @@ def main() -> None:
 
 
 def images_of(path: str) -> dict[str, str]:
-    """Name → digest of the manifest, from the archive's index."""
-    with tarfile.open(path, "r:") as archive:
-        file = archive.extractfile("index.json")
-        if file is None:
-            raise ValueError(f"{path}: index.json is no file")
-        index = json.loads(file.read())
+    """Name → digest of the manifest, from the layout's index."""
+    index = json.loads((Path(path) / "index.json").read_bytes())
     return {entry["annotations"][NAME]: entry["digest"] for entry in index["manifests"]}
 
 
@@ -97,14 +93,16 @@ def lacking(images: dict[str, str], present: dict[str, str]) -> list[str]:
 
 
 def imported(module: AnsibleModule, namespace: str, path: str) -> None:
-    done = subprocess.run(
-        ["ctr", "-n", namespace, "images", "import", path],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=IMPORT_TIMEOUT_S,
-    )
-    if done.returncode:
+    with subprocess.Popen(["tar", "-C", path, "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
+        done = subprocess.run(
+            ["ctr", "-n", namespace, "images", "import", "-"],
+            stdin=packing.stdout,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=IMPORT_TIMEOUT_S,
+        )
+    if done.returncode or packing.returncode:
         module.fail_json(msg=f"{path} could not be imported: {done.stderr.strip()}")
 
 
