@@ -95,12 +95,12 @@ class ZooKeeper:
     def look(self, shards: Sequence[str]) -> Seen:
         self._prepare()
         wait, root = self._wait, self._root
-        asked = [
-            self._client.get_children_async(f"{root}/{folder}", watch=self._fired)
+        asked = {
+            folder: self._client.get_children_async(f"{root}/{folder}", watch=self._fired)
             for folder in _FOLDERS
-        ]
+        }
         asked_map = self._client.get_async(f"{root}/map", watch=self._fired)
-        names = dict(zip(_FOLDERS, (sorted(wait("look", one)) for one in asked), strict=True))
+        names = {folder: sorted(wait("look", one)) for folder, one in asked.items()}
         pods = self._get_all("pods", names["pods"])
         plans = self._get_all("plans", [name for name in names["plans"] if name in shards])
         claims = self._get_all("claims", [name for name in names["claims"] if name in shards])

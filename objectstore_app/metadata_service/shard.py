@@ -88,13 +88,24 @@ class Shard:
 
         Raises MediaFailedError: outcomes are unknown and the process must exit.
         """
-        if self._broken:
-            raise MediaFailedError("commit", f"shard {self.shard}", "an earlier commit failed")
         outcomes: list[Outcome] = []
         while len(outcomes) < len(mutations):
-            group = _Group(self, mutations[len(outcomes) : len(outcomes) + COMMIT_REQUESTS_MAX])
-            outcomes.extend(group.run())
+            outcomes.extend(self.commit_some(mutations[len(outcomes) :]))
         return outcomes
+
+    def commit_some(self, mutations: Sequence[Mutation]) -> list[Outcome]:
+        """Commit the first of the mutations, at least one, by one append. Raises FencedError (none
+        of them was decided), MediaFailedError (the outcomes are unknown): the process must not
+        commit any more.
+        """
+        if self._broken:
+            raise MediaFailedError("commit", f"shard {self.shard}", "an earlier commit failed")
+        return _Group(self, mutations[:COMMIT_REQUESTS_MAX]).run()
+
+    @property
+    def epoch(self) -> int:
+        """What its records are written under."""
+        return self._epoch
 
     def close(self, *, release: bool = False) -> None:
         """Checkpoint the view and let go; the shard is not usable any more. `release` says so to

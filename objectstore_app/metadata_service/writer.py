@@ -13,13 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import cast
-
-import msgspec
 
 from ..core.clock import now_ms
-from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..media.errors import FencedError, MediaFailedError
 from ..media.opened import LocalMedia, Media
@@ -29,152 +24,11 @@ from ..runtime.logging import event
 from . import sockets
 from .api import Bucket, OpenBucket, RemoveBucket
 from .bases import restore_view
-from .checkpoints import Checkpointer
 from .directory import all_buckets
 from .generation import Generation
+from .hosted import Connection, HostedShard
 from .kept_bases import fetch_base
-from .machine import Mutation
-from .ownership import OwnershipWatch
-from .shard import Outcome, Shard
-from .wire import (
-    ERROR,
-    RESULT,
-    FrameError,
-    FrameReader,
-    decode_requests,
-    encode_failure,
-    frame,
-    frame_of,
-)
-
-# A peer that does not read its answers is dropped before they fill the memory.
-UNREAD_ANSWER_BYTES_MAX = 64 * 1024 * 1024
-# As many answers as surely fit a frame, for the largest holds an upload's attributes.
-ANSWERS_PER_FRAME = 128
-
-Answer = tuple[int, int, object]
-
-
-class HostedShard:
-    """A shard, its queue and the connections that feed it."""
-
-    def __init__(
-        self,
-        shard: Shard,
-        view_path: Path,
-        generation: Generation | None,
-        fail: Callable[[str], None],
-    ) -> None:
-        self.shard = shard
-        self.fenced = False
-        self._checkpointer = Checkpointer(shard.view, view_path, fail)
-        self._watch = OwnershipWatch(shard.medium, self._lost)
-        self._generation = generation
-        self._fail = fail
-        self._queue: list[tuple[_Connection, int, Mutation]] = []
-        self._loop = asyncio.get_running_loop()
-
-    def submit(self, connection: _Connection, requests: list[tuple[int, Mutation]]) -> None:
-        if not self._queue:
-            self._loop.call_soon(self.commit)
-        self._queue.extend((connection, number, mutation) for number, mutation in requests)
-
-    async def close(self, *, release: bool) -> None:
-        """`release` the log for who waits for it, unless this process is to be started again."""
-        await self._watch.close()
-        await self._checkpointer.close()
-        self.shard.close(release=release)
-
-    def _lost(self) -> None:
-        self.fenced = True
-        self._fail(f"another store has taken over the log of shard {self.shard.shard}")
-
-    def commit(self) -> None:
-        """Commit all that waits and answer it."""
-        queue, self._queue = self._queue, []
-        if not queue:
-            return
-        outcomes: list[Outcome] | None = None
-        reason = f"a commit of {self.shard.shard} failed"
-        try:
-            outcomes = self.shard.commit([mutation for _, _, mutation in queue])
-        except (ObjectStoreError, OSError) as error:
-            reason = str(error)
-            self.fenced = self.fenced or isinstance(error, FencedError)
-        finally:
-            # Whatever it was, even what nobody expects: the process must not live on.
-            if outcomes is None:
-                self._fail(reason)
-        if outcomes is None:
-            return
-        if self._generation is not None:
-            self._generation.advance()
-        answers: dict[_Connection, list[Answer]] = {}
-        for (connection, number, _), outcome in zip(queue, outcomes, strict=True):
-            if isinstance(outcome, ObjectStoreError):
-                answer: Answer = (number, ERROR, encode_failure(outcome))
-            else:
-                answer = (number, RESULT, outcome)
-            messages = answers.get(connection)
-            if messages is None:
-                answers[connection] = [answer]
-            else:
-                messages.append(answer)
-        for connection, messages in answers.items():
-            connection.answer(messages)
-
-
-class _Connection(asyncio.BufferedProtocol):
-    """One front end's connection to one shard."""
-
-    def __init__(self, hosted: HostedShard, connections: set[_Connection]) -> None:
-        self._hosted = hosted
-        self._connections = connections
-        self._frames = FrameReader()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(self)
-        # The greeting: a peer sends nothing before it knows that a living writer took it.
-        self._transport.write(frame([]))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._connections.discard(self)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._frames.space()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            for content in self._frames.received(nbytes):
-                self._hosted.submit(self, decode_requests(content))
-        except (FrameError, msgspec.MsgspecError) as error:
-            event("peer_dropped", reason=str(error))
-            self.abort()
-
-    def answer(self, messages: list[Answer]) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        for start in range(0, len(messages), ANSWERS_PER_FRAME):
-            transport.write(frame_of(messages[start : start + ANSWERS_PER_FRAME]))
-        if transport.get_write_buffer_size() > UNREAD_ANSWER_BYTES_MAX:
-            event("peer_dropped", reason="does not read its answers")
-            self.abort()
-
-    def abort(self) -> None:
-        self.end(answered=False)
-
-    def end(self, *, answered: bool) -> None:
-        """Close, sending first what is written when `answered`."""
-        if self._transport is None:
-            return
-        if answered:
-            self._transport.close()
-        else:
-            self._transport.abort()
+from .shard import Shard
 
 
 async def serve_writer(
@@ -194,7 +48,7 @@ async def serve_writer(
     loop = asyncio.get_running_loop()
     hosted: dict[ShardId, HostedShard] = {}
     locks: list[FolderLock] = []
-    connections: set[_Connection] = set()
+    connections: set[Connection] = set()
     servers: list[asyncio.Server] = []
     failures: list[str] = []
     generation = Generation(store.generation)
@@ -216,8 +70,8 @@ async def serve_writer(
         for shard, held_shard in hosted.items():
             sock = sockets.listen(store.run, store.socket_name(shard))
 
-            def connected(target: HostedShard = held_shard) -> _Connection:
-                return _Connection(target, connections)
+            def connected(target: HostedShard = held_shard) -> Connection:
+                return Connection(target, connections)
 
             servers.append(await loop.create_unix_server(connected, sock=sock))
         ready()

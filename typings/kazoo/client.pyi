@@ -6,11 +6,11 @@ from typing import Generic, TypeVar
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
-_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 _Watch = Callable[[WatchedEvent], None]
 
-class AsyncResult(Generic[_T]):
-    def get(self, block: bool = ..., timeout: float | None = ...) -> _T: ...
+class AsyncResult(Generic[_T_co]):
+    def get(self, block: bool = ..., timeout: float | None = ...) -> _T_co: ...
 
 class KazooClient:
     def __init__(

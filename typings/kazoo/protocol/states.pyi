@@ -3,4 +3,4 @@ class WatchedEvent: ...
 class ZnodeStat:
     czxid: int
     version: int
-    ephemeralOwner: int
+    ephemeralOwner: int  # noqa: N815 - the library's own name
