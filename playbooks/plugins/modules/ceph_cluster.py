@@ -61,6 +61,11 @@ options:
     description: The administrator's key.
     type: str
     required: true
+  muted:
+    description: Health checks that are kept silent; the first of the managers' nodes sees to it.
+    type: list
+    elements: str
+    default: []
   formed:
     description: Whether any node has data of the cluster already, so that none may be begun.
     type: bool
@@ -74,6 +79,7 @@ options:
 ADMIN_CAPS = dict.fromkeys(("mon", "mgr", "osd", "mds"), "allow *")
 MANAGER_CAPS = ["mon", "allow profile mgr", "osd", "allow *", "mds", "allow *"]
 QUORUM_S_MAX = 10
+RUNNING = "running"
 
 
 def main() -> None:
@@ -85,15 +91,16 @@ def main() -> None:
             "managers": {"type": "list", "elements": "str", "required": True},
             "monitor_key": {"type": "str", "required": True, "no_log": True},
             "admin_key": {"type": "str", "required": True, "no_log": True},
+            "muted": {"type": "list", "elements": "str", "default": []},
             "formed": {"type": "bool", "required": True},
             "timeout_s": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     member = Member(module.params)
-    before = member.states()
-    after = dict.fromkeys(before, "running")
     try:
+        before = member.states()
+        after = dict.fromkeys(before, RUNNING) | member.wanted_mutes()
         if before != after and not module.check_mode:
             member.bring_up()
     except CephError as error:
@@ -114,11 +121,24 @@ class Member:
             self._daemons["manager"] = (DATA / "mgr" / f"ceph-{self.node}", Unit("mgr", self.node))
 
     def states(self) -> dict[str, str]:
-        """How each daemon that belongs here is: absent, or its unit's state."""
-        return {
+        """How each daemon that belongs here is: absent, or its unit's state. And, where this node
+        sees to it, which checks are silent. Raises CephError.
+        """
+        found = {
             kind: unit.state() if (folder / "keyring").is_file() else "absent"
             for kind, (folder, unit) in self._daemons.items()
         }
+        if self.wanted_mutes() and found["manager"] == RUNNING:
+            with Admin() as admin:
+                mutes = admin.ask("health", detail="detail")["mutes"]
+            found["muted"] = " ".join(sorted(mute["code"] for mute in mutes))
+        return found
+
+    def wanted_mutes(self) -> dict[str, str]:
+        """Only one node sees to the cluster's mutes."""
+        if self.node != self._params["managers"][0]:
+            return {}
+        return {"muted": " ".join(sorted(self._params["muted"]))}
 
     def bring_up(self) -> None:
         """Raises CephError."""
@@ -130,6 +150,10 @@ class Member:
                 unit.start()
                 if kind == "monitor":
                     wait(self._out_of_quorum, "this monitor in quorum", self._params["timeout_s"])
+        if self.wanted_mutes():
+            with Admin() as admin:
+                for code in self._params["muted"]:
+                    admin.ask("health mute", code=code, sticky=True)
 
     def _make_monitor(self, folder: Path) -> None:
         """Made beside its place and renamed, so that a monitor is there as a whole or not."""
