@@ -36,6 +36,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "key": LazyCommand("key", "key", "Manage the keys that encrypt objects.", "serve"),
     "atlas": LazyCommand("atlas", "atlas", "Give space back, verify what is stored.", "serve"),
     "fsck": LazyCommand("fsck", "fsck", "Verify or rebuild a data folder.", "serve"),
+    "endpoints": LazyCommand(
+        "endpoints", "endpoints", "Keep an Envoy's list of pods current.", "serve"
+    ),
     "bundle": LazyCommand(
         "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"
     ),
