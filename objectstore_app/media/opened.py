@@ -10,10 +10,10 @@ from typing import Protocol
 
 from ..config.ceph import CephSettings
 from ..core.ids import ShardId
-from .api import ChunkWriter, ExtentReader, LogMedium
+from .api import ChunkWriter, ExtentReader, LogMedium, LogSource
 from .chunks import LocalChunks, LocalReader
 from .files_kept import KeptFiles
-from .local import LocalLog
+from .local import LocalLog, LocalLogReader
 from .segments import DIRECTORY_SHARD
 from .store import Store
 
@@ -26,6 +26,9 @@ class Media(Protocol):
 
     def log(self, shard: ShardId) -> LogMedium:
         """A shard's log, for its only writer."""
+
+    def log_source(self, shard: ShardId) -> LogSource:
+        """A shard's log as it is read beside its writer."""
 
     def owner_of(self, shard: ShardId) -> str:
         """Which process has a shard's log, for people; empty when none has: it was released."""
@@ -53,6 +56,9 @@ class LocalMedia:
 
     def log(self, shard: ShardId) -> LogMedium:
         return LocalLog(self._store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
+
+    def log_source(self, shard: ShardId) -> LogSource:
+        return LocalLogReader(self._store.shard(shard), shard)
 
     def owner_of(self, shard: ShardId) -> str:
         """The folder's lock says that."""

@@ -107,14 +107,21 @@ def open_shard(store: Store, shard: ShardId, media: Media | None = None) -> Shar
     comes back from its base. Raises CorruptDataError.
     """
     opened = media or LocalMedia(store)
-    folder, view, kept = store.shard(shard), store.view(shard), opened.kept_files(shard)
+    restore_shard(store, shard, opened)
+    log = opened.log(shard)
+    return Shard(shard, log, store.view(shard), data_shards=store.info.data_shards, now_ms=now_ms)
+
+
+def restore_shard(store: Store, shard: ShardId, media: Media) -> None:
+    """Put the newest base in the place of a view that is missing or behind it. Hold the shard's
+    lock. Raises CorruptDataError, MediaFailedError.
+    """
+    folder, view, kept = store.shard(shard), store.view(shard), media.kept_files(shard)
     if kept is not None:
         fetch_base(kept, folder, view)
     base = restore_view(folder, view)
     if base is not None:
         event("view_restored", shard=folder.name, sequence=base.sequence)
-    log = opened.log(shard)
-    return Shard(shard, log, view, data_shards=store.info.data_shards, now_ms=now_ms)
 
 
 def complete_halves(shards: dict[ShardId, Shard]) -> None:
