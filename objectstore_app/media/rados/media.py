@@ -14,7 +14,7 @@ from ..store import Store
 from .chunks import RadosChunks, RadosReader
 from .files import RadosFiles
 from .head import HEAD_BYTES_MAX, decode_head, head_name
-from .log import RadosLog, read_head
+from .log import RadosLog, RadosLogReader, read_head
 from .pool import Cluster
 from .pools import open_pools
 
@@ -47,6 +47,9 @@ class RadosMedia:
             view_folder=self._store.shard(shard),
             segment_bytes_max=self._segment_bytes_max,
         )
+
+    def log_source(self, shard: ShardId) -> RadosLogReader:
+        return RadosLogReader(self.pools.log, shard)
 
     def owner_of(self, shard: ShardId) -> str:
         found = read_head(self.pools.log, shard)
