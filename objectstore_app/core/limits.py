@@ -88,6 +88,8 @@ RPC_FRAME_BYTES_MAX = 16 * MIB
 RPC_RECONNECT_S_MAX = 10.0
 COMMIT_S_MAX = 20.0
 CALL_S_MAX = 30.0
+ROUTE_WAIT_S_MAX = 10.0
+CONFIRM_S_MAX = 8.0
 COMPLETED_UPLOADS_KEPT = 1000
 LOG_SPARE_FREE_BYTES_MIN = 2 * GIB
 LOG_FREE_BYTES_MIN = 128 * MIB
@@ -133,6 +135,7 @@ invariant(
     "one body alone may hold two of the largest pieces",
 )
 invariant(COMMIT_S_MAX < CALL_S_MAX, "a gateway learns first that its writer hangs")
+invariant(CONFIRM_S_MAX < ROUTE_WAIT_S_MAX, "a router hears from a gateway what it waits for")
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
 invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refused last")
 invariant(

@@ -624,10 +624,11 @@ class MetadataClient(Protocol):
     async def state(self, bucket: Bucket) -> BucketState: ...
 
     async def lookup(
-        self, bucket: Bucket, key: bytes, version_id: str = ""
+        self, bucket: Bucket, key: bytes, version_id: str = "", *, body_bytes_max: int = 0
     ) -> ObjectVersion | None:
         """The current version (which may be a delete marker), or the named one, with its body's
-        place.
+        place. A body of at most that many bytes comes along as an inline one where it would take
+        another round trip.
         """
 
     async def list_objects(

@@ -131,10 +131,15 @@ class Link(asyncio.BufferedProtocol, ABC):
             self._loop.call_soon(self._flush)
         return future
 
-    def give_up(self, tag: int, why: str) -> None:
-        """End what is under way with that tag: somebody else is to be asked."""
+    @property
+    def last(self) -> int:
+        """The number of the call that was started last."""
+        return self._number
+
+    def give_up(self, tag: int, last: int, why: str) -> None:
+        """End what is under way of that tag, up to the call `last`: others are asked instead."""
         for calls, kind in ((self._unsent, UnsentError), (self._sent, UnavailableError)):
-            given_up = {number: one for number, one in calls.items() if one.tag == tag}
+            given_up = {n: one for n, one in calls.items() if one.tag == tag and n <= last}
             for number in given_up:
                 del calls[number]
             self._fail(given_up, kind, why)

@@ -137,7 +137,7 @@ class RemoteClient:
         return cast("BucketState", await self._connection.call("state", bucket))
 
     async def lookup(
-        self, bucket: Bucket, key: bytes, version_id: str = ""
+        self, bucket: Bucket, key: bytes, version_id: str = "", *, body_bytes_max: int = 0
     ) -> ObjectVersion | None:
         answer = await self._connection.call("lookup", bucket, key, version_id)
         return cast("ObjectVersion | None", answer)

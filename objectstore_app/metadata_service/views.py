@@ -84,7 +84,7 @@ class ViewReads:
         return reads.bucket_state(self._data[bucket.shard], bucket.id)
 
     async def lookup(
-        self, bucket: Bucket, key: bytes, version_id: str = ""
+        self, bucket: Bucket, key: bytes, version_id: str = "", *, body_bytes_max: int = 0
     ) -> ObjectVersion | None:
         return reads.lookup(self._data[bucket.shard], bucket.id, key, version_id)
 

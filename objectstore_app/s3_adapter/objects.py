@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.ids import NULL_VERSION
-from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX
+from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX, RECORD_BODY_BYTES_MAX
 from ..metadata_service.api import (
     Body,
     Bucket,
@@ -71,7 +71,10 @@ async def get(call: Call) -> Response:
     """GetObject and HeadObject."""
     bucket = await any_bucket(call)
     version_id = call.version_id()
-    version = await readable_version(call, bucket, call.location.key, version_id)
+    whole = 0 if call.request.method == "HEAD" else RECORD_BODY_BYTES_MAX
+    version = await readable_version(
+        call, bucket, call.location.key, version_id, body_bytes_max=whole
+    )
     headers = object_headers(call, version, named=bool(version_id))
     customer_key = encryption.check_read(call, version.attributes.encryption)
     if version.attributes.encryption:
@@ -95,14 +98,17 @@ async def get(call: Call) -> Response:
 
 
 async def readable_version(
-    call: Call, bucket: Bucket, key: bytes, version_id: str
+    call: Call, bucket: Bucket, key: bytes, version_id: str, *, body_bytes_max: int = 0
 ) -> ObjectVersion:
-    """The version to read, if it is one with bytes and the caller may have them.
+    """The version to read, if it is one with bytes and the caller may have them; its body may come
+    along, as `MetadataClient.lookup` says.
 
     Raises: S3Error NoSuchKey, NoSuchVersion, MethodNotAllowed (a delete marker by its id),
     AccessDenied.
     """
-    version = await call.services.metadata.lookup(bucket, key, version_id)
+    version = await call.services.metadata.lookup(
+        bucket, key, version_id, body_bytes_max=body_bytes_max
+    )
     if version is None:
         error = missing_key(call, bucket, key)
         if version_id and error.code == "NoSuchKey":
