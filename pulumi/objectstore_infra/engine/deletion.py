@@ -15,7 +15,7 @@ from .errors import EngineError, StoppedError
 from .events import Control, Reporter
 from .journal import Journal
 from .plugins import Host, Live, Provider
-from .state import Resource
+from .state import Resource, urn_name
 
 
 class Deleter:
@@ -46,11 +46,14 @@ class Deleter:
     def delete_all(self, rows: Sequence[Resource], parallel: int) -> None:
         """Delete `rows`, given in the order of the state; a failure lets running ones finish.
 
+        What goes along with another one of them is only taken out of the state.
+
         Raises:
             EngineError: a deletion failed, or one of the rows is protected.
         """
         self.refuse_protected(rows)
         waits = _dependents(rows)
+        going = {row.urn for row in rows if not row.delete}
         failures: list[EngineError] = []
         with concurrent.futures.ThreadPoolExecutor(parallel, "delete") as pool:
             running: dict[concurrent.futures.Future[None], int] = {}
@@ -59,7 +62,9 @@ class Deleter:
                 for index in sorted(left, reverse=True):
                     if not failures and not waits[index]:
                         left.remove(index)
-                        running[pool.submit(self.delete, rows[index])] = index
+                        row = rows[index]
+                        along = row.deleted_with in going
+                        running[pool.submit(self.delete, row, along=along)] = index
                 done, _ = concurrent.futures.wait(
                     running, return_when=concurrent.futures.FIRST_COMPLETED
                 )
@@ -75,8 +80,16 @@ class Deleter:
         if failures:
             raise next((e for e in failures if not isinstance(e, StoppedError)), failures[0])
 
-    def delete(self, row: Resource, then: Callable[[Resource], None] | None = None) -> None:
+    def delete(
+        self,
+        row: Resource,
+        then: Callable[[Resource], None] | None = None,
+        *,
+        along: bool = False,
+    ) -> None:
         """Delete one row's resource; `then` records it, by default as removed.
+
+        `along`: what it lies in is deleted, too, so that there is nothing to do.
 
         Raises:
             EngineError: the provider failed, or the operation is stopping.
@@ -85,8 +98,9 @@ class Deleter:
         kept = row.has_world and row.retain_on_delete
         with self._control.step():
             note = "replaced" if row.delete or then else ""
+            note = f"goes with {urn_name(row.deleted_with)}" if along else note
             self._report.begin("retain" if kept else "delete", row, note=note)
-            if row.has_world and not kept and not self._preview:
+            if row.has_world and not kept and not along and not self._preview:
                 provider = self.provider_of(row)
                 self._journal.begin("deleting", row)
                 try:

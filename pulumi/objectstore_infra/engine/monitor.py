@@ -250,6 +250,7 @@ def _goal(request: resource_pb2.RegisterResourceRequest) -> Goal:
         },
         protect=request.protect,
         retain_on_delete=request.retainOnDelete,
+        deleted_with=request.deletedWith,
         delete_before_replace=(
             request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None
         ),
@@ -287,7 +288,6 @@ def _unsupported(request: resource_pb2.RegisterResourceRequest) -> Iterator[str]
         "replace_on_changes": len(request.replaceOnChanges),
         "replace_with": len(request.replace_with),
         "replacement_trigger": request.HasField("replacement_trigger"),
-        "deleted_with": request.deletedWith,
         "hide_diffs": len(request.hideDiffs),
         "state migrations": len(request.state_migrations),
         "env_var_mappings": len(request.envVarMappings),

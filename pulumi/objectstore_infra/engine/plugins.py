@@ -41,6 +41,9 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", 400 << 20),
     ("grpc.max_send_message_length", 400 << 20),
 ]
+# Providers that come with the engine, unless the project names one of its own. The `pulumi` command
+# does not know them and runs those of the resources' own packages.
+BUILT_IN = {"kubernetes": Path(__file__).resolve().parents[2] / "plugin" / "embedded"}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _NOISE_BEFORE = re.compile(r"\A(Unexpected <class '[\w.]+'>: |Exception iterating \w+: )+")
@@ -417,7 +420,7 @@ class PluginHost:
 
     def _executable(self, name: str) -> Path:
         file_name = f"pulumi-resource-{name}"
-        if directory := self._directories.get(name):
+        if directory := self._directories.get(name) or BUILT_IN.get(name):
             executable = directory / file_name
             if os.access(executable, os.X_OK):
                 return executable

@@ -48,7 +48,9 @@ class Resource:
     """One row of a deployment; secrets in `inputs` and `outputs` are open, but marked.
 
     `delete`: replaced already, still to be deleted. `pending_replacement`: deleted already, still
-    to be created again. `extra` holds fields of the format that the engine only carries along.
+    to be created again. `deleted_with`: the URN of what takes this along when it is deleted, so
+    that the provider is not asked to. `extra` holds fields of the format that the engine only
+    carries along.
     """
 
     urn: str
@@ -63,6 +65,7 @@ class Resource:
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
     protect: bool = False
     retain_on_delete: bool = False
+    deleted_with: str = ""
     delete: bool = False
     pending_replacement: bool = False
     additional_secret_outputs: list[str] = field(default_factory=list)
@@ -94,8 +97,7 @@ class Resource:
     def depends_on(self) -> set[str]:
         """The URNs that must exist as long as this row does."""
         urns = {*self.dependencies, *(u for us in self.property_dependencies.values() for u in us)}
-        if self.parent:
-            urns.add(self.parent)
+        urns |= {urn for urn in (self.parent, self.deleted_with) if urn}
         if self.provider:
             urns.add(provider_urn(self.provider))
         return urns - {self.urn}
@@ -118,6 +120,7 @@ _FIELDS = {
     "pendingReplacement": "pending_replacement",
     "additionalSecretOutputs": "additional_secret_outputs",
     "retainOnDelete": "retain_on_delete",
+    "deletedWith": "deleted_with",
     "created": "created",
     "modified": "modified",
     "ignoreChanges": "ignore_changes",

@@ -72,6 +72,7 @@ class Goal:
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
     protect: bool = False
     retain_on_delete: bool = False
+    deleted_with: str = ""
     delete_before_replace: bool | None = None
     ignore_changes: Sequence[str] = ()
     additional_secret_outputs: Sequence[str] = ()
@@ -168,6 +169,7 @@ class Deployment:
             property_dependencies=goal.property_dependencies if goal.custom else {},
             protect=goal.protect,
             retain_on_delete=goal.retain_on_delete,
+            deleted_with=goal.deleted_with,
             additional_secret_outputs=sorted(goal.additional_secret_outputs),
             ignore_changes=sorted(goal.ignore_changes),
         )

@@ -12,14 +12,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-import grpc
 from pulumi.provider.experimental import provider as sdk
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.server import main as serve
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
 from objectstore_infra.provider import PACKAGE, VERSION
 from objectstore_infra.provider.configuration import ConfigurationRun, OperatorFiles
+from objectstore_infra.provider.engine_log import EngineLog
 from objectstore_infra.provider.handler import Context, Handler, OnChange
 from objectstore_infra.provider.identity import Credentials, SshKey
 from objectstore_infra.provider.image import NodeImage
@@ -46,17 +45,6 @@ HANDLERS: dict[str, Handler] = {
 
 Properties = dict[str, PropertyValue]
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class EngineLog:
-    """Sends lines to the engine, to be shown under their resource as they come."""
-
-    def __init__(self, address: str) -> None:
-        self._engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
-
-    def say(self, urn: str, line: str) -> None:
-        """Show one line."""
-        self._engine.Log(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=line, urn=urn))
 
 
 class ObjectStoreProvider(sdk.Provider):

@@ -62,3 +62,15 @@ def has_unknown(value: Plain) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return any(has_unknown(item) for item in value)
     return value == UNKNOWN
+
+
+def has_secret(value: PropertyValue) -> bool:
+    """Say whether the value, or anything in it, is secret."""
+    inner = value.value
+    if value.is_secret:
+        return True
+    if isinstance(inner, Mapping):
+        return any(has_secret(item) for item in inner.values())
+    if isinstance(inner, Sequence) and not isinstance(inner, str):
+        return any(has_secret(item) for item in inner if isinstance(item, PropertyValue))
+    return False

@@ -62,6 +62,7 @@ class Row:
     box: str = ""
     protect: bool = False
     retain: bool = False
+    lies_in: str = ""
     before: bool | None = None
     ignore: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -294,6 +295,7 @@ def _goal(row: Row, parent: str, things: dict[str, Resource]) -> Goal:
         property_dependencies={"uses": used} if used else {},
         protect=row.protect,
         retain_on_delete=row.retain,
+        deleted_with=things[row.lies_in].urn if row.lies_in else "",
         delete_before_replace=row.before,
         ignore_changes=row.ignore,
         aliases=[Alias(name=name) for name in row.aliases],

@@ -134,6 +134,27 @@ def test_nothing_protected_is_deleted_even_when_other_things_are() -> None:
         assert run.calls == []
 
 
+def test_what_lies_in_something_goes_with_it() -> None:
+    world = World()
+    inner = Row("inner", "inner", lies_in="outer")
+    _up(world, Row("outer", "outer"), inner)
+    run = Run(world)
+    run.destroy()
+    assert run.calls == ["delete outer"]
+    assert not world.rows()
+
+
+def test_what_lies_in_something_that_stays_is_deleted() -> None:
+    world = World()
+    outer = Row("outer", "outer")
+    _up(world, outer, Row("inner", "inner", lies_in="outer"))
+    assert world.rows()["inner"].deleted_with == world.rows()["outer"].urn
+    run = Run(world)
+    run.up([outer])
+    assert run.calls == ["delete inner"]
+    assert set(world.things) == {"outer-x"}
+
+
 def test_what_is_retained_is_only_forgotten() -> None:
     world = World()
     _up(world, Row("a", "a", retain=True))
