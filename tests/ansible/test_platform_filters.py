@@ -82,3 +82,32 @@ def test_ports_of_nodes_are_gathered_and_those_of_pods_are_not():
     assert found["nodes"] == ['ip saddr @pods tcp dport { 3300, 6800-6899 } accept comment "nodes"']
     assert found["node_ports"] == {"tcp": "3300, 6800-6899"}
     assert rules()["node_ports"] == {}
+
+
+def looks(*members: str, holder: str = "", nodes: tuple[str, ...] = ("a", "b", "c", "d")) -> dict:
+    return {
+        node: {"member": node in members, "addresses": ["192.0.2.29"] if node == holder else []}
+        for node in nodes
+    }
+
+
+def plan(found: dict) -> dict:
+    return platform.cluster_plan(found, ["a", "b", "c"], "192.0.2.29")
+
+
+def test_a_cluster_begins_on_the_node_that_holds_its_address():
+    assert plan(looks(holder="b")) == {"members": [], "first": "b", "joining": ["a", "c", "d"]}
+
+
+def test_new_nodes_join_those_that_are_members_whoever_holds_the_address():
+    found = plan(looks("b", "c", holder="a"))
+    assert found == {"members": ["b", "c"], "first": "b", "joining": ["a", "d"]}
+
+
+def test_the_control_plane_joins_before_other_nodes():
+    assert plan(looks("b", nodes=("d", "c", "b", "a")))["joining"] == ["c", "a", "d"]
+
+
+def test_nothing_begins_while_a_node_that_may_be_a_member_is_not_looked_at():
+    assert plan(looks(nodes=("a", "b", "d")))["first"] == ""
+    assert plan(looks("b", nodes=("a", "b", "d")))["first"] == "b"

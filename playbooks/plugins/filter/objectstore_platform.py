@@ -78,6 +78,30 @@ def packet_rules(policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**rules, "node_ports": joined}
 
 
+def cluster_plan(
+    looks: Mapping[str, Mapping[str, Any]], control_plane: Sequence[str], endpoint: str
+) -> dict[str, Any]:
+    """What becomes of each node: who is a member, where the cluster begins, who joins.
+
+    `looks` holds what the module `kubeadm_node` found on each node of the run. `first` is a node of
+    the control plane to ask, or, where nobody is a member, the one to begin with: the holder of the
+    endpoint, since kubeadm asks there for the API that it has just started. It is empty when
+    nobody is a member and not all of the control plane was looked at: who is missing may be one.
+    """
+    here = [node for node in control_plane if node in looks]
+    members = [node for node in here if looks[node]["member"]]
+    holders = [node for node in here if endpoint in looks[node]["addresses"]]
+    complete = len(here) == len(control_plane)
+    candidates = members or (holders + here if complete else [])
+    first = candidates[0] if candidates else ""
+    new = [node for node in looks if not looks[node]["member"] and node != first]
+    return {
+        "members": members,
+        "first": first,
+        "joining": sorted(new, key=lambda node: node not in control_plane),
+    }
+
+
 class FilterModule:
     """The table that Ansible reads."""
 
@@ -88,4 +112,5 @@ class FilterModule:
             "objectstore_pod_routes": pod_routes,
             "objectstore_addresses_within": addresses_within,
             "objectstore_packet_rules": packet_rules,
+            "objectstore_cluster_plan": cluster_plan,
         }

@@ -1,0 +1,280 @@
+"""Ansible module: a node's part in the Kubernetes cluster, by kubeadm.
+
+A node is a member when a marker says that its beginning or joining came to its end; anything else
+that kubeadm left behind is from a run that was interrupted, and is undone before the next attempt.
+What joins needs an invitation, made on a member: a token and a key that hold for minutes, so no
+secret that lets nodes in outlives a run. Standard library only, since it runs with the node's own
+Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: kubeadm_node
+short_description: A node's part in the Kubernetes cluster
+description:
+  - Begins a cluster, lets nodes join and leave, and waits until all are ready.
+options:
+  state:
+    description:
+      - C(look) returns what the node is; C(begun), C(joined) and C(left) make it so.
+      - C(invited) runs on a member and returns what another node joins with.
+      - C(forgotten) runs on a member and removes the object of a node that is gone.
+      - C(ready) runs on a member and waits for nodes and the cluster's own workloads.
+      - C(access) runs on a member and returns the ways in from outside.
+    type: str
+    choices: [look, begun, joined, left, invited, forgotten, ready, access]
+    default: look
+  name:
+    description: Name of the node.
+    type: str
+    default: ""
+  node:
+    description: What kubeadm is told about this node, as YAML.
+    type: str
+    default: ""
+  cluster_file:
+    description: What kubeadm is told about the cluster; a file on the node.
+    type: path
+    default: /etc/kubernetes/cluster.yaml
+  control_plane:
+    description: Whether the invited node carries the control plane.
+    type: bool
+    default: true
+  timeout_s:
+    description: How long O(state=ready) waits.
+    type: int
+    default: 180
+"""
+
+ETC = Path("/etc/kubernetes")
+MARKER = ETC / "member.json"
+ADMIN = ETC / "admin.conf"
+DEPLOYER = ETC / "deployer.conf"
+NEEDED = (Path("/usr/bin/containerd"), Path("/usr/sbin/conntrack"), Path("/usr/sbin/nft"))
+LEFT_BEHIND = (ETC / "kubelet.conf", ETC / "manifests" / "etcd.yaml", Path("/var/lib/etcd/member"))
+KUBEADM_TIMEOUT_S = 540
+KUBECTL_TIMEOUT_S = 60
+INVITATION_HOLDS = "15m"
+LINES_SHOWN = 12
+
+
+class KubeadmError(Exception):
+    """A command failed; the message says which and what it printed last."""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": sorted(STATES), "default": "look"},
+            "name": {"type": "str", "default": ""},
+            "node": {"type": "str", "default": "", "no_log": True},
+            "cluster_file": {"type": "path", "default": str(ETC / "cluster.yaml")},
+            "control_plane": {"type": "bool", "default": True},
+            "timeout_s": {"type": "int", "default": 180},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**STATES[module.params["state"]](module.params, module.check_mode))
+    except (KubeadmError, subprocess.TimeoutExpired, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    marker = json.loads(MARKER.read_text()) if MARKER.exists() else {}
+    shown = run("ip", "-json", "-4", "address", "show", timeout_s=KUBECTL_TIMEOUT_S)
+    seen = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return {
+        "changed": False,
+        "member": bool(marker),
+        "name": marker.get("name", ""),
+        "addresses": [
+            info["local"] for link in json.loads(shown) for info in link.get("addr_info", [])
+        ],
+        "memory_seen_mib": int(seen.group(1)) >> 10 if seen else 0,
+        "lacking": [str(path) for path in NEEDED if not path.exists()],
+    }
+
+
+def begun(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """A cluster of this node alone. CoreDNS comes when there are nodes to spread it over."""
+    if MARKER.exists():
+        return {"changed": False}
+    if not check_mode:
+        cleared()
+        text = f"{params['node']}\n---\n{Path(params['cluster_file']).read_text()}"
+        told(text, "init", "--skip-phases=addon/coredns,show-join-command")
+        marked(params["name"])
+    return {"changed": True}
+
+
+def joined(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    if MARKER.exists():
+        return {"changed": False}
+    if not check_mode:
+        cleared()
+        told(params["node"], "join")
+        marked(params["name"])
+    return {"changed": True}
+
+
+def left(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Nothing of the cluster is left on this node; as a member of etcd it takes its leave, too."""
+    present = MARKER.exists() or any(path.exists() for path in LEFT_BEHIND)
+    if present and not check_mode:
+        cleared()
+    return {"changed": present}
+
+
+def invited(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What `name` joins with; what the cluster still knows of an earlier node so called goes."""
+    if check_mode:
+        return {"changed": True, "token": "", "authority_hash": "", "certificate_key": ""}
+    forgotten(params, check_mode)
+    said = kubeadm("token", "create", f"--ttl={INVITATION_HOLDS}", "--print-join-command")
+    token = re.search(r"--token (\S+)", said)
+    authority = re.search(r"(sha256:[0-9a-f]{64})", said)
+    if not token or not authority:
+        raise KubeadmError("kubeadm made a token, but printed no command to join with")
+    key = certificates_offered(params["cluster_file"]) if params["control_plane"] else ""
+    return {
+        "changed": True,
+        "token": token.group(1),
+        "authority_hash": authority.group(1),
+        "certificate_key": key,
+    }
+
+
+def certificates_offered(cluster_file: str) -> str:
+    """The key of the copies of the authorities that a new control plane fetches."""
+    key = secrets.token_hex(32)
+    node = (
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
+        f"certificateKey: {key}\n"
+        "nodeRegistration: {criSocket: 'unix:///run/containerd/containerd.sock'}\n"
+    )
+    text = f"{node}---\n{Path(cluster_file).read_text()}"
+    told(text, "init", "phase", "upload-certs", "--upload-certs", "--skip-certificate-key-print")
+    return key
+
+
+def forgotten(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    said = kubectl("get", "node", params["name"], "--ignore-not-found", "--output=name")
+    if said.strip() and not check_mode:
+        kubectl("delete", "node", params["name"], "--wait=false")
+    return {"changed": bool(said.strip())}
+
+
+def ready(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Every node is ready, cluster DNS and the proxies run."""
+    deadline = time.monotonic() + params["timeout_s"]
+    found = kubectl(
+        "-n", "kube-system", "get", "deployment", "coredns", "--ignore-not-found", "--output=name"
+    )
+    missing = not found.strip()
+    if missing and not check_mode:
+        told(Path(params["cluster_file"]).read_text(), "init", "phase", "addon", "coredns")
+    if not check_mode:
+        waited(deadline, "wait", "--for=condition=Ready", "node", "--all")
+        for workload in ("daemonset/kube-proxy", "deployment/coredns"):
+            waited(deadline, "-n", "kube-system", "rollout", "status", workload)
+    return {"changed": missing}
+
+
+def access(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The administrator's kubeconfig, and one for who deploys the workloads."""
+    made = not DEPLOYER.exists()
+    if made and not check_mode:
+        DEPLOYER.touch(mode=0o600)
+        DEPLOYER.write_text(
+            kubeadm(
+                "kubeconfig",
+                "user",
+                "--client-name=deployer",
+                "--org=objectstore:deployers",
+                f"--config={params['cluster_file']}",
+            )
+        )
+    return {
+        "changed": made,
+        "kubeconfig": ADMIN.read_text(),
+        "kubeconfig_deployer": DEPLOYER.read_text() if DEPLOYER.exists() else "",
+    }
+
+
+STATES = {
+    "look": look,
+    "begun": begun,
+    "joined": joined,
+    "left": left,
+    "invited": invited,
+    "forgotten": forgotten,
+    "ready": ready,
+    "access": access,
+}
+
+
+def cleared() -> None:
+    """Undo what kubeadm did on this node, as far as it came; nothing where it did nothing."""
+    if not MARKER.exists() and not any(path.exists() for path in LEFT_BEHIND):
+        return
+    MARKER.unlink(missing_ok=True)
+    kubeadm("reset", "--force", "--cri-socket=unix:///run/containerd/containerd.sock")
+    DEPLOYER.unlink(missing_ok=True)
+    for folder in (Path("/var/lib/etcd"), Path("/var/lib/kubelet/pki"), ETC / "pki"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def marked(name: str) -> None:
+    MARKER.write_text(json.dumps({"name": name}) + "\n")
+
+
+def waited(deadline: float, *argv: str) -> None:
+    """Run a kubectl command that waits, until the deadline."""
+    rest_s = max(1, int(deadline - time.monotonic()))
+    kubectl(*argv, f"--timeout={rest_s}s", timeout_s=rest_s + KUBECTL_TIMEOUT_S)
+
+
+def told(text: str, *argv: str) -> str:
+    """Run kubeadm with a configuration that only root reads and that is gone afterwards."""
+    path = Path("/run/objectstore-kubeadm.yaml")
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    try:
+        path.write_text(text)
+        return kubeadm(*argv, f"--config={path}")
+    finally:
+        path.unlink()
+
+
+def kubeadm(*argv: str) -> str:
+    return run("/usr/local/bin/kubeadm", *argv, timeout_s=KUBEADM_TIMEOUT_S)
+
+
+def kubectl(*argv: str, timeout_s: float = KUBECTL_TIMEOUT_S) -> str:
+    return run("/usr/local/bin/kubectl", f"--kubeconfig={ADMIN}", *argv, timeout_s=timeout_s)
+
+
+def run(*argv: str, timeout_s: float) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s)
+    if done.returncode:
+        lines = [*done.stdout.splitlines(), *done.stderr.splitlines()][-LINES_SHOWN:]
+        command = " ".join(part for part in argv[:4] if not part.startswith("--"))
+        raise KubeadmError(f"{command} ended with {done.returncode}: " + " | ".join(lines))
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
