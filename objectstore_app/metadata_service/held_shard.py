@@ -95,9 +95,9 @@ class HeldShard:
             self._asking = self._loop.create_task(self._ask())
 
     def mutate(self, mutation: msgspec.Raw) -> asyncio.Future[msgspec.Raw]:
-        """Raises NotOwnerError, RecordTooLargeError; the future as `Link.start` says."""
-        if not self._holding.epoch:
-            raise self._owner(self._shard)
+        """Raises RecordTooLargeError; the future as `Link.start` says, NotOwnerError among it: the
+        process knows best whether it decides, and who does in its place.
+        """
         return self._pipe.start((mutation,))
 
     def not_owner(self) -> NotOwnerError:

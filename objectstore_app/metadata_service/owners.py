@@ -67,7 +67,9 @@ class Owners:
         return self._take(ShardMap(shards={error.subject: owner}))
 
     async def change(self, within_s: float) -> None:
-        """Return when anything changes, or after that time. Needs no task around it."""
+        """Return when anything changes, or after that time, knowing what the file says by then.
+        Needs no task around it.
+        """
         waited: asyncio.Future[None] = self._loop.create_future()
 
         def end(_: asyncio.Future[None] | None = None) -> None:
@@ -81,6 +83,7 @@ class Owners:
         finally:
             timer.cancel()
             self._change.remove_done_callback(end)
+        self._refresh()
 
     def close(self) -> None:
         if self._timer is not None:
@@ -88,6 +91,9 @@ class Owners:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(LOOK_S, self._look)
+        self._refresh()
+
+    def _refresh(self) -> None:
         try:
             found = self._file.current()
         except ShardMapError as error:

@@ -53,7 +53,7 @@ from .wire import result_of
 CONNECT_S_MAX = 2.0
 GIVE_UP_S = 1.0
 PAUSE_S_MIN = 0.02
-PAUSE_S_MAX = 0.2
+PAUSE_S_MAX = 0.1
 
 _decode_generation = msgspec.msgpack.Decoder(int).decode
 
