@@ -18,6 +18,7 @@ from typing import cast
 
 from ...config.service import ServiceSettings, service_settings
 from ...core.errors import ObjectStoreError
+from ...core.ids import ShardId
 from ...media.place import settle_place
 from ...media.store import MASTER_KEY_BYTES, Store, StoreFolderError, open_store, write_durably
 from ...runtime import logging
@@ -37,6 +38,12 @@ class PodPlan:
     store: Store
     board: MetricsBoard
 
+    @property
+    def shards(self) -> tuple[ShardId, ...]:
+        """Those that pods of this service share out among themselves."""
+        directory, *data = self.store.shards
+        return {"iam": (directory,), "metadata": tuple(data)}.get(self.service, ())
+
 
 def main(values: Mapping[str, str], shown: Sequence[str]) -> None:
     """Serve until a signal ends it. `values`: the service's name and module, its settings' file."""
@@ -46,6 +53,8 @@ def main(values: Mapping[str, str], shown: Sequence[str]) -> None:
         raise_descriptor_limit()
         store = pod_store(settings)
         with store.lock("serve"):
+            for held in store.run.glob("*.held"):
+                held.unlink()  # after a power loss the views may be behind what these say
             slots = settings.data_shards + settings.workers + SLOTS_BESIDE
             plan = PodPlan(values["service"], settings, store, MetricsBoard(slots))
             module = import_module(f".{values['module']}", __package__)

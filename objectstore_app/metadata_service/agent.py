@@ -1,0 +1,342 @@
+"""A pod's agent: the one process of it that speaks with the coordination service.
+
+Theory of operation. A round looks at everything, decides (`claims.py`) and acts; rounds begin when
+something changed, here or there, and once a second anyway. Calls to the coordination service block,
+so a round's run in a thread, one round after the other. While the service cannot be asked nothing
+is decided: whoever has a shard keeps it, the copy of the map stays. The shards' processes are heard
+all the while.
+
+Leaving: the pod is registered as one that leaves; the shards that it has are planned elsewhere and
+handed over one by one; then the agent ends, and the session with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from ..config.coordination import Coordination, Identity, PodRecord, Seen
+from ..config.errors import CoordinationError
+from ..config.shard_map import ShardMap, write_map
+from ..runtime.logging import event
+from . import sockets
+from .claims import DropClaim, Publish, Send, SetPlan, Situation, Step, TakeClaim, next_steps
+from .errors import UnavailableError
+from .pod_talk import (
+    LINE_BYTES_MAX,
+    SOCKET_NAME,
+    UNHEARD_S_MAX,
+    Mode,
+    Order,
+    Own,
+    ShardState,
+    decode_state,
+    line_of,
+)
+
+ROUND_S = 1.0
+AGAIN_S = 1.0
+LEAVE_S_MAX = 20.0
+UNREACHED_S_MAX = 0.2
+
+
+@dataclass(slots=True)
+class _Process:
+    """A shard's process as it was heard last."""
+
+    transport: asyncio.Transport
+    state: ShardState
+    heard: float
+    ordered: Order | None = None
+    ordered_at: float = 0.0
+
+
+class Agent:
+    """Belongs to one loop; `serve` is its life."""
+
+    def __init__(
+        self,
+        coordination: Coordination,
+        *,
+        pod: str,
+        service: str,
+        address: str,
+        shards: tuple[str, ...],
+        identity: Identity,
+        run: Path,
+    ) -> None:
+        """`address` is where others reach this pod's gateway; `shards` are those of the service."""
+        self._coordination = coordination
+        self._pod = pod
+        self._service = service
+        self._address = address
+        self._shards = shards
+        self._identity = identity
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._processes: dict[str, _Process] = {}
+        self._free_since: dict[str, float] = {}
+        self._map: ShardMap | None = None
+        self._leaving = False
+        self._leave_by = 0.0
+        self._alone = False
+        self._settled = False
+        self._reached = True
+
+    async def serve(self, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
+        """Until `stop` and the hand-over of what this pod has. Raises IdentityError."""
+        sock = sockets.listen(self._run, SOCKET_NAME)
+        server = await self._loop.create_unix_server(lambda: _Listener(self), sock=sock)
+        self._coordination.start(self._changed)
+        ready()
+        stopping = self._loop.create_task(stop.wait())
+        stopping.add_done_callback(lambda done: None if done.cancelled() else self._leave())
+        try:
+            while not (self._leaving and self._has_left()):
+                self._wake.clear()
+                await self._round()
+                await self._rest()
+        finally:
+            stopping.cancel()
+            server.close()
+            await self._loop.run_in_executor(None, self._coordination.close)
+
+    async def check(self) -> None:
+        """Return when the pod is ready: each shard is its own, or it could take it, and the map is
+        known. Raises UnavailableError.
+        """
+        states = self._states()
+        for shard in self._shards:
+            state = states.get(shard)
+            if state is None:
+                raise UnavailableError("host", shard, "its process does not answer")
+            if not (state.close or state.mode is Mode.OWNING):
+                raise UnavailableError("host", shard, "its view is still catching up")
+            if self._map is None or self._map.owner(shard) is None:
+                raise UnavailableError("host", shard, "nobody is known to have it")
+
+    # --- what the processes say ---
+
+    def heard(self, transport: asyncio.Transport, line: bytes) -> None:
+        """Raises msgspec.MsgspecError."""
+        state = decode_state(line)
+        known = self._processes.get(state.shard)
+        if known is None or known.transport is not transport:
+            known = self._processes[state.shard] = _Process(transport, state, 0.0)
+            self._wake.set()
+        if state != known.state:
+            known.state = state
+            known.ordered = None
+            self._wake.set()
+        known.heard = self._loop.time()
+
+    def lost(self, transport: asyncio.Transport) -> None:
+        for shard, process in list(self._processes.items()):
+            if process.transport is transport:
+                del self._processes[shard]
+                self._wake.set()
+
+    def _states(self) -> dict[str, ShardState]:
+        oldest = self._loop.time() - UNHEARD_S_MAX
+        return {
+            shard: process.state
+            for shard, process in self._processes.items()
+            if process.heard >= oldest
+        }
+
+    def _send(self, shard: str, order: Order) -> None:
+        process, now = self._processes.get(shard), self._loop.time()
+        if process is None or (process.ordered == order and now < process.ordered_at + AGAIN_S):
+            return
+        process.ordered, process.ordered_at = order, now
+        process.transport.write(line_of(order))
+
+    # --- rounds ---
+
+    def _changed(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _rest(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROUND_S):
+                await self._wake.wait()
+
+    async def _round(self) -> None:
+        states = self._states()
+        try:
+            seen = await self._loop.run_in_executor(None, self._look, self._record(states))
+            self._keep_map(seen.shard_map)
+            self._alone = not any(
+                other.service == self._service and other.pod != self._pod and not other.leaving
+                for other in seen.pods.values()
+            )
+            steps = next_steps(self._situation(seen, states))
+            for step in steps:
+                if isinstance(step, Send):
+                    self._send(step.shard, step.order)
+            for shard in await self._loop.run_in_executor(None, self._act, steps):
+                if shard in states and states[shard].mode is not Mode.OWNING:
+                    self._send(shard, Own())
+        except CoordinationError as error:
+            if not error.retryable:
+                raise
+            if self._reached:
+                event("coordination_unreachable", reason=str(error))
+            self._reached = False
+            await asyncio.sleep(UNREACHED_S_MAX)
+            return
+        if not self._reached:
+            event("coordination_reached")
+        self._reached = True
+
+    def _record(self, states: dict[str, ShardState]) -> PodRecord:
+        ready = (
+            shard
+            for shard, state in sorted(states.items())
+            if state.close or state.mode is Mode.OWNING
+        )
+        return PodRecord(
+            pod=self._pod,
+            service=self._service,
+            address=self._address,
+            ready=tuple(ready),
+            leaving=self._leaving,
+        )
+
+    def _situation(self, seen: Seen, states: dict[str, ShardState]) -> Situation:
+        now = self._loop.time()
+        free = {
+            shard: self._free_since.get(shard, now)
+            for shard in self._shards
+            if shard not in seen.claims
+        }
+        self._free_since = free
+        if free:  # somebody's turn comes without anything that changes
+            self._loop.call_later(UNREACHED_S_MAX, self._wake.set)
+        return Situation(
+            pod=self._pod,
+            service=self._service,
+            address=self._address,
+            shards=self._shards,
+            leaving=self._leaving,
+            seen=seen,
+            states=states,
+            free_s={shard: now - since for shard, since in free.items()},
+        )
+
+    def _look(self, record: PodRecord) -> Seen:
+        """Runs in a thread."""
+        if not self._settled:
+            self._coordination.settle(self._identity)
+            self._settled = True
+        seen = self._coordination.look(self._shards)
+        known = seen.pods.get(self._pod)
+        if known is None or msgspec.structs.replace(known, since=0) != record:
+            self._coordination.register(record)
+            seen = self._coordination.look(self._shards)
+        return seen
+
+    def _act(self, steps: list[Step]) -> list[str]:
+        """Runs in a thread: do what concerns others; the shards that were claimed."""
+        claimed = []
+        for step in steps:
+            match step:
+                case TakeClaim(shard):
+                    if self._coordination.claim(shard):
+                        claimed.append(shard)
+                case DropClaim(shard):
+                    self._coordination.unclaim(shard)
+                case Publish(shard, owner):
+                    self._coordination.publish(shard, owner)
+                case SetPlan(shard, plan, version):
+                    self._coordination.plan(shard, plan, version)
+                case Send():
+                    pass
+        return claimed
+
+    def _keep_map(self, found: ShardMap) -> None:
+        merged = found if self._map is None else self._map.merged(found)
+        if merged != self._map:
+            write_map(self._run, merged)
+            self._map = merged
+
+    # --- leaving ---
+
+    def _leave(self) -> None:
+        event("pod_leaves", pod=self._pod)
+        self._leaving = True
+        self._leave_by = self._loop.time() + LEAVE_S_MAX
+        self._wake.set()
+
+    def _has_left(self) -> bool:
+        if self._alone:
+            return True
+        if self._loop.time() >= self._leave_by:
+            event("pod_leaves_with_shards", pod=self._pod)
+            return True
+        return all(state.mode is Mode.FOLLOWING for state in self._states().values())
+
+
+class _Listener(asyncio.Protocol):
+    """A shard process's connection."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._held = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        *lines, self._held = (self._held + data).split(b"\n")
+        try:
+            for line in lines:
+                self._agent.heard(self._transport, line)
+        except msgspec.MsgspecError as error:
+            event("agent_peer_dropped", reason=str(error))
+            self._transport.abort()
+        if len(self._held) > LINE_BYTES_MAX:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._agent.lost(self._transport)
+
+
+async def follow_map(coordination: Coordination, run: Path, stop: asyncio.Event) -> None:
+    """Keep the copy of the map in `run` until `stop`: the agent of a pod without shards."""
+    loop = asyncio.get_running_loop()
+    wake = asyncio.Event()
+    known: ShardMap | None = None
+
+    def changed() -> None:
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(wake.set)
+
+    coordination.start(changed)
+    try:
+        while not stop.is_set():
+            wake.clear()
+            with suppress(CoordinationError):
+                found = await loop.run_in_executor(None, coordination.read_map)
+                merged = found if known is None else known.merged(found)
+                if merged != known:
+                    write_map(run, merged)
+                    known = merged
+            waiting = [loop.create_task(stop.wait()), loop.create_task(wake.wait())]
+            await asyncio.wait(waiting, timeout=ROUND_S, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+    finally:
+        await loop.run_in_executor(None, coordination.close)
