@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from kazoo.client import AsyncResult, KazooClient
+from kazoo.client import KazooClient
 from kazoo.exceptions import BadVersionError, KazooException, NodeExistsError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
@@ -31,6 +31,9 @@ from .coordination import Claim, Identity, Plan, PodRecord, Seen
 from .errors import CoordinationError, IdentityError
 from .service import ZooKeeperSettings
 from .shard_map import ShardMap, ShardOwner, decode_map, encode_map
+
+if TYPE_CHECKING:
+    from kazoo.client import AsyncResult  # only its stub has it, generic
 
 ANSWER_S_MAX = 2.0
 RECONNECT_S_MAX = 0.5
