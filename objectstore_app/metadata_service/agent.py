@@ -1,7 +1,8 @@
 """A pod's agent: the one process of it that speaks with the coordination service.
 
-Theory of operation. A round looks at everything, decides (`claims.py`) and acts; rounds begin when
-something changed, here or there, and once a second anyway. Calls to the coordination service block,
+Theory of operation. A round publishes the shards that this pod has taken, looks at everything,
+decides (`claims.py`) and acts; rounds begin when something changed, here or there, and once a
+second anyway. Calls to the coordination service block,
 so a round's run in a thread, one round after the other. While the service cannot be asked nothing
 is decided: whoever has a shard keeps it, the copy of the map stays. The shards' processes are heard
 all the while.
@@ -23,10 +24,10 @@ import msgspec
 
 from ..config.coordination import Coordination, Identity, PodRecord, Seen
 from ..config.errors import CoordinationError
-from ..config.shard_map import ShardMap, write_map
+from ..config.shard_map import ShardMap, ShardOwner, write_map
 from ..runtime.logging import event
 from . import sockets
-from .claims import DropClaim, Publish, Send, SetPlan, Situation, Step, TakeClaim, next_steps
+from .claims import DropClaim, Send, SetPlan, Situation, Step, TakeClaim, next_steps
 from .errors import UnavailableError
 from .pod_talk import (
     LINE_BYTES_MAX,
@@ -172,7 +173,8 @@ class Agent:
     async def _round(self) -> None:
         states = self._states()
         try:
-            seen = await self._loop.run_in_executor(None, self._look, self._record(states))
+            record, news = self._record(states), self._news(states)
+            seen = await self._loop.run_in_executor(None, self._look, record, news)
             self._keep_map(seen.shard_map)
             self._alone = not any(
                 other.service == self._service and other.pod != self._pod and not other.leaving
@@ -211,6 +213,15 @@ class Agent:
             leaving=self._leaving,
         )
 
+    def _news(self, states: dict[str, ShardState]) -> dict[str, ShardOwner]:
+        """The shards of ours that the map, as we know it, gives to others."""
+        news = {}
+        for shard, state in states.items():
+            known = self._map.owner(shard) if self._map else None
+            if state.mode is Mode.OWNING and (known is None or known.epoch < state.epoch):
+                news[shard] = ShardOwner(address=self._address, epoch=state.epoch, pod=self._pod)
+        return news
+
     def _situation(self, seen: Seen, states: dict[str, ShardState]) -> Situation:
         now = self._loop.time()
         free = {
@@ -224,7 +235,6 @@ class Agent:
         return Situation(
             pod=self._pod,
             service=self._service,
-            address=self._address,
             shards=self._shards,
             leaving=self._leaving,
             seen=seen,
@@ -232,11 +242,13 @@ class Agent:
             free_s={shard: now - since for shard, since in free.items()},
         )
 
-    def _look(self, record: PodRecord) -> Seen:
-        """Runs in a thread."""
+    def _look(self, record: PodRecord, news: dict[str, ShardOwner]) -> Seen:
+        """Runs in a thread: tell what others wait for, then look."""
         if not self._settled:
             self._coordination.settle(self._identity)
             self._settled = True
+        for shard, owner in news.items():
+            self._coordination.publish(shard, owner)
         seen = self._coordination.look(self._shards)
         known = seen.pods.get(self._pod)
         if known is None or msgspec.structs.replace(known, since=0) != record:
@@ -254,8 +266,6 @@ class Agent:
                         claimed.append(shard)
                 case DropClaim(shard):
                     self._coordination.unclaim(shard)
-                case Publish(shard, owner):
-                    self._coordination.publish(shard, owner)
                 case SetPlan(shard, plan, version):
                     self._coordination.plan(shard, plan, version)
                 case Send():

@@ -3,7 +3,7 @@
 Theory of operation. It is asked again whenever anything changes, and decides from the state alone,
 never from what happened before; so what was lost or came twice does no harm. Per shard:
 
-- A process that owns the shard should have a claim and stand in the map. A session that ended takes
+- A process that owns the shard should have a claim. A session that ended takes
   the claim away, not the shard: it is claimed anew, unless another pod was faster.
 - Who has the claim, and a process that could own, orders it to.
 - Who owns a shard that the plan gives to another pod lets go of it, once that one is ready: the
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from ..config.balance import balance, leads, successors
 from ..config.coordination import Plan, Seen
-from ..config.shard_map import ShardOwner
 from .pod_talk import Mode, Moved, Order, Own, Release, ShardState
 
 TURN_S = 0.5
@@ -45,12 +44,6 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    shard: str
-    owner: ShardOwner
-
-
-@dataclass(frozen=True, slots=True)
 class SetPlan:
     """`version` is that of the plan which was seen."""
 
@@ -59,7 +52,7 @@ class SetPlan:
     version: int
 
 
-Step = TakeClaim | DropClaim | Send | Publish | SetPlan
+Step = TakeClaim | DropClaim | Send | SetPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +63,6 @@ class Situation:
 
     pod: str
     service: str
-    address: str
     shards: tuple[str, ...]
     leaving: bool
     seen: Seen
@@ -103,10 +95,6 @@ def _of_shard(now: Situation, shard: str) -> Iterator[Step]:
     elif state.mode is Mode.OWNING:
         if claim is None or (mine and not current):
             yield TakeClaim(shard)
-        known = now.seen.shard_map.owner(shard)
-        if known is None or known.epoch < state.epoch:
-            owner = ShardOwner(address=now.address, epoch=state.epoch, pod=now.pod)
-            yield Publish(shard, owner)
         if mine and _has_heir(now, shard):
             yield Send(shard, Release())
     elif state.mode is Mode.RELEASED:
