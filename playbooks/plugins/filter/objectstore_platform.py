@@ -87,6 +87,7 @@ def cluster_plan(
     the control plane to ask, or, where nobody is a member, the one to begin with: the holder of the
     endpoint, since kubeadm asks there for the API that it has just started. It is empty when
     nobody is a member and not all of the control plane was looked at: who is missing may be one.
+    `asked` is the node whose access the operator gets: the same one in each run.
     """
     here = [node for node in control_plane if node in looks]
     members = [node for node in here if looks[node]["member"]]
@@ -98,6 +99,7 @@ def cluster_plan(
     return {
         "members": members,
         "first": first,
+        "asked": here[0] if here else "",
         "joining": sorted(new, key=lambda node: node not in control_plane),
     }
 
