@@ -33,8 +33,11 @@ FEATURES = (
     resource_pb2.RESOURCE_MONITOR_FEATURE_RESOURCE_REFERENCES,
     resource_pb2.RESOURCE_MONITOR_FEATURE_OUTPUT_VALUES,
     resource_pb2.RESOURCE_MONITOR_FEATURE_ALIAS_SPECS,
+    resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
 )
-FEATURE_NAMES = frozenset({"secrets", "resourceReferences", "outputValues", "aliasSpecs"})
+FEATURE_NAMES = frozenset(
+    {"secrets", "resourceReferences", "outputValues", "aliasSpecs", "deletedWith"}
+)
 LOG_THREADS = 8
 SEVERITIES = {0: "debug", 1: "info", 2: "warning", 3: "error"}
 
