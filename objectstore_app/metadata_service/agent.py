@@ -133,8 +133,9 @@ class Agent:
             known = self._processes[state.shard] = _Process(transport, state, 0.0)
             self._wake.set()
         if state != known.state:
+            if state.mode is not known.state.mode:
+                known.ordered = None
             known.state = state
-            known.ordered = None
             self._wake.set()
         known.heard = self._loop.time()
 
@@ -263,11 +264,14 @@ class Agent:
             match step:
                 case TakeClaim(shard):
                     if self._coordination.claim(shard):
+                        event("shard_claimed", shard=shard)
                         claimed.append(shard)
                 case DropClaim(shard):
                     self._coordination.unclaim(shard)
+                    event("shard_unclaimed", shard=shard)
                 case SetPlan(shard, plan, version):
-                    self._coordination.plan(shard, plan, version)
+                    if self._coordination.plan(shard, plan, version):
+                        event("shard_planned", shard=shard, owner=plan.owner, standby=plan.standby)
                 case Send():
                     pass
         return claimed

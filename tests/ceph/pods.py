@@ -127,7 +127,7 @@ ceph_pools = {{ log = "{POOLS[0]}", open = "{POOLS[1]}", cold = "{POOLS[2]}" }}
     def child(self, name: str) -> int:
         """The process that a child is now, by what the supervisor said last."""
         found = re.findall(
-            rf"child_started child={name} child_pid=(\d+)", self.log.read_text(errors="replace")
+            rf"child_started .* child={name} child_pid=(\d+)", self.log.read_text(errors="replace")
         )
         assert found, f"{name} was never started: see {self.log}"
         return int(found[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,9 @@ SHARD = SHARDS[0]
 
 
 @pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "CONFIRM_S", 0.05)
     monkeypatch.setattr(pod_shard, "FOLLOW_S", 0.02)
-    yield
 
 
 def in_house(folder: Path, story: Callable[[House], Awaitable[None]]) -> None:

@@ -56,7 +56,7 @@ ssl.quorum.trustStore.location={ca}
 ssl.quorum.hostnameVerification=false
 admin.enableServer=false
 standaloneEnabled=false
-forceSync=yes
+forceSync=no
 {servers}
 """
 
