@@ -20,6 +20,7 @@ from ...runtime.metrics import Counters
 from ...runtime.supervisor import ChildContext, ChildSpec
 from .loop import run_until_stopped
 from .pod import PodPlan
+from .shard_gateway import gateway_child
 
 GATEWAY_STAGE, SHARDS_STAGE, AGENT_STAGE = 0, 1, 2
 SHARD_STOP_S = 15.0
@@ -35,7 +36,7 @@ def children(pod: PodPlan) -> list[ChildSpec]:
         for shard in pod.shards
     ]
     agent = ChildSpec("agent", "agent", AGENT_STAGE, partial(_agent, pod), AGENT_STOP_S)
-    return [*shards, agent]
+    return [gateway_child(pod, GATEWAY_STAGE), *shards, agent]
 
 
 def _shard(pod: PodPlan, shard: ShardId, context: ChildContext) -> None:
