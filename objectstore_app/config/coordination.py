@@ -12,7 +12,7 @@ whoever has a shard keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,6 +67,16 @@ class Seen:
     claims: dict[str, Claim] = field(default_factory=dict)
     shard_map: ShardMap = field(default_factory=ShardMap)
 
+    def without(self, dead: Collection[str]) -> Seen:
+        """As it will be once the sessions of these pods have expired."""
+        return Seen(
+            pods={name: record for name, record in self.pods.items() if name not in dead},
+            plans=self.plans,
+            versions=self.versions,
+            claims={name: claim for name, claim in self.claims.items() if claim.pod not in dead},
+            shard_map=self.shard_map,
+        )
+
 
 class Coordination(Protocol):
     """One pod's session."""
@@ -88,8 +98,10 @@ class Coordination(Protocol):
     def read_map(self) -> ShardMap:
         """Read the map alone, and watch it from then on."""
 
-    def claim(self, shard: str) -> bool:
-        """Claim a shard, also anew after an earlier life of this pod; false when another has it."""
+    def claim(self, shard: str, over: str = "") -> bool:
+        """Claim a shard, also anew after an earlier life of this pod, and in the place of the pod
+        `over`, which is dead; false when another has it.
+        """
 
     def unclaim(self, shard: str) -> None:
         """Give up this pod's claim, if it has one."""

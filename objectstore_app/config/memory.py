@@ -101,11 +101,11 @@ class MemoryCoordination:
         self._check("read map")
         return self._hall.shard_map
 
-    def claim(self, shard: str) -> bool:
+    def claim(self, shard: str, over: str = "") -> bool:
         self._check("claim")
         with self._hall.lock:
             held = self._hall.claims.get(shard)
-            if held is not None and held[1] != self._pod:
+            if held is not None and held[1] not in (self._pod, over):
                 return False
             self._hall.claims[shard] = (self._session, self._pod)
         self._hall.tell()

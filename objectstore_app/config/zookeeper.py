@@ -133,16 +133,17 @@ class ZooKeeper:
         content, _ = self._wait("read map", self._client.get_async(path, watch=self._fired))
         return decode_map(content, path)
 
-    def claim(self, shard: str) -> bool:
+    def claim(self, shard: str, over: str = "") -> bool:
         path = f"{self._root}/claims/{shard}"
         for _ in range(ATTEMPTS_MAX):
             if self._create(path, self._pod.encode(), ephemeral=True):
                 return True
             with suppress(NoNodeError, BadVersionError):
                 content, stat = self._get(path)
-                if content.decode() != self._pod:
+                pod = content.decode()
+                if pod not in (self._pod, over):
                     return False
-                if self._is_current(stat):
+                if pod == self._pod and self._is_current(stat):
                     return True
                 self._wait("claim", self._client.delete_async(path, stat.version))
         return False

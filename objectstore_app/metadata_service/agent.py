@@ -29,6 +29,7 @@ from ..runtime.logging import event
 from . import sockets
 from .claims import DropClaim, Send, SetPlan, Situation, Step, TakeClaim, next_steps
 from .errors import UnavailableError
+from .peers import Peers
 from .pod_talk import (
     LINE_BYTES_MAX,
     SOCKET_NAME,
@@ -84,6 +85,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._processes: dict[str, _Process] = {}
         self._free_since: dict[str, float] = {}
+        self._peers = Peers(self._wake.set)
         self._map: ShardMap | None = None
         self._leaving = False
         self._leave_by = 0.0
@@ -107,6 +109,7 @@ class Agent:
         finally:
             stopping.cancel()
             server.close()
+            await self._peers.close()
             await self._loop.run_in_executor(None, self._coordination.close)
 
     async def check(self) -> None:
@@ -177,15 +180,23 @@ class Agent:
             record, news = self._record(states), self._news(states)
             seen = await self._loop.run_in_executor(None, self._look, record, news)
             self._keep_map(seen.shard_map)
+            others = {
+                name: other
+                for name, other in seen.pods.items()
+                if other.service == self._service and name != self._pod
+            }
+            dead = self._peers.watch(others)
             self._alone = not any(
-                other.service == self._service and other.pod != self._pod and not other.leaving
-                for other in seen.pods.values()
+                name not in dead and not other.leaving for name, other in others.items()
             )
-            steps = next_steps(self._situation(seen, states))
+            overtaken = {
+                shard: claim.pod for shard, claim in seen.claims.items() if claim.pod in dead
+            }
+            steps = next_steps(self._situation(seen.without(dead), states))
             for step in steps:
                 if isinstance(step, Send):
                     self._send(step.shard, step.order)
-            for shard in await self._loop.run_in_executor(None, self._act, steps):
+            for shard in await self._loop.run_in_executor(None, self._act, steps, overtaken):
                 if shard in states and states[shard].mode is not Mode.OWNING:
                     self._send(shard, Own())
         except CoordinationError as error:
@@ -257,13 +268,15 @@ class Agent:
             seen = self._coordination.look(self._shards)
         return seen
 
-    def _act(self, steps: list[Step]) -> list[str]:
-        """Runs in a thread: do what concerns others; the shards that were claimed."""
+    def _act(self, steps: list[Step], overtaken: dict[str, str]) -> list[str]:
+        """Runs in a thread: do what concerns others; the shards that were claimed. `overtaken` are
+        the claims of dead pods.
+        """
         claimed = []
         for step in steps:
             match step:
                 case TakeClaim(shard):
-                    if self._coordination.claim(shard):
+                    if self._coordination.claim(shard, overtaken.get(shard, "")):
                         event("shard_claimed", shard=shard)
                         claimed.append(shard)
                 case DropClaim(shard):

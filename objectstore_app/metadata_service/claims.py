@@ -3,14 +3,15 @@
 Theory of operation. It is asked again whenever anything changes, and decides from the state alone,
 never from what happened before; so what was lost or came twice does no harm. Per shard:
 
-- A process that owns the shard should have a claim. A session that ended takes
-  the claim away, not the shard: it is claimed anew, unless another pod was faster.
+- A process that owns the shard should have a claim. A session that ended takes the claim away, not
+  the shard: it is claimed anew, unless another pod was faster.
 - Who has the claim, and a process that could own, orders it to.
 - Who owns a shard that the plan gives to another pod lets go of it, once that one is ready: the
   process releases the log, then the claim is given up.
 - A shard that nobody claims goes to the first of those that are ready (`successors`); the next ones
   wait in turn, in case the first one cannot.
 - A claim without a process goes to others that are ready.
+- A pod that was found dead (`peers.py`) counts no more, though its session and claims still stand.
 """
 
 from __future__ import annotations

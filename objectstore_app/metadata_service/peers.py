@@ -1,0 +1,83 @@
+"""Which pods of a service are surely dead, before their sessions have expired.
+
+Theory of operation. A connection is kept to the gateway of each other pod. When a process ends,
+however it ends, its kernel closes its connections, and refuses new ones: a pod whose connection
+broke, and whose address then refuses another, has no processes that serve. That is no proof that
+nothing of it lives, and need not be: its shards are taken by fencing their logs. A pod that falls
+silent says nothing by that; its session will tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from ..config.coordination import PodRecord
+from ..runtime.logging import event
+
+CONNECT_S_MAX = 1.0
+RETRY_S = 0.25
+
+
+class Peers:
+    """Belongs to one loop."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """`changed` is called when a pod was found dead, or alive again."""
+        self._changed = changed
+        self._watches: dict[PodRecord, asyncio.Task[None]] = {}
+        self._dead: set[PodRecord] = set()
+
+    def watch(self, pods: Mapping[str, PodRecord]) -> frozenset[str]:
+        """Watch these and no others from now on; the names of those that are dead."""
+        lives = {_life(record): name for name, record in pods.items()}
+        for life in self._watches.keys() - lives.keys():
+            self._watches.pop(life).cancel()
+            self._dead.discard(life)
+        for life in lives.keys() - self._watches.keys():
+            self._watches[life] = asyncio.ensure_future(self._keep(life))
+        return frozenset(lives[life] for life in self._dead)
+
+    async def close(self) -> None:
+        for task in self._watches.values():
+            task.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        self._watches.clear()
+
+    async def _keep(self, life: PodRecord) -> None:
+        host, _, port = life.address.rpartition(":")
+        known = False
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_S_MAX):
+                    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            except ConnectionRefusedError:
+                if known:
+                    self._found(life, dead=True)
+            except OSError:  # silence, which says nothing; TimeoutError is one of them
+                pass
+            else:
+                known = True
+                self._found(life, dead=False)
+                try:
+                    with suppress(OSError):
+                        await reader.read()
+                finally:
+                    writer.transport.abort()
+                continue
+            await asyncio.sleep(RETRY_S)
+
+    def _found(self, life: PodRecord, *, dead: bool) -> None:
+        if dead == (life in self._dead):
+            return
+        (self._dead.add if dead else self._dead.discard)(life)
+        event("pod_found_dead" if dead else "pod_found_alive", pod=life.pod)
+        self._changed()
+
+
+def _life(record: PodRecord) -> PodRecord:
+    """What stays the same as long as the pod lives."""
+    return PodRecord(
+        pod=record.pod, service=record.service, address=record.address, since=record.since
+    )
