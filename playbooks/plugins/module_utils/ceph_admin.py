@@ -28,6 +28,8 @@ DATA = Path("/var/lib/ceph")
 CONNECT_S_MAX = 5
 COMMAND_S_MAX = 30
 POLL_S = 0.25
+REFRESH_S_MAX = 20
+SECOND_LOOK_S = 1
 CLEAN = "active+clean"
 
 
@@ -73,25 +75,61 @@ class Admin:
     def ask_manager(self, prefix: str, **arguments: Any) -> Any:
         """Run a command of the manager; returns its JSON. Raises CephError."""
         command = json.dumps({"prefix": prefix, "format": "json", **arguments})
+        return self._answer(prefix, lambda: self._rados.mgr_command(command, b"", COMMAND_S_MAX))
+
+    def ask_osd(self, number: int, prefix: str) -> Any:
+        """Run a command of an OSD; returns its JSON. Raises CephError."""
+        command = json.dumps({"prefix": prefix, "format": "json"})
+        what = f"{prefix} of osd.{number}"
+        return self._answer(
+            what, lambda: self._rados.osd_command(number, command, b"", COMMAND_S_MAX)
+        )
+
+    def _answer(self, what: str, command: Callable[[], tuple[int, bytes, str]]) -> Any:
         try:
-            code, out, said = self._rados.mgr_command(command, b"", timeout=COMMAND_S_MAX)
+            code, out, said = command()
         except rados.Error as error:
-            raise CephError(f"{prefix}: {error}") from error
+            raise CephError(f"{what}: {error}") from error
         if code:
-            raise CephError(f"{prefix}: {said or os.strerror(-code)}")
+            raise CephError(f"{what}: {said or os.strerror(-code)}")
         return json.loads(out) if out.strip() else None
 
+    def refresh(self, limit_s: float = REFRESH_S_MAX) -> None:
+        """Until what the monitors know of placement groups is as of now: OSDs tell it every few
+        seconds, so that after a change all looks well for a while. Raises CephError.
+        """
+        running = [row["osd"] for row in self.ask("osd dump")["osds"] if row["up"]]
+        told = {}
+        for number in running:
+            try:
+                told[number] = self.ask_osd(number, "flush_pg_stats")
+            except CephError:
+                continue  # it went down this moment, which the map will say
+
+        def late() -> str:
+            known = {number: int(self.raw("osd last-stat-seq", id=number)) for number in told}
+            return ", ".join(f"osd.{number}" for number in told if known[number] < told[number])
+
+        wait(late, "what OSDs tell of their placement groups", limit_s)
+
+    def unclean(self) -> str:
+        """The placement groups by state when any is not active+clean, else nothing."""
+        found = self.ask("status")["pgmap"]
+        counts = {one["state_name"]: one["count"] for one in found.get("pgs_by_state", [])}
+        if counts == {CLEAN: found["num_pgs"]}:
+            return ""
+        return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
     def wait_clean(self, limit_s: float) -> None:
-        """Until every placement group is active+clean. Raises CephError."""
-
-        def states() -> str:
-            found = self.ask("status")["pgmap"]
-            counts = {one["state_name"]: one["count"] for one in found.get("pgs_by_state", [])}
-            if counts == {CLEAN: found["num_pgs"]}:
-                return ""
-            return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-
-        wait(states, f"all placement groups {CLEAN}", limit_s)
+        """Until every placement group is active+clean, seen twice: an OSD may not have begun with
+        the newest map when it is asked first. Raises CephError.
+        """
+        deadline = time.monotonic() + limit_s
+        for pause_s in (0, SECOND_LOOK_S):
+            time.sleep(pause_s)
+            self.refresh()
+            left_s = max(deadline - time.monotonic(), 0)
+            wait(self.unclean, f"all placement groups {CLEAN}", left_s)
 
 
 def wait(lacking: Callable[[], str], what: str, limit_s: float) -> None:
@@ -126,6 +164,14 @@ class Unit:
             return found.get("ActiveState", "unknown")
         return "running" if found.get("UnitFileState") == "enabled" else "not enabled"
 
+    def started(self) -> int:
+        """When it was started last, seconds since the epoch; 0 when it does not run."""
+        shown = run(
+            "systemctl", "show", "--timestamp=unix", "--property=ActiveEnterTimestamp", self.name
+        )
+        value = shown.strip().partition("=@")[2]
+        return int(value) if value and self.state() == "running" else 0
+
     def start(self) -> None:
         """Enabled, so that it comes back after a boot, and running."""
         run("systemctl", "enable", "--quiet", "--now", self.name)
@@ -136,6 +182,23 @@ class Unit:
     def stop(self) -> None:
         """Stopped and no longer started at boot."""
         run("systemctl", "disable", "--quiet", "--now", self.name)
+
+
+def daemons_here() -> list[tuple[str, str]]:
+    """Kind and name of the daemons that were made on this node, in the order of restarts."""
+    return [
+        (kind, path.name.removeprefix("ceph-"))
+        for kind in ("mon", "mgr", "osd")
+        for path in sorted((DATA / kind).glob("ceph-*"))
+        if (path / ("ready" if kind == "osd" else "keyring")).is_file()
+    ]
+
+
+def outdated(settings: Path = Path(CONF)) -> list[tuple[str, str]]:
+    """Those that run with settings of before the file was written."""
+    written = int(settings.stat().st_mtime) if settings.is_file() else 0
+    started = {daemon: Unit(*daemon).started() for daemon in daemons_here()}
+    return [daemon for daemon, when in started.items() if 0 < when < written]
 
 
 def keyring(entries: dict[str, tuple[str, dict[str, str]]]) -> str:

@@ -8,7 +8,14 @@ this has `throttle: 1`.
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ceph_admin import DATA, Admin, CephError, Unit, wait
+from ansible.module_utils.ceph_admin import (
+    Admin,
+    CephError,
+    Unit,
+    daemons_here,
+    outdated,
+    wait,
+)
 
 DOCUMENTATION = """
 module: ceph_restart
@@ -16,26 +23,27 @@ short_description: Restart a node's Ceph daemons
 description:
   - Restarts monitor, manager and OSD of this node in that order, each when the one before is back.
 options:
+  outdated:
+    description: Only those that run with settings older than C(/etc/ceph/ceph.conf).
+    type: bool
+    default: false
   timeout_s:
     description: How long each step may take.
     type: int
     default: 120
 """
 
-KINDS = ("mon", "mgr", "osd")
-
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"timeout_s": {"type": "int", "default": 120}}, supports_check_mode=True
+        argument_spec={
+            "outdated": {"type": "bool", "default": False},
+            "timeout_s": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
     )
-    daemons = [
-        (kind, path.name.removeprefix("ceph-"))
-        for kind in KINDS
-        for path in sorted((DATA / kind).glob("ceph-*"))
-        if (path / "keyring").is_file()
-    ]
     try:
+        daemons = outdated() if module.params["outdated"] else daemons_here()
         if daemons and not module.check_mode:
             restart(daemons, module.params["timeout_s"])
     except CephError as error:

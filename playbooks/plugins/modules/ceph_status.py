@@ -10,7 +10,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ceph_admin import CLEAN, DATA, Admin, CephError
+from ansible.module_utils.ceph_admin import CLEAN, Admin, CephError, daemons_here, outdated
 
 DOCUMENTATION = """
 module: ceph_status
@@ -36,6 +36,7 @@ def main() -> None:
     if module.params["cluster"]:
         try:
             with Admin() as admin:
+                admin.refresh()
                 cluster = cluster_facts(admin)
         except CephError as raised:
             error = str(raised)
@@ -43,20 +44,21 @@ def main() -> None:
 
 
 def node_facts() -> dict[str, list[str]]:
-    """Which daemons have data here, and which programs of theirs are missing."""
-    daemons = {
-        kind: sorted(path.parent.name.removeprefix("ceph-") for path in DATA.glob(pattern))
-        for kind, pattern in (
-            ("monitors", "mon/ceph-*/keyring"),
-            ("managers", "mgr/ceph-*/keyring"),
-            ("osds", "osd/ceph-*/ready"),
-        )
+    """Which daemons were made here, which run with old settings, which programs are missing."""
+    here = daemons_here()
+    return {
+        "monitors": [name for kind, name in here if kind == "mon"],
+        "managers": [name for kind, name in here if kind == "mgr"],
+        "osds": [name for kind, name in here if kind == "osd"],
+        "outdated": [".".join(daemon) for daemon in outdated()],
+        "missing": [name for name in PROGRAMS if shutil.which(name) is None],
     }
-    return {**daemons, "missing": [name for name in PROGRAMS if shutil.which(name) is None]}
 
 
 def cluster_facts(admin: Admin) -> dict[str, Any]:
-    """`clean` is whether all placement groups are active+clean; shares are of all raw room."""
+    """`clean` is whether all placement groups are active+clean; shares are of all raw room;
+    `checks` are those that are not silenced.
+    """
     status, dump = admin.ask("status"), admin.ask("osd dump")
     pgs = status["pgmap"]
     states = {row["state_name"]: row["count"] for row in pgs.get("pgs_by_state", [])}
@@ -65,7 +67,9 @@ def cluster_facts(admin: Admin) -> dict[str, Any]:
         "fsid": status["fsid"],
         "health": status["health"]["status"],
         "checks": {
-            name: check["summary"]["message"] for name, check in status["health"]["checks"].items()
+            name: check["summary"]["message"]
+            for name, check in status["health"]["checks"].items()
+            if not check["muted"]
         },
         "monitors": status["monmap"]["num_mons"],
         "quorum": status["quorum_names"],
