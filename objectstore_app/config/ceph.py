@@ -39,18 +39,34 @@ class CephSettings:
     namespace: str
 
 
+@dataclass(frozen=True, slots=True)
+class CephAccess:
+    """How to reach a cluster: Ceph's configuration file, our name there."""
+
+    conf: Path
+    client: str
+
+
+def ceph_access(conf: str | None, client: str) -> CephAccess | None:
+    """None without a configuration file. Raises: SettingsError."""
+    if not conf:
+        return None
+    path = Path(conf).absolute()
+    if not os.access(path, os.R_OK):
+        raise SettingsError("--ceph-conf", conf, "a file that can be read")
+    return CephAccess(path, client)
+
+
 def ceph_settings(conf: str | None, client: str, pools: str | None) -> CephSettings | None:
     """None without a pool. Raises: SettingsError."""
-    if not pools and not conf:
+    access = ceph_access(conf, client)
+    if not pools and access is None:
         return None
-    if not pools or not conf:
+    if not pools or access is None:
         flag, other = ("--ceph-conf", "pool") if pools else ("--ceph-pool", "conf")
         raise SettingsError(flag, "not given", f"needed together with --ceph-{other}")
     found = _POOLS.fullmatch(pools)
     if found is None:
         raise SettingsError("--ceph-pool", pools, "POOL[,OPEN[,COLD]][/NAMESPACE]")
-    path = Path(conf).absolute()
-    if not os.access(path, os.R_OK):
-        raise SettingsError("--ceph-conf", conf, "a file that can be read")
     named = CephPools(found["log"], found["open"] or found["log"], found["cold"] or "")
-    return CephSettings(path, client, named, found["namespace"] or "")
+    return CephSettings(access.conf, access.client, named, found["namespace"] or "")

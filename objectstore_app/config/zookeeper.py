@@ -16,6 +16,7 @@ until that session has expired, and takes their place: nobody else bears its nam
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -41,6 +42,8 @@ ATTEMPTS_MAX = 5
 _FOLDERS = ("pods", "plans", "claims")
 
 _Value = TypeVar("_Value")
+# What it would say of its connection, callers say in our form.
+_SILENT = logging.Logger("kazoo", logging.CRITICAL)
 
 
 class ZooKeeper:
@@ -59,6 +62,7 @@ class ZooKeeper:
             ca=str(tls.ca) if tls else None,
             certfile=str(tls.certificate) if tls else None,
             keyfile=str(tls.key) if tls else None,
+            logger=_SILENT,
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=RECONNECT_S_MAX),
         )
 
@@ -97,17 +101,17 @@ class ZooKeeper:
 
     def look(self, shards: Sequence[str]) -> Seen:
         self._prepare()
-        wait, root = self._wait, self._root
+        root = self._root
         asked = {
             folder: self._client.get_children_async(f"{root}/{folder}", watch=self._fired)
             for folder in _FOLDERS
         }
         asked_map = self._client.get_async(f"{root}/map", watch=self._fired)
-        names = {folder: sorted(wait("look", one)) for folder, one in asked.items()}
+        names = {folder: sorted(self._own("look", one)) for folder, one in asked.items()}
         pods = self._get_all("pods", names["pods"])
         plans = self._get_all("plans", [name for name in names["plans"] if name in shards])
         claims = self._get_all("claims", [name for name in names["claims"] if name in shards])
-        content, _ = wait("look", asked_map)
+        content, _ = self._own("look", asked_map)
         return Seen(
             pods={
                 name: msgspec.structs.replace(
@@ -130,10 +134,11 @@ class ZooKeeper:
     def read_map(self) -> ShardMap:
         self._prepare()
         path = f"{self._root}/map"
-        content, _ = self._wait("read map", self._client.get_async(path, watch=self._fired))
+        content, _ = self._own("read map", self._client.get_async(path, watch=self._fired))
         return decode_map(content, path)
 
     def claim(self, shard: str, over: str = "") -> bool:
+        self._prepare()
         path = f"{self._root}/claims/{shard}"
         for _ in range(ATTEMPTS_MAX):
             if self._create(path, self._pod.encode(), ephemeral=True):
@@ -156,6 +161,7 @@ class ZooKeeper:
                 self._wait("unclaim", self._client.delete_async(path, stat.version))
 
     def plan(self, shard: str, plan: Plan, version: int) -> bool:
+        self._prepare()
         path = f"{self._root}/plans/{shard}"
         content = msgspec.json.encode(plan)
         if version < 0:
@@ -167,9 +173,10 @@ class ZooKeeper:
         return True
 
     def publish(self, shard: str, owner: ShardOwner) -> None:
+        self._prepare()
         path = f"{self._root}/map"
         for _ in range(ATTEMPTS_MAX):
-            content, stat = self._get(path)
+            content, stat = self._own("publish", self._client.get_async(path))
             known = decode_map(content, path)
             told = known.with_owner(shard, owner)
             if told is known:
@@ -202,13 +209,21 @@ class ZooKeeper:
     ) -> bool:
         """False when it is there."""
         try:
-            self._wait(
+            self._own(
                 "create",
                 self._client.create_async(path, content, ephemeral=ephemeral, makepath=makepath),
             )
         except NodeExistsError:
             return False
         return True
+
+    def _own(self, operation: str, asked: AsyncResult[_Value]) -> _Value:
+        """What needs the store's own folders. Raises as `_wait`, but no NoNodeError."""
+        try:
+            return self._wait(operation, asked)
+        except NoNodeError as error:
+            self._prepared = False
+            raise CoordinationError(operation, self._root, "it was removed") from error
 
     def _get(self, path: str) -> tuple[bytes, ZnodeStat]:
         return self._wait("get", self._client.get_async(path))

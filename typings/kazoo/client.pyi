@@ -1,6 +1,7 @@
 """What of kazoo's client we use."""
 
 from collections.abc import Callable
+from logging import Logger
 from typing import Generic, TypeVar
 
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
@@ -23,6 +24,7 @@ class KazooClient:
         ca: str | None = ...,
         use_ssl: bool = ...,
         verify_certs: bool = ...,
+        logger: Logger | None = ...,
         connection_retry: KazooRetry | None = ...,
     ) -> None: ...
     @property
