@@ -197,13 +197,15 @@ def _effect(found: Difference, kind: Kind) -> sdk.PropertyDiffKind:
 
 
 def _sealed(kind: Kind, state: Record, inputs: Properties) -> Properties:
-    """Mark as secret whatever was secret among the inputs, wherever it is seen again."""
-    secrets = {name for name, value in inputs.items() if has_secret(value)}
+    """Mark as secret whatever was secret among the inputs, where it is seen again, too."""
+    secrets = frozenset(name for name, value in inputs.items() if has_secret(value))
     if kind.name == "Secret":
         secrets |= {"data", "stringData"}
-    if secrets:
-        secrets.add(INPUTS)
-    return to_properties(state, frozenset(secrets))
+    sealed = to_properties(state, secrets)
+    said = state.get(INPUTS)
+    if isinstance(said, Mapping):
+        sealed[INPUTS] = PropertyValue(to_properties(said, secrets))
+    return sealed
 
 
 def main() -> None:
