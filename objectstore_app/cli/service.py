@@ -19,6 +19,7 @@ from .processes.replacing import replace_process
 SERVICES: dict[str, str] = {
     "metadata": "shard_pod",
     "iam": "shard_pod",
+    "object-controller": "object_controller",
 }
 
 

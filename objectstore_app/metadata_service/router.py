@@ -104,8 +104,15 @@ class Router:
 
     # --- the directory ---
 
+    async def generation(self) -> int:
+        """The directory's, as its owner told it after this was called."""
+        question = self._question
+        if question is None:
+            question = self._question = asyncio.ensure_future(self._ask_generation())
+        return await asyncio.shield(question)
+
     async def bucket(self, name: str) -> Bucket | None:
-        generation = await self._generation()
+        generation = await self.generation()
         cache = self._cache
         cache.enter(generation)
         if name in cache.buckets:
@@ -116,7 +123,7 @@ class Router:
         return found
 
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None:
-        generation = await self._generation()
+        generation = await self.generation()
         cache = self._cache
         cache.enter(generation)
         if access_key in cache.keys:
@@ -128,7 +135,7 @@ class Router:
         return found
 
     async def store_keys(self) -> Sequence[StoreKey]:
-        generation = await self._generation()
+        generation = await self.generation()
         cache = self._cache
         cache.enter(generation)
         if cache.store_keys is not None:
@@ -321,12 +328,6 @@ class Router:
             closing = self._loop.create_task(self._links.pop(address).close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
-
-    async def _generation(self) -> int:
-        question = self._question
-        if question is None:
-            question = self._question = asyncio.ensure_future(self._ask_generation())
-        return await asyncio.shield(question)
 
     async def _ask_generation(self) -> int:
         # This runs in the next turn of the loop; who comes after it asks anew.

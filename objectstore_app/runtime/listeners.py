@@ -24,28 +24,53 @@ def bind_listeners(host: str, port: int, count: int) -> list[socket.socket]:
     this machine's, or not allowed.
     """
     invariant(count > 0, "at least one listener")
-    subject = f"{host}:{port}"
     try:
-        family, kind, protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
+        family, address = _resolve(host, port)
+        with socket.socket(family) as probe:
             # SO_REUSEPORT would let us share the port of another store of the same user unnoticed.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
         listeners = []
         for _ in range(count):
-            listener = socket.socket(family, kind, protocol)
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(address)
-            listener.listen(bounds.LISTEN_BACKLOG)
-            address = listener.getsockname()
+            listeners.append(_listen(family, address))
+            address = listeners[0].getsockname()
     except OSError as error:
-        raise StartError("listen", subject, _why_not(error)) from error
+        raise StartError("listen", f"{host}:{port}", _why_not(error)) from error
     return listeners
+
+
+def bind_beside(host: str, port: int) -> socket.socket:
+    """Bind one socket beside those that other processes of ours have at this address, and listen.
+    Raises: as bind_listeners.
+    """
+    try:
+        return _listen(*_resolve(host, port))
+    except OSError as error:
+        raise StartError("listen", f"{host}:{port}", _why_not(error)) from error
+
+
+_Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, _Address]:
+    family, _kind, _protocol, _name, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, address
+
+
+def _listen(family: socket.AddressFamily, address: _Address) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(bounds.LISTEN_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _why_not(error: OSError) -> str:

@@ -10,6 +10,7 @@ import pytest
 from objectstore_app.media.store import Store, open_store
 
 from .atlas_store import small_segments
+from .authorities import make_authorities
 from .processes import WriterProcess
 
 
@@ -25,3 +26,8 @@ def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriterProc
     yield process
     if not process.ended:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_authorities(tmp_path_factory.mktemp("tls"))

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from objectstore_app.core.limits import CHUNK_BYTES_MAX
 from objectstore_app.media.chunks import LocalChunks, LocalReader
@@ -58,6 +51,7 @@ from objectstore_app.metadata_service.pipe import MutationPipe
 from objectstore_app.metadata_service.remote import RemoteStore
 from objectstore_app.metadata_service.wire import frame
 from objectstore_app.metadata_service.writer import now_ms, serve_writer
+from tests.engine.authorities import context
 from tests.engine.processes import WriterProcess
 from tests.engine.support import OWNER, put
 
@@ -80,53 +74,6 @@ def writer(store: Store) -> Iterator[WriterProcess]:
     process = WriterProcess(store)
     yield process
     process.kill()
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.pem and a node's node.pem and node.key, and those of a stranger."""
-    folder = tmp_path_factory.mktemp("tls")
-    for authority, node in (("ca", "node"), ("other-ca", "stranger")):
-        ca_key = ec.generate_private_key(ec.SECP256R1())
-        ca = certificate(authority, ca_key, authority, ca_key, is_ca=True)
-        (folder / f"{authority}.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-        key = ec.generate_private_key(ec.SECP256R1())
-        leaf = certificate(node, key, authority, ca_key, is_ca=False)
-        (folder / f"{node}.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-        (folder / f"{node}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-    return folder
-
-
-def certificate(name, key, issuer, issuer_key, *, is_ca):
-    def named(text):
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(named(name))
-        .issuer_name(named(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(issuer_key, hashes.SHA256())
-    )
-
-
-def context(tls: Path, *, server: bool, node: str = "node") -> ssl.SSLContext:
-    return cluster_context(tls / "ca.pem", tls / f"{node}.pem", tls / f"{node}.key", server=server)
 
 
 class Gateway:

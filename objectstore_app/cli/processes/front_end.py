@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ... import __version__
 from ...atlas.state import load_state
 from ...config.settings import first_administrator_keys
 from ...core.clock import now_ms
 from ...core.ids import UserId
-from ...core.limits import DRAIN_TIMEOUT_S
 from ...iam.keyring import Keyring
 from ...media.api import ChunkWriter, ExtentReader
 from ...media.opened import open_media
@@ -24,22 +21,14 @@ from ...metadata_service.api import MetadataClient, RemoveUser
 from ...metadata_service.client import EmbeddedClient
 from ...metadata_service.errors import UnavailableError, UserMissingError
 from ...object_controller.people import ensure_first_administrator
-from ...runtime.access_log import AccessLog
-from ...runtime.context import ServerLimits
 from ...runtime.errors import StartError
-from ...runtime.health import SystemRoutes
-from ...runtime.logging import event
 from ...runtime.metrics import StoreFacts
-from ...runtime.server import HttpServer, connections_within_limit
 from ...runtime.supervisor import ChildContext
-from ...runtime.tls import ServerTls
-from ...s3_adapter.app import application
 from ...s3_adapter.services import Services
 from .loop import run_until_stopped
 from .plan import Plan
+from .s3_server import S3Server
 
-PUBLISH_INTERVAL_S = 1.0
-CERTIFICATE_INTERVAL_S = 60.0
 CHECK_TIMEOUT_S = 2.0
 
 
@@ -49,8 +38,6 @@ def main(plan: Plan, context: ChildContext, number: int) -> None:
     plan.close_listeners(but=listener)
     store = None if plan.settings.data is None else open_store(plan.data, create=False)
     front_end = _FrontEnd(plan, store, socket.socket(fileno=listener))
-    # Hashing and chunk I/O run in threads: they must hand the interpreter back soon.
-    sys.setswitchinterval(5e-5)
     run_until_stopped(lambda stop: front_end.serve(context, stop, first=number == 0))
 
 
@@ -66,14 +53,18 @@ class _FrontEnd:
             services = await self._services(held, stop)
             if first and self.store is not None:
                 await _first_administrator(services, first_administrator_keys(os.environ))
-            server = self._server(context.slot, services, ServerTls(*self.plan.certificate))
-            held.callback(self.plan.board.store, context.slot, server.counters)
-            server.listen(self.listener)
-            context.ready()
-            await stop.wait()
-            event("draining", connections=server.counters.connections)
-            finished = await server.drain(self.plan.settings.drain_grace_s, DRAIN_TIMEOUT_S)
-            event("drained", all_answered=finished)
+            settings = self.plan.settings
+            server = S3Server(
+                role="front-end" if self.store is None else "store",
+                board=self.plan.board,
+                certificate=self.plan.certificate,
+                log_format=settings.log_format,
+                drain_grace_s=settings.drain_grace_s,
+                checks={"metadata": lambda: _writer_answers(services.metadata)},
+                domains=settings.domains,
+                facts=lambda: self._facts(services.metadata),
+            )
+            await server.serve(services, self.listener, context, stop)
 
     async def _services(self, held: contextlib.AsyncExitStack, stop: asyncio.Event) -> Services:
         settings = self.plan.settings
@@ -115,45 +106,6 @@ class _FrontEnd:
         held.push_async_callback(remote.close)
         keyring = Keyring(_read_master_key(master_key))
         return services(remote.client, remote.reader, remote.chunks, keyring)
-
-    def _server(self, slot: int, services: Services, tls: ServerTls) -> HttpServer:
-        loop = asyncio.get_running_loop()
-        counters = self.plan.board.load(slot, "front-end")
-        access_log = AccessLog(loop, sys.stderr.fileno(), self.plan.settings.log_format)
-        routes = SystemRoutes(
-            version=__version__,
-            role="store" if self.store is not None else "front-end",
-            checks={"metadata": lambda: _writer_answers(services.metadata)},
-            board=self.plan.board,
-            counters=counters,
-            slot=slot,
-            draining=lambda: server.draining,
-            domains=self.plan.settings.domains,
-            facts=lambda: self._facts(services.metadata),
-        )
-        server = HttpServer(
-            routes.wrap(application(services)),
-            counters=counters,
-            access_log=access_log,
-            tls=tls.context,
-            limits=ServerLimits(connections_max=connections_within_limit()),
-        )
-
-        def publish() -> None:
-            self.plan.board.store(slot, counters)
-            loop.call_later(PUBLISH_INTERVAL_S, publish)
-
-        def follow_certificate() -> None:
-            try:
-                if tls.refresh():
-                    event("certificate_replaced", file=str(tls.certificate))
-            except StartError as error:
-                event("certificate_unusable", reason=str(error))
-            loop.call_later(CERTIFICATE_INTERVAL_S, follow_certificate)
-
-        publish()
-        loop.call_later(CERTIFICATE_INTERVAL_S, follow_certificate)
-        return server
 
     def _facts(self, metadata: MetadataClient) -> StoreFacts | None:
         """None on a node without data."""

@@ -1,0 +1,103 @@
+"""What serves S3 in a process, whatever lies behind it: the HTTP server, health and metrics, the
+certificate that follows its files, and an end in good order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ... import __version__
+from ...core.limits import DRAIN_TIMEOUT_S
+from ...runtime.access_log import AccessLog
+from ...runtime.context import ServerLimits
+from ...runtime.errors import StartError
+from ...runtime.health import Check, SystemRoutes
+from ...runtime.logging import event
+from ...runtime.metrics import MetricsBoard, StoreFacts
+from ...runtime.server import HttpServer, connections_within_limit
+from ...runtime.supervisor import ChildContext
+from ...runtime.tls import ServerTls
+from ...s3_adapter.app import application
+from ...s3_adapter.services import Services
+
+PUBLISH_INTERVAL_S = 1.0
+CERTIFICATE_INTERVAL_S = 60.0
+THREAD_SWITCH_S = 5e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """`checks` say whether the process is ready, `facts` are the store's where it is at hand."""
+
+    role: str
+    board: MetricsBoard
+    certificate: tuple[Path, Path]
+    log_format: str
+    drain_grace_s: float
+    checks: Mapping[str, Check]
+    domains: tuple[str, ...] = ()
+    facts: Callable[[], StoreFacts | None] = field(default=lambda: None)
+
+    async def serve(
+        self,
+        services: Services,
+        listener: socket.socket,
+        context: ChildContext,
+        stop: asyncio.Event,
+    ) -> None:
+        """Until `stop` is set and what was under way is answered."""
+        # Hashing and chunk I/O run in threads: they must hand the interpreter back soon.
+        sys.setswitchinterval(THREAD_SWITCH_S)
+        server = self._server(context.slot, services, ServerTls(*self.certificate))
+        with contextlib.ExitStack() as held:
+            held.callback(self.board.store, context.slot, server.counters)
+            server.listen(listener)
+            context.ready()
+            await stop.wait()
+            event("draining", connections=server.counters.connections)
+            finished = await server.drain(self.drain_grace_s, DRAIN_TIMEOUT_S)
+            event("drained", all_answered=finished)
+
+    def _server(self, slot: int, services: Services, tls: ServerTls) -> HttpServer:
+        loop = asyncio.get_running_loop()
+        counters = self.board.load(slot, "front-end")
+        routes = SystemRoutes(
+            version=__version__,
+            role=self.role,
+            checks=self.checks,
+            board=self.board,
+            counters=counters,
+            slot=slot,
+            draining=lambda: server.draining,
+            domains=self.domains,
+            facts=self.facts,
+        )
+        server = HttpServer(
+            routes.wrap(application(services)),
+            counters=counters,
+            access_log=AccessLog(loop, sys.stderr.fileno(), self.log_format),
+            tls=tls.context,
+            limits=ServerLimits(connections_max=connections_within_limit()),
+        )
+
+        def publish() -> None:
+            self.board.store(slot, counters)
+            loop.call_later(PUBLISH_INTERVAL_S, publish)
+
+        def follow_certificate() -> None:
+            try:
+                if tls.refresh():
+                    event("certificate_replaced", file=str(tls.certificate))
+            except StartError as error:
+                event("certificate_unusable", reason=str(error))
+            loop.call_later(CERTIFICATE_INTERVAL_S, follow_certificate)
+
+        publish()
+        loop.call_later(CERTIFICATE_INTERVAL_S, follow_certificate)
+        return server
