@@ -42,12 +42,18 @@ def content_hash(root: Path = REPOSITORY) -> str:
     return digest.hexdigest()
 
 
+def log_file(store: str, playbook: str) -> Path:
+    """Return where the output of the playbook's last run for the store is."""
+    return state_folder.store_folder(store) / f"ansible-{Path(playbook).stem}.log"
+
+
 def run_playbook(
     playbook: str, store: str, say: Callable[[str], None], *, root: Path = REPOSITORY
 ) -> None:
     """Run `playbooks/PLAYBOOK` on the store's nodes. Raises ConfigurationError."""
     folder = state_folder.store_folder(store)
-    log = folder / state_folder.LOG
+    log = log_file(store, playbook)
+    state_folder.write_private(log, "")
     began = time.monotonic()
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),

@@ -6,7 +6,7 @@ Each class mirrors the handler of the same name in `provider/`, which documents 
 # ruff: noqa: N815 - properties carry the names they have on the wire
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import pulumi
@@ -105,6 +105,16 @@ class Credentials(pulumi.CustomResource):
         _register(self, "Credentials", name, {"store": store, **outputs}, opts)
 
 
+class MasterKey(pulumi.CustomResource):
+    """The key that seals the store's secrets at rest."""
+
+    key: Output[str]
+    """32 bytes in base64."""
+
+    def __init__(self, name: str, store: str, opts: ResourceOptions) -> None:
+        _register(self, "MasterKey", name, {"store": store, "key": None}, opts)
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceArgs:
     """What an Instance takes."""
@@ -164,6 +174,10 @@ class ConfigurationRunArgs:
     """What a ConfigurationRun takes; any of them changing causes another run."""
 
     store: Input[str]
+    playbooks: Input[Sequence[str]]
+    """Below `playbooks/`, in the order in which they run."""
+    collects: Input[Sequence[str]]
+    """Files below the store's folder that others need, once the playbooks have run."""
     inventoryHash: Input[str]
     playbooksHash: Input[str]
     version: Input[str]
@@ -184,8 +198,11 @@ Args = (
 class ConfigurationRun(pulumi.CustomResource):
     """Ansible's run over the store's machines."""
 
+    files: Output[Mapping[str, str]]
+    """What was collected: path → text; secret."""
+
     def __init__(self, name: str, args: ConfigurationRunArgs, opts: ResourceOptions) -> None:
-        _register(self, "ConfigurationRun", name, _properties(args), opts)
+        _register(self, "ConfigurationRun", name, {**_properties(args), "files": None}, opts)
 
 
 def _properties(args: Args) -> dict[str, object]:

@@ -3,9 +3,10 @@
     inventory.json   the nodes, as Ansible's dynamic inventory; holds secrets
     id_ed25519       the key to the nodes
     known_hosts      the nodes' host keys, as seen when they were made
-    ansible.log      the output of the last configuration run
+    ansible-*.log    the output of each playbook's last run
 
-The folder is readable by its owner alone. Ansible's roles add files of theirs (certificates).
+The folder is readable by its owner alone. Ansible's roles add files of theirs: certificates, the
+kubeconfig, the keys of Ceph's users.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 INVENTORY = "inventory.json"
 PRIVATE_KEY = "id_ed25519"
 KNOWN_HOSTS = "known_hosts"
-LOG = "ansible.log"
 
 
 def state_folder() -> Path:

@@ -43,7 +43,7 @@ def test_plays_and_tasks_are_shown_and_the_rest_is_logged(root: Path) -> None:
     assert said[:2] == ["The only play", "Say something"]
     assert said[-1].startswith("good.yml done in ")
     folder = state_folder.store_folder("abc")
-    log = (folder / state_folder.LOG).read_text(encoding="utf-8")
+    log = ansible_run.log_file("abc", "good.yml").read_text(encoding="utf-8")
     assert str(folder / state_folder.INVENTORY) in log
 
 
@@ -51,7 +51,7 @@ def test_a_failure_says_why_and_where_the_whole_output_is(root: Path) -> None:
     with pytest.raises(ConfigurationError) as failed:
         ansible_run.run_playbook("bad.yml", "abc", lambda _line: None, root=root)
     assert "the disk is full" in str(failed.value)
-    assert str(state_folder.store_folder("abc") / state_folder.LOG) in str(failed.value)
+    assert str(ansible_run.log_file("abc", "bad.yml")) in str(failed.value)
 
 
 def test_the_hash_changes_with_any_playbook(root: Path) -> None:

@@ -142,6 +142,8 @@ class ObjectStore(pulumi.ComponentResource):
             "configuration",
             res.ConfigurationRunArgs(
                 store=spec.name,
+                playbooks=["site.yml", "healthcheck.yml"],
+                collects=[],
                 inventoryHash=fingerprint,
                 playbooksHash=ansible_run.content_hash(),
                 version=spec.version,

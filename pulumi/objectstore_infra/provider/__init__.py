@@ -7,7 +7,7 @@ engine_log      log lines to the engine
 network         Network, AddressReservation
 image           NodeImage
 instance        Instance
-identity        SshKey, Credentials
+identity        SshKey, Credentials, MasterKey
 configuration   OperatorFiles, ConfigurationRun
 kubernetes/     another provider: Kubernetes' own resources, under the embedded engine
 """

@@ -15,12 +15,12 @@ from objectstore_infra.provider.handler import (
     Handler,
     Input,
     OnChange,
+    Output,
     mapping,
     text,
+    texts,
 )
 from objectstore_infra.provider.values import Record
-
-PLAYBOOKS = ("site.yml", "healthcheck.yml")
 
 
 class OperatorFiles(Handler):
@@ -80,32 +80,38 @@ def _inventory_text(inputs: Record) -> str:
 
 
 class ConfigurationRun(Handler):
-    """One run of the playbooks; it is repeated when anything that decides its outcome changed."""
+    """One run of playbooks; it is repeated when anything that decides its outcome changed.
+
+    What it leaves in the store's folder and others need, it hands on: `collects` are paths there,
+    `files` says what they hold.
+    """
 
     type_name = "ConfigurationRun"
     inputs: ClassVar = {
         "store": Input(str),
+        "playbooks": Input(list, OnChange.UPDATE),
+        "collects": Input(list, OnChange.UPDATE),
         "inventoryHash": Input(str, OnChange.UPDATE),
         "playbooksHash": Input(str, OnChange.UPDATE),
         "version": Input(str, OnChange.UPDATE),
         "machines": Input(dict, OnChange.UPDATE),
     }
+    outputs: ClassVar = {"files": Output(secret=True)}
 
     def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
         """Configure and check the nodes."""
-        self._run(context, inputs)
-        return text(inputs, "store"), {}
+        first = texts(inputs, "playbooks")[0]
+        return f"{text(inputs, 'store')}/{first}", self._run(context, inputs)
 
     def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
         """Configure and check the nodes again."""
-        self._run(context, inputs)
-        return {}
+        return self._run(context, inputs)
 
     def delete(self, context: Context, resource_id: str, state: Record) -> None:
         """What a run made goes with the machines."""
 
     @staticmethod
-    def _run(context: Context, inputs: Record) -> None:
+    def _run(context: Context, inputs: Record) -> Record:
         version, store = text(inputs, "version"), text(inputs, "store")
         if source.MARK in version:
             if version != source.content_version():
@@ -114,7 +120,17 @@ class ConfigurationRun(Handler):
                     hint="run it again",
                 )
             bundle.build(report=context.say)
-        log = state_folder.store_folder(store) / state_folder.LOG
-        state_folder.write_private(log, "")
-        for playbook in PLAYBOOKS:
+        for playbook in texts(inputs, "playbooks"):
             ansible_run.run_playbook(playbook, store, context.say)
+        return {"files": _collected(store, texts(inputs, "collects"))}
+
+
+def _collected(store: str, paths: list[str]) -> dict[str, str]:
+    folder = state_folder.store_folder(store)
+    missing = [path for path in paths if not (folder / path).is_file()]
+    if missing:
+        raise InfraError(
+            f"the playbooks did not leave {', '.join(missing)} in {folder}",
+            hint="run it again; a role that was skipped makes them",
+        )
+    return {path: (folder / path).read_text(encoding="utf-8") for path in paths}

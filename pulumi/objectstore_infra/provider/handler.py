@@ -121,6 +121,14 @@ def text(record: Mapping[str, Plain], name: str) -> str:
     return value
 
 
+def texts(record: Mapping[str, Plain], name: str) -> list[str]:
+    """Return a field that is a list of texts."""
+    value = record[name]
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is not a list")
+    return [str(item) for item in value]
+
+
 def number(record: Mapping[str, Plain], name: str) -> int:
     """Return a whole number field."""
     value = record[name]

@@ -1,7 +1,8 @@
-"""SshKey and Credentials: secrets made once and kept in the stack's state alone."""
+"""SshKey, Credentials and MasterKey: secrets made once and kept in the stack's state alone."""
 
 from __future__ import annotations
 
+import base64
 import secrets
 import string
 from typing import ClassVar
@@ -19,6 +20,7 @@ from objectstore_infra.provider.values import Record
 
 ACCESS_KEY_LENGTH = 20
 SECRET_KEY_LENGTH = 40
+MASTER_KEY_BYTES = 32
 
 
 class SshKey(Handler):
@@ -56,6 +58,22 @@ class Credentials(Handler):
             secrets.choice(string.ascii_letters + string.digits) for _ in range(SECRET_KEY_LENGTH)
         )
         return text(inputs, "store"), {"accessKey": access, "secretKey": secret}
+
+    def delete(self, context: Context, resource_id: str, state: Record) -> None:
+        """It lives in the state alone; there is nothing to remove."""
+
+
+class MasterKey(Handler):
+    """The key that seals a store's secrets at rest. Without it nothing encrypted can be read."""
+
+    type_name = "MasterKey"
+    inputs: ClassVar = {"store": Input(str)}
+    outputs: ClassVar = {"key": Output(secret=True)}
+
+    def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
+        """Generate it, in base64."""
+        key = base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
+        return text(inputs, "store"), {"key": key}
 
     def delete(self, context: Context, resource_id: str, state: Record) -> None:
         """It lives in the state alone; there is nothing to remove."""

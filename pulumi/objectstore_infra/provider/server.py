@@ -20,7 +20,7 @@ from objectstore_infra.provider import PACKAGE, VERSION
 from objectstore_infra.provider.configuration import ConfigurationRun, OperatorFiles
 from objectstore_infra.provider.engine_log import EngineLog
 from objectstore_infra.provider.handler import Context, Handler, OnChange
-from objectstore_infra.provider.identity import Credentials, SshKey
+from objectstore_infra.provider.identity import Credentials, MasterKey, SshKey
 from objectstore_infra.provider.image import NodeImage
 from objectstore_infra.provider.instance import Instance
 from objectstore_infra.provider.network import AddressReservation, Network
@@ -37,6 +37,7 @@ HANDLERS: dict[str, Handler] = {
         NodeImage(),
         SshKey(),
         Credentials(),
+        MasterKey(),
         Instance(),
         OperatorFiles(),
         ConfigurationRun(),
