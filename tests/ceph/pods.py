@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -39,6 +40,7 @@ class Pod:
         ceph: Path,
         namespace: str,
         more: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True)
         self.name = name
@@ -47,6 +49,7 @@ class Pod:
         self.log = folder / "log"
         self.port, self.health_port = _free_ports(2)
         self._service = service
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         tls = zookeeper.tls
         assert tls is not None
@@ -97,7 +100,7 @@ ceph_pools = {{ log = "{POOLS[0]}", open = "{POOLS[1]}", cold = "{POOLS[2]}" }}
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env=os.environ | environment,
+                env={**os.environ, **environment, **self._environment},
                 start_new_session=True,
             )  # fmt: skip
 
