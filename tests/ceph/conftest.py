@@ -18,10 +18,13 @@ from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.media.rados.memory import MemoryObjects
 from objectstore_app.media.rados.objects import Objects
 from tests.ceph.cluster import POOLS, CephCluster, missing
+from tests.zookeeper.fixtures import ensemble, zookeeper
 
 if not missing():
     from objectstore_app.media.rados.pool import Cluster, Pool
     from objectstore_app.media.rados.pools import StorePools, open_pools
+
+__all__ = ["ensemble", "zookeeper"]
 
 
 @pytest.fixture(scope="session")

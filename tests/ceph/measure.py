@@ -21,10 +21,11 @@ from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.core.ids import ShardId
 from objectstore_app.core.limits import MIB, UPLOAD_CHUNK_BYTES
 from objectstore_app.media.errors import FencedError
-from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
+from objectstore_app.media.rados.chunks import RadosChunks
 from objectstore_app.media.rados.log import RadosLog, RadosLogReader
 from objectstore_app.media.rados.pool import Cluster, Pool
 from objectstore_app.media.rados.pools import StorePools, open_pools
+from objectstore_app.media.rados.reader import RadosReader
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.writer import now_ms
 from tests.ceph.cluster import POOLS

@@ -13,9 +13,10 @@ pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installe
 from objectstore_app.core.limits import CHUNK_BYTES_MAX, GIB, MIB, RADOS_SEGMENT_BYTES_MAX
 from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
-from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
+from objectstore_app.media.rados.chunks import RadosChunks
 from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.rados.pools import StorePools
+from objectstore_app.media.rados.reader import RadosReader
 from objectstore_app.media.segments import table_bytes
 from objectstore_app.metadata_service.writer import now_ms
 

@@ -17,9 +17,11 @@ import sys
 from pathlib import Path
 
 from objectstore_app.config.service import ZooKeeperSettings
+from objectstore_app.core.ids import ShardId
+from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.runtime.tls import ensure_self_signed
 from tests.ceph.cluster import CephCluster, wait_until
-from tests.ceph.pods import Pod
+from tests.ceph.pods import SHARDS, Pod
 from tests.s3.server import Keys, free_port
 from tests.zookeeper.ensemble import Ensemble
 
@@ -40,8 +42,9 @@ class WholeStore:
         metadata: int = 2,
         iam: int = 1,
         front_ends: int = 1,
+        keys: Keys | None = None,
     ) -> None:
-        self.keys = Keys("ROOT" + secrets.token_hex(8).upper(), secrets.token_hex(20))
+        self.keys = keys or Keys("ROOT" + secrets.token_hex(8).upper(), secrets.token_hex(20))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tls").mkdir()
         (folder / "master.key").write_bytes(secrets.token_bytes(32))
@@ -78,6 +81,17 @@ class WholeStore:
     @property
     def pods(self) -> list[Pod]:
         return [*self.iam, *self.metadata, *self.front_ends]
+
+    @property
+    def shards(self) -> tuple[ShardId, ...]:
+        """The directory, then the data shards."""
+        return (DIRECTORY_SHARD, *(ShardId(number) for number in range(SHARDS)))
+
+    def owner(self, shard: str) -> Pod:
+        """Who has a shard, as the front ends know."""
+        found = self.front_ends[0].map().owner(shard)
+        assert found is not None
+        return next(pod for pod in self.pods if pod.name == found.pod)
 
     @property
     def endpoints(self) -> list[str]:
