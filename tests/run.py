@@ -94,6 +94,12 @@ STAGES = (
     suite("unit", "runtime, configuration, commands", "tests/unit"),
     suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
     suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600),
+    tool(
+        "ceph-host",
+        "install Ceph where it is missing",
+        *("python", "-m", "tests.ceph.host"),
+        limit_s=600,
+    ),
     suite("ceph", "the store on RADOS, a real cluster", "tests/ceph", limit_s=900),
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
     suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=900),

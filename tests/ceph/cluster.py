@@ -29,6 +29,7 @@ from pathlib import Path
 OSDS = 3
 POOLS = ("store.log", "store.open", "store.cold")
 """Of logs and chunks, three replicas each; of old chunks, erasure-coded over three OSDs."""
+PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool")
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 _PDEATHSIG = 1
@@ -79,7 +80,7 @@ osd class update on start = false
 
 def missing() -> str:
     """What this machine lacks for a cluster; empty when it has all."""
-    for name in ("ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool"):
+    for name in PROGRAMS:
         if shutil.which(name) is None:
             return f"{name} is not installed"
     try:
