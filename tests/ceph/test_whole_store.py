@@ -1,5 +1,5 @@
-"""A whole store as pods, spoken to by S3 only, while pods are killed, paused and asked to end: every
-acknowledged write is there, reads are of the last one, and clients wait a bounded time.
+"""A whole store as pods, spoken to by S3 only, while pods are killed, paused and asked to end:
+every acknowledged write is there, reads are of the last one, and clients wait a bounded time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from objectstore_app.config.service import ZooKeeperSettings
 from objectstore_app.media.segments import shard_folder
 from tests.ceph.whole_store import WholeStore
 from tests.faults.client import Client, LostError, path
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import Ledger, OwnBucket
 from tests.faults.load import Worker
 from tests.faults.store import ACCESS_KEY, SECRET_KEY
-from tests.faults.test_serve_crash import make_buckets
+from tests.faults.test_serve_crash import WRITES_MAX, make_buckets
 from tests.faults.verify import verify
 from tests.s3.server import Keys
 
@@ -85,9 +85,9 @@ def test_nothing_acknowledged_is_lost_while_pods_come_and_go(
     store: WholeStore, story: Callable[[WholeStore], None]
 ) -> None:
     make_buckets(store.ports[0])
-    ledgers = [Ledger(f"w{number}") for number in range(WORKERS)]
+    ledgers = [Ledger(number * WRITES_MAX, OwnBucket(f"own-{number}")) for number in range(WORKERS)]
     workers = [
-        Worker(ledger.name, ledger, store.ports[number % 2], seed=number)
+        Worker(f"w{number}", ledger, store.ports[number % 2], seed=number)
         for number, ledger in enumerate(ledgers)
     ]
     stop = threading.Event()
