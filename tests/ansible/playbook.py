@@ -11,7 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 EXAMPLE_INVENTORY = ROOT / "tests" / "ansible" / "inventory.json"
-PLAYBOOKS = ("site", "healthcheck", "prechecks", "upgrade", "reset")
+PLAYBOOKS = (
+    "site",
+    "healthcheck",
+    "prechecks",
+    "upgrade",
+    "reset",
+    "certificates",
+    "etcd_snapshot",
+    "etcd_restore",
+    "node_left",
+    "node_replaced",
+)
 TIMEOUT_S = 900
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib.util
 from types import ModuleType
 
+import ansible.module_utils
+
 from tests.ansible.playbook import ROOT
+
+# Where ansible.cfg says that the code lies which modules share.
+ansible.module_utils.__path__.append(str(ROOT / "playbooks" / "plugins" / "module_utils"))
 
 
 def plugin(kind: str, name: str) -> ModuleType:

@@ -7,43 +7,55 @@ its node; etcd itself refuses what would cost the others their quorum. Standard 
 from __future__ import annotations
 
 import json
-import subprocess
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kubernetes import ETCD_DATA, CommandError, run
 
 DOCUMENTATION = """
 module: etcd_member
 short_description: The members of the cluster's etcd
 description:
-  - Looks at the members of etcd and their health, removes one, or takes a snapshot.
+  - Looks at the members of etcd and their health, removes one, takes or restores a snapshot.
 options:
   state:
     description:
       - C(look) returns every member with its health.
       - C(absent) removes the member O(name).
       - C(snapshot) writes what etcd holds to O(path).
+      - >-
+        C(restored) gives this node's etcd, which must not run, the contents of the snapshot
+        O(path); what it held goes to a folder beside it.
     type: str
-    choices: [look, absent, snapshot]
+    choices: [look, absent, snapshot, restored]
     default: look
   name:
-    description: The node whose member is removed.
+    description: The node whose member is removed, or this node.
     type: str
     default: ""
   path:
-    description: The file of the snapshot; it must not exist.
+    description: The file of the snapshot; a new one must not exist.
     type: path
+    default: ""
+  members:
+    description: Name → address of every node that O(state=restored) is run on.
+    type: dict
+    default: {}
+  token:
+    description: What keeps members of before the restoring apart from those after it.
+    type: str
     default: ""
 """
 
 ENDPOINT = "https://127.0.0.1:2379"
 CERTIFICATES = Path("/etc/kubernetes/pki/etcd")
 TIMEOUT_S = 60
-
-
-class EtcdError(Exception):
-    """etcdctl failed; the message is what it said."""
+RESTORED = ETCD_DATA.with_name("etcd.restored")
+BEFORE = ETCD_DATA.with_name("etcd.before-restore")
+# Who watched Kubernetes' objects must not take revisions of after the snapshot for known ones.
+REVISIONS_SKIPPED = 1_000_000_000
 
 
 def main() -> None:
@@ -51,13 +63,19 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["look", "absent", "snapshot"],
+                "choices": ["look", "absent", "snapshot", "restored"],
                 "default": "look",
             },
             "name": {"type": "str", "default": ""},
             "path": {"type": "path", "default": ""},
+            "members": {"type": "dict", "default": {}},
+            "token": {"type": "str", "default": ""},
         },
-        required_if=[("state", "absent", ["name"]), ("state", "snapshot", ["path"])],
+        required_if=[
+            ("state", "absent", ["name"]),
+            ("state", "snapshot", ["path"]),
+            ("state", "restored", ["name", "path", "members", "token"]),
+        ],
         supports_check_mode=True,
     )
     params = module.params
@@ -66,9 +84,11 @@ def main() -> None:
             module.exit_json(changed=False, members=look())
         if params["state"] == "snapshot":
             module.exit_json(**snapshot(Path(params["path"]), check_mode=module.check_mode))
+        if params["state"] == "restored":
+            module.exit_json(**restore(params, check_mode=module.check_mode))
         module.exit_json(**remove(params["name"], check_mode=module.check_mode))
-    except (EtcdError, subprocess.TimeoutExpired) as error:
-        module.fail_json(msg=f"etcd: {error}")
+    except (CommandError, OSError) as error:
+        module.fail_json(msg=str(error))
 
 
 def look() -> list[dict[str, Any]]:
@@ -94,12 +114,42 @@ def remove(name: str, *, check_mode: bool) -> dict[str, Any]:
 
 def snapshot(path: Path, *, check_mode: bool) -> dict[str, Any]:
     if path.exists():
-        raise EtcdError(f"{path} exists already")
+        raise CommandError(f"{path} exists already")
     if not check_mode:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         etcdctl("snapshot", "save", str(path))
         path.chmod(0o600)
     return {"changed": True, "path": str(path)}
+
+
+def restore(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    if not check_mode:
+        shutil.rmtree(RESTORED, ignore_errors=True)
+        run(*restore_command(params), timeout_s=TIMEOUT_S)
+        shutil.rmtree(BEFORE, ignore_errors=True)
+        if ETCD_DATA.exists():
+            ETCD_DATA.rename(BEFORE)
+        RESTORED.rename(ETCD_DATA)
+        ETCD_DATA.chmod(0o700)
+    return {"changed": True, "kept": str(BEFORE)}
+
+
+def restore_command(params: dict[str, Any]) -> list[str]:
+    """What makes the data of one member; all members of the new cluster are named in it."""
+    peers = {name: f"https://{address}:2380" for name, address in params["members"].items()}
+    return [
+        "/usr/local/bin/etcdutl",
+        "snapshot",
+        "restore",
+        params["path"],
+        f"--name={params['name']}",
+        f"--initial-cluster={','.join(f'{name}={peer}' for name, peer in peers.items())}",
+        f"--initial-cluster-token={params['token']}",
+        f"--initial-advertise-peer-urls={peers[params['name']]}",
+        f"--bump-revision={REVISIONS_SKIPPED}",
+        "--mark-compacted",
+        f"--data-dir={RESTORED}",
+    ]
 
 
 def parsed_members(text: str) -> list[dict[str, Any]]:
@@ -127,17 +177,13 @@ def etcdctl(*argv: str, endpoints: str = ENDPOINT, check: bool = True) -> str:
     """What etcdctl prints, asked with the certificate of the node's own etcd."""
     command = [
         "/usr/local/bin/etcdctl",
+        *argv,
         f"--endpoints={endpoints}",
         f"--cacert={CERTIFICATES / 'ca.crt'}",
         f"--cert={CERTIFICATES / 'server.crt'}",
         f"--key={CERTIFICATES / 'server.key'}",
-        *argv,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    if check and done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise EtcdError(lines[-1] if lines else f"etcdctl ended with {done.returncode}")
-    return done.stdout
+    return run(*command, timeout_s=TIMEOUT_S, check=check)
 
 
 if __name__ == "__main__":

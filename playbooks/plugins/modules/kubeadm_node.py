@@ -13,12 +13,23 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kubernetes import (
+    ADMIN,
+    DEPLOYER,
+    ETC,
+    ETCD_DATA,
+    KUBECTL_TIMEOUT_S,
+    MANIFESTS,
+    CommandError,
+    kubeadm,
+    kubectl,
+    run,
+)
 
 DOCUMENTATION = """
 module: kubeadm_node
@@ -30,11 +41,12 @@ options:
     description:
       - C(look) returns what the node is; C(begun), C(joined) and C(left) make it so.
       - C(invited) runs on a member and returns what another node joins with.
+      - C(drained) and C(uncordoned) run on a member and move a node's pods, or let it have some.
       - C(forgotten) runs on a member and removes the object of a node that is gone.
       - C(ready) runs on a member and waits for nodes and the cluster's own workloads.
       - C(access) runs on a member and returns the ways in from outside.
     type: str
-    choices: [look, begun, joined, left, invited, forgotten, ready, access]
+    choices: [look, begun, joined, left, invited, drained, uncordoned, forgotten, ready, access]
     default: look
   name:
     description: Name of the node.
@@ -53,25 +65,16 @@ options:
     type: bool
     default: true
   timeout_s:
-    description: How long O(state=ready) waits.
+    description: How long O(state=ready) and O(state=drained) wait.
     type: int
     default: 180
 """
 
-ETC = Path("/etc/kubernetes")
 MARKER = ETC / "member.json"
-ADMIN = ETC / "admin.conf"
-DEPLOYER = ETC / "deployer.conf"
 NEEDED = (Path("/usr/bin/containerd"), Path("/usr/sbin/conntrack"), Path("/usr/sbin/nft"))
-LEFT_BEHIND = (ETC / "kubelet.conf", ETC / "manifests" / "etcd.yaml", Path("/var/lib/etcd/member"))
-KUBEADM_TIMEOUT_S = 540
-KUBECTL_TIMEOUT_S = 60
+KUBELET_KEYS = Path("/var/lib/kubelet/pki")
+LEFT_BEHIND = (ETC / "kubelet.conf", MANIFESTS / "etcd.yaml", ETCD_DATA / "member")
 INVITATION_HOLDS = "15m"
-LINES_SHOWN = 12
-
-
-class KubeadmError(Exception):
-    """A command failed; the message says which and what it printed last."""
 
 
 def main() -> None:
@@ -88,7 +91,7 @@ def main() -> None:
     )
     try:
         module.exit_json(**STATES[module.params["state"]](module.params, module.check_mode))
-    except (KubeadmError, subprocess.TimeoutExpired, OSError) as error:
+    except (CommandError, OSError) as error:
         module.fail_json(msg=str(error))
 
 
@@ -147,7 +150,7 @@ def invited(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     token = re.search(r"--token (\S+)", said)
     authority = re.search(r"(sha256:[0-9a-f]{64})", said)
     if not token or not authority:
-        raise KubeadmError("kubeadm made a token, but printed no command to join with")
+        raise CommandError("kubeadm made a token, but printed no command to join with")
     key = certificates_offered(params["cluster_file"]) if params["control_plane"] else ""
     return {
         "changed": True,
@@ -170,11 +173,39 @@ def certificates_offered(cluster_file: str) -> str:
     return key
 
 
+def drained(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """No pods but those of the system are on the node, and none comes; budgets are respected."""
+    if not is_known(params["name"]):
+        return {"changed": False}
+    if not check_mode:
+        kubectl(
+            "drain",
+            params["name"],
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            f"--timeout={params['timeout_s']}s",
+            timeout_s=params["timeout_s"] + KUBECTL_TIMEOUT_S,
+        )
+    return {"changed": True}
+
+
+def uncordoned(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    name = params["name"]
+    closed = kubectl("get", "node", name, "--output=jsonpath={.spec.unschedulable}") == "true"
+    if closed and not check_mode:
+        kubectl("uncordon", name)
+    return {"changed": closed}
+
+
+def is_known(name: str) -> bool:
+    return bool(kubectl("get", "node", name, "--ignore-not-found", "--output=name").strip())
+
+
 def forgotten(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    said = kubectl("get", "node", params["name"], "--ignore-not-found", "--output=name")
-    if said.strip() and not check_mode:
+    known = is_known(params["name"])
+    if known and not check_mode:
         kubectl("delete", "node", params["name"], "--wait=false")
-    return {"changed": bool(said.strip())}
+    return {"changed": known}
 
 
 def ready(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -220,6 +251,8 @@ STATES = {
     "joined": joined,
     "left": left,
     "invited": invited,
+    "drained": drained,
+    "uncordoned": uncordoned,
     "forgotten": forgotten,
     "ready": ready,
     "access": access,
@@ -233,7 +266,7 @@ def cleared() -> None:
     MARKER.unlink(missing_ok=True)
     kubeadm("reset", "--force", "--cri-socket=unix:///run/containerd/containerd.sock")
     DEPLOYER.unlink(missing_ok=True)
-    for folder in (Path("/var/lib/etcd"), Path("/var/lib/kubelet/pki"), ETC / "pki"):
+    for folder in (ETCD_DATA, KUBELET_KEYS, ETC / "pki"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -257,23 +290,6 @@ def told(text: str, *argv: str) -> str:
         return kubeadm(*argv, f"--config={path}")
     finally:
         path.unlink()
-
-
-def kubeadm(*argv: str) -> str:
-    return run("/usr/local/bin/kubeadm", *argv, timeout_s=KUBEADM_TIMEOUT_S)
-
-
-def kubectl(*argv: str, timeout_s: float = KUBECTL_TIMEOUT_S) -> str:
-    return run("/usr/local/bin/kubectl", f"--kubeconfig={ADMIN}", *argv, timeout_s=timeout_s)
-
-
-def run(*argv: str, timeout_s: float) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s)
-    if done.returncode:
-        lines = [*done.stdout.splitlines(), *done.stderr.splitlines()][-LINES_SHOWN:]
-        command = " ".join(part for part in argv[:4] if not part.startswith("--"))
-        raise KubeadmError(f"{command} ended with {done.returncode}: " + " | ".join(lines))
-    return done.stdout
 
 
 if __name__ == "__main__":
