@@ -12,8 +12,8 @@ from tests.ansible.playbook import ROOT
 
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 STEPS = ("preflight", "install", "configure", "run")
-# An installer and nothing else: what it installs is configured and run by its caller.
-STEPS_OF = {"bundle_archive": ("preflight", "install")}
+# Installers and nothing else: what they install is configured and run by others.
+STEPS_OF = dict.fromkeys(("bundle", "bundle_archive"), ("preflight", "install"))
 TYPES = {
     "bool": bool,
     "int": int,
