@@ -42,6 +42,7 @@ from .writer import restore_shard
 FOLLOW_S = 0.5
 BLIND_S = 2.0
 HAND_OVER_S_MAX = 5.0
+LINGER_S = 1.0
 
 
 class PodShard:
@@ -232,11 +233,15 @@ class PodShard:
         self._begin_following()
 
     async def _end_in_order(self) -> None:
+        """Answer for a while longer: who has not heard yet that the shard has moved would not know
+        what became of a request that finds nobody.
+        """
         if self._mode is Mode.OWNING:
             await self._release()
         self._set_mode(Mode.FOLLOWING)
         if self._follower is not None:
             self._follower.close()
+        await asyncio.sleep(LINGER_S)
 
     def _failed(self, reason: str) -> None:
         if self._hosted is not None:  # what we gave up may say what it likes

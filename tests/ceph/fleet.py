@@ -24,7 +24,7 @@ from objectstore_app.core.ids import BucketId, ShardId, UserId
 from objectstore_app.media.segments import shard_folder
 from objectstore_app.metadata_service.agent import follow_map
 from objectstore_app.metadata_service.api import OpenBucket, PutVersion
-from objectstore_app.metadata_service.errors import NotOwnerError, UnavailableError
+from objectstore_app.metadata_service.errors import NotOwnerError, UnavailableError, UnsentError
 from objectstore_app.metadata_service.machine import Mutation
 from objectstore_app.metadata_service.pipe import MutationPipe
 from objectstore_app.metadata_service.reads import lookup
@@ -132,7 +132,7 @@ class Fleet:
         deadline = time.monotonic() + READY_S_MAX
         while True:
             owner = self.owner(shard)
-            with suppress(NotOwnerError):
+            with suppress(NotOwnerError, UnsentError):
                 if owner is not None:
                     return await self._pipe(owner.pod, shard).submit(mutation)
             assert time.monotonic() < deadline, f"nobody takes {shard}: {owner}"
@@ -222,7 +222,7 @@ class Fleet:
 class _ImpatientPipe(MutationPipe):
     """Gives up soon, as a front end does that can look at the map again."""
 
-    ANSWER_S_MAX = 1.0
+    ANSWER_S_MAX = 2.0
 
     @property
     def patience_s(self) -> float:

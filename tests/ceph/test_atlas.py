@@ -228,7 +228,8 @@ def test_damage_is_told_wherever_it_lies(
     header = pools.log.read(log, 0, 32)
     assert header is not None
     pools.log.write_if(log, header, 0, b"?", 300)
-    assert any("log" in one.where for one in verified(held).findings)
+    findings = verified(held).findings
+    assert any("log" in one.where for one in findings), findings
 
 
 def stepwise(monkeypatch: pytest.MonkeyPatch, cut_before: int) -> list[str]:

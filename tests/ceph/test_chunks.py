@@ -101,12 +101,17 @@ def test_damage_is_found_and_named(pools: StorePools) -> None:
     with_media(pools, work)
 
 
-def test_dead_chunk_gives_its_room_back_and_offsets_stay(pools: StorePools) -> None:
+def test_dead_chunk_gives_its_room_back_and_its_neighbours_stay(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, reader: RadosReader) -> None:
-        dead, living = await chunks.write(DATA), await chunks.write(DATA)
+        before, dead, behind = [await chunks.write(DATA) for _ in range(3)]
         end = dead.offset + dead.length + table_bytes(dead.length)
-        pools.open.zero(object_name(dead.segment), [(dead.offset, end)])
-        assert await reader.read(living, 0, len(DATA)) == DATA
+        name = object_name(dead.segment)
+        pools.open.zero(name, [(dead.offset, end)], "noted", b"1")
+        assert pools.open.attribute(name, "noted") == b"1"
+        assert pools.open.attribute(name, "other") is None
+        assert pools.open.read(name, dead.offset, end - dead.offset) == bytes(end - dead.offset)
+        for living in (before, behind):
+            assert await reader.read(living, 0, len(DATA)) == DATA
         with pytest.raises(CorruptDataError):
             await reader.read(dead, 0, 10)
 

@@ -26,6 +26,7 @@ SHARD = SHARDS[0]
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "CONFIRM_S", 0.05)
     monkeypatch.setattr(pod_shard, "FOLLOW_S", 0.02)
+    monkeypatch.setattr(pod_shard, "LINGER_S", 0.02)
 
 
 def in_house(folder: Path, story: Callable[[House], Awaitable[None]]) -> None:
