@@ -192,7 +192,7 @@ def numbered(identity: str, *, up: int = 0, known: str = "of the lost disk") -> 
     admin = Answers(
         osd_tree=hosts(d0=[0], d1=[1], d2=[2]),
         osd_dump=dump,
-        osd_new=lambda uuid, id=7: {"osdid": id},  # noqa: A006 - as the command names it
+        osd_new=lambda **asked: {"osdid": asked["id"]},
     )
     return osd.new_number(admin, "d1", identity, 5), admin
 
