@@ -1,0 +1,204 @@
+"""Filters of the gate: whether the cluster under the store is whole, as pure functions on facts.
+
+The facts come from the modules `cluster_gate`, `etcd_member` and `ceph_status`. Each row is a
+finding as in `objectstore.py`; a row that is red says what the operator does next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Finding = dict[str, Any]
+
+CLUSTER = "cluster"
+KUBECTL = "kubectl --namespace=objectstore"
+
+
+def finding(check: str, ok: bool, found: str, next_step: str, node: str = CLUSTER) -> Finding:
+    return {
+        "node": node,
+        "check": check,
+        "ok": ok,
+        "found": found,
+        "next_step": "" if ok else next_step,
+    }
+
+
+def reason(facts: Mapping[str, Any]) -> str:
+    """Why there are no facts."""
+    return str(facts.get("error") or facts.get("msg") or "no answer")
+
+
+def cluster_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Finding]:
+    """Nodes, pods and shards. `nodes` are the default nodes that there should be."""
+    if "nodes" not in facts:
+        step = (
+            "see that the API answers on the management address: "
+            "`systemctl status kubelet keepalived` on each default node"
+        )
+        return [finding("Kubernetes API", False, reason(facts), step)]
+    return [
+        *(node_finding(facts["nodes"], name) for name in nodes),
+        pods_finding(facts["workloads"], facts["pods"]),
+        zookeeper_finding(facts["workloads"]),
+        *shard_findings(facts["shards"]),
+    ]
+
+
+def node_finding(nodes: Sequence[Mapping[str, Any]], name: str) -> Finding:
+    """Whether a node takes pods."""
+    found = {one["name"]: one for one in nodes}.get(name)
+    if found is None:
+        step = "the node never joined: run `make up`, or playbooks/node_replaced.yml for a new one"
+        return finding("Kubernetes node", False, "not a member", step, name)
+    if not found["ready"]:
+        step = "`systemctl status kubelet containerd` on the node; a node that is gone for good is "
+        step += "replaced by playbooks/node_replaced.yml"
+        return finding("Kubernetes node", False, found["reason"], step, name)
+    step = f"nothing works on it, or an upgrade stopped there: `kubectl uncordon {name}`"
+    said = f"ready, {found['version']}" if found["schedulable"] else "cordoned"
+    return finding("Kubernetes node", found["schedulable"], said, step, name)
+
+
+def pods_finding(
+    workloads: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+) -> Finding:
+    """Whether every workload has all its pods, ready and of the newest kind, and no pod is not."""
+    lacking = [
+        f"{one['name']} {one['ready']}/{one['wanted']}"
+        for one in workloads
+        if not one["ready"] == one["wanted"] == one["updated"]
+    ]
+    wrong = [
+        f"{pod['name']} on {pod['node'] or 'no node'}: {pod['reason']}"
+        for pod in pods
+        if not pod["ready"] and not pod["done"]
+    ]
+    said = "; ".join([*lacking, *wrong]) or f"{len(pods)} ready"
+    step = f"`{KUBECTL} describe pod NAME` and `{KUBECTL} logs NAME` say why"
+    return finding("pods", not lacking and not wrong, said, step)
+
+
+def zookeeper_finding(workloads: Sequence[Mapping[str, Any]]) -> Finding:
+    """Whether all servers of ZooKeeper are there."""
+    found = {one["name"]: one for one in workloads}.get("zookeeper")
+    said = f"{found['ready']}/{found['wanted']} ready" if found else "there is none"
+    step = f"without two of them nothing can move: `{KUBECTL} get pods -o wide`, then its log"
+    return finding("ZooKeeper", bool(found and found["ready"] == found["wanted"]), said, step)
+
+
+def shard_findings(pods: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Whether each shard is owned by one pod, and every pod takes that one for the owner."""
+    silent = [f"{pod['pod']}: {pod['error']}" for pod in pods if pod["error"]]
+    if silent or not pods:
+        step = "a pod that can own shards does not answer: mend the row `pods` first"
+        return [finding("shards", False, "; ".join(silent) or "no pods", step)]
+    names = sorted({name for pod in pods for name in pod["held"]})
+    return [shard_finding(pods, name) for name in names]
+
+
+def shard_finding(pods: Sequence[Mapping[str, Any]], shard: str) -> Finding:
+    """One shard: who believes to own it, under which epoch, and what the others believe."""
+    held = {pod["pod"]: pod["held"][shard] for pod in pods if pod["held"].get(shard)}
+    named = {
+        (entry["pod"], entry["epoch"]) if (entry := pod["map"].get(shard)) else ("nobody", 0)
+        for pod in pods
+    }
+    owners = ", ".join(f"{pod} (epoch {epoch})" for pod, epoch in sorted(held.items()))
+    ok = len(held) == 1 and named == set(held.items())
+    said = owners or "owned by nobody"
+    if not ok and len(held) == 1:
+        others = sorted(f"{pod} (epoch {epoch})" for pod, epoch in named - set(held.items()))
+        said += f"; the map also says {', '.join(others)}"
+    step = (
+        "it moves within seconds while ZooKeeper answers; if it stays, the logs of the pods "
+        f"`metadata` and `iam` say why: `{KUBECTL} logs -l app.kubernetes.io/name=metadata`"
+    )
+    return finding(shard, ok, said, step)
+
+
+def etcd_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Finding]:
+    """Whether every node of the control plane has a member of etcd that is well and votes."""
+    step = "`journalctl -u kubelet` on the node, and the log of its pod etcd in kube-system"
+    if "members" not in facts:
+        return [finding("etcd", False, reason(facts), step)]
+    members = {one["name"]: one for one in facts["members"]}
+    wrong = [f"{name} is no member" for name in nodes if name not in members]
+    wrong += [f"{name} is not well" for name, one in members.items() if not one["healthy"]]
+    wrong += [f"{name} still learns" for name, one in members.items() if one["learner"]]
+    wrong += [f"{name or 'nameless'} is left over" for name in members if name not in nodes]
+    said = "; ".join(wrong) or f"{len(members)} members, all well"
+    return [finding("etcd", not wrong, said, step)]
+
+
+def ceph_findings(facts: Mapping[str, Any]) -> list[Finding]:
+    """Whether nothing that is stored lacks a copy, and there is room."""
+    step = "`ceph status` and `ceph health detail` on a default node"
+    if not facts.get("cluster"):
+        return [finding("Ceph", False, reason(facts), f"{step}; most monitors have to run")]
+    ceph = facts["cluster"]
+    missing = ceph["monitors"] - len(ceph["quorum"])
+    away = sorted(str(n) for n, osd in ceph["osds"].items() if not (osd["up"] and osd["in"]))
+    states = ", ".join(f"{count} {state}" for state, count in ceph["placement_groups"].items())
+    flags = sorted({"noout", "norebalance", "norecover", "nobackfill"} & set(ceph["flags"]))
+    used = ceph["used_share"]
+    return [
+        finding(
+            "Ceph monitors",
+            not missing,
+            f"{len(ceph['quorum'])} of {ceph['monitors']} in quorum",
+            "`systemctl status ceph-mon@NODE` on the nodes that are missing",
+        ),
+        finding(
+            "Ceph OSDs",
+            not away,
+            f"down or out: {', '.join(away)}" if away else f"{len(ceph['osds'])} up and in",
+            "`ceph osd tree` names the node; `systemctl status ceph-osd@NUMBER` there",
+        ),
+        finding(
+            "placement groups",
+            bool(ceph["clean"]),
+            states or "none",
+            f"copies are being made anew, wait; if it does not go on: {step}",
+        ),
+        finding(
+            "Ceph maintenance",
+            not flags,
+            ", ".join(flags) or "none",
+            "left over from an upgrade that was interrupted: run it again, or "
+            "`ceph osd unset FLAG`",
+        ),
+        finding(
+            "room",
+            used < ceph["nearfull_share"],
+            f"{used:.0%} used, warning from {ceph['nearfull_share']:.0%}",
+            "add default nodes, or delete objects and run `objectstore atlas run`",
+        ),
+    ]
+
+
+def client_address_findings(probes: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """The outcomes of the module `s3_probe` in a loop over the client addresses."""
+    step = (
+        "the rows above say what is wrong; if none is red: `journalctl -u envoy -u keepalived` on "
+        "the envoys"
+    )
+    found = []
+    for probe in probes:
+        ok = not (probe.get("failed") or probe.get("unreachable"))
+        said = f"{probe.get('seconds', 0)} s" if ok else reason(probe)
+        found.append(finding(f"S3 through {probe['item']}", ok, said, step))
+    return found
+
+
+class FilterModule:
+    """The table that Ansible reads."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "cluster_findings": cluster_findings,
+            "etcd_findings": etcd_findings,
+            "ceph_findings": ceph_findings,
+            "client_address_findings": client_address_findings,
+        }

@@ -1,0 +1,204 @@
+"""What the gate concludes of the cluster under the store, and how its facts are read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from tests.ansible.plugins import plugin
+
+gate = plugin("filter", "objectstore_gate")
+looked = plugin("modules", "cluster_gate")
+
+NODES = ["n0", "n1", "n2"]
+MAP = {
+    "directory": {"pod": "iam-a", "epoch": 4, "address": "10.0.0.9:7202"},
+    "shard-000": {"pod": "metadata-0", "epoch": 6, "address": "10.0.0.1:7201"},
+}
+
+
+def cluster() -> dict:
+    """A cluster that is whole."""
+    return {
+        "error": "",
+        "nodes": [
+            {"name": name, "ready": True, "reason": "", "schedulable": True, "version": "v1"}
+            for name in NODES
+        ],
+        "workloads": [
+            {"namespace": "objectstore", "name": name, "wanted": 3, "ready": 3, "updated": 3}
+            for name in ("metadata", "zookeeper")
+        ],
+        "pods": [
+            {"name": "metadata-0", "node": "n0", "ready": True, "done": False, "reason": ""},
+            {"name": "a-job", "node": "n0", "ready": False, "done": True, "reason": "Succeeded"},
+        ],
+        "shards": [
+            {"pod": "metadata-0", "error": "", "held": {"shard-000": 6}, "map": MAP},
+            {"pod": "metadata-1", "error": "", "held": {"shard-000": 0}, "map": MAP},
+            {"pod": "iam-a", "error": "", "held": {"directory": 4}, "map": MAP},
+        ],
+    }
+
+
+def reds(findings: list[dict]) -> list[str]:
+    assert all(bool(one["next_step"]) is not one["ok"] for one in findings)
+    return [one["check"] for one in findings if not one["ok"]]
+
+
+def test_a_whole_cluster_has_no_red_row():
+    assert reds(gate.cluster_findings(cluster(), NODES)) == []
+
+
+def spoil(path: str, value: object) -> Callable[[dict], None]:
+    def change(facts: dict) -> None:
+        *parents, last = path.split("/")
+        for step in parents:
+            facts = facts[int(step)] if isinstance(facts, list) else facts[step]
+        facts[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (spoil("nodes/1/ready", False), "Kubernetes node"),
+        (spoil("nodes/1/schedulable", False), "Kubernetes node"),
+        (spoil("nodes/1/name", "another"), "Kubernetes node"),
+        (spoil("workloads/0/ready", 2), "pods"),
+        (spoil("workloads/0/updated", 2), "pods"),
+        (spoil("pods/0/ready", False), "pods"),
+        (spoil("shards/0/error", "no answer"), "shards"),
+        (spoil("shards", []), "shards"),
+        (spoil("shards/0/held/shard-000", 0), "shard-000"),
+        (spoil("shards/1/held/shard-000", 5), "shard-000"),
+        (spoil("shards/2/held/directory", 3), "directory"),
+    ],
+)
+def test_each_thing_that_is_not_whole_is_named_with_its_next_step(change, check: str):
+    facts = cluster()
+    change(facts)
+    assert reds(gate.cluster_findings(facts, NODES)) == [check]
+
+
+def test_an_owner_that_one_pod_has_not_heard_of_is_red():
+    facts = cluster()
+    facts["shards"][1]["map"] = MAP | {"shard-000": {"pod": "metadata-1", "epoch": 5}}
+    (row,) = [one for one in gate.cluster_findings(facts, NODES) if not one["ok"]]
+    assert row["found"] == "metadata-0 (epoch 6); the map also says metadata-1 (epoch 5)"
+
+
+def test_a_server_of_zookeeper_that_is_missing_is_a_row_of_its_own():
+    facts = cluster()
+    facts["workloads"][1]["ready"] = 2
+    assert reds(gate.cluster_findings(facts, NODES)) == ["pods", "ZooKeeper"]
+
+
+@pytest.mark.parametrize("facts", [{"error": "refused"}, {"msg": "x", "failed": True}, {}])
+def test_an_api_that_does_not_answer_is_the_only_row(facts: dict):
+    assert reds(gate.cluster_findings(facts, NODES)) == ["Kubernetes API"]
+
+
+def member(name: str, **changes: object) -> dict:
+    return {"name": name, "healthy": True, "learner": False} | changes
+
+
+def test_etcd_needs_every_node_as_a_member_that_votes():
+    whole = [member(name) for name in NODES]
+    assert reds(gate.etcd_findings({"members": whole}, NODES)) == []
+    for members in (
+        whole[:2],
+        [*whole[:2], member("n2", healthy=False)],
+        [*whole[:2], member("n2", learner=True)],
+        [*whole, member("gone")],
+    ):
+        assert reds(gate.etcd_findings({"members": members}, NODES)) == ["etcd"]
+    assert reds(gate.etcd_findings({"failed": True, "msg": "no"}, NODES)) == ["etcd"]
+
+
+def ceph(**changes: object) -> dict:
+    well = {
+        "monitors": 3,
+        "quorum": ["a", "b", "c"],
+        "osds": {"0": {"up": True, "in": True}},
+        "placement_groups": {"active+clean": 64},
+        "clean": True,
+        "flags": ["sortbitwise"],
+        "used_share": 0.1,
+        "nearfull_share": 0.85,
+    }
+    return {"cluster": well | changes, "error": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"quorum": ["a", "b"]}, "Ceph monitors"),
+        ({"osds": {"0": {"up": False, "in": True}}}, "Ceph OSDs"),
+        ({"clean": False, "placement_groups": {"peering": 3}}, "placement groups"),
+        ({"flags": ["noout"]}, "Ceph maintenance"),
+        ({"used_share": 0.9}, "room"),
+    ],
+)
+def test_each_lack_of_ceph_is_named(changes: dict, check: str):
+    assert reds(gate.ceph_findings(ceph())) == []
+    assert reds(gate.ceph_findings(ceph(**changes))) == [check]
+
+
+def test_a_ceph_that_does_not_answer_is_the_only_row():
+    assert reds(gate.ceph_findings({"cluster": {}, "error": "no quorum"})) == ["Ceph"]
+
+
+def test_each_client_address_has_a_row():
+    probes = [{"item": "a", "seconds": 0.1}, {"item": "b", "failed": True, "msg": "refused"}]
+    rows = gate.client_address_findings(probes)
+    assert reds(rows) == ["S3 through b"]
+    assert rows[1]["found"] == "refused"
+
+
+POD = {
+    "metadata": {"namespace": "objectstore", "name": "p", "labels": {}},
+    "spec": {"nodeName": "n0"},
+    "status": {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False", "message": "not yet"}],
+        "containerStatuses": [
+            {"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+        ],
+    },
+}
+
+
+def test_a_pod_says_why_it_is_not_ready():
+    facts = looked.pod_facts(POD)
+    assert (facts["ready"], facts["reason"], facts["restarts"]) == (False, "CrashLoopBackOff", 2)
+
+
+def test_a_pod_that_is_ending_is_not_ready():
+    pod = copy.deepcopy(POD)
+    pod["status"]["conditions"][0]["status"] = "True"
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert (looked.pod_facts(pod)["ready"], looked.pod_facts(pod)["reason"]) == (False, "ending")
+
+
+def test_a_workload_that_kubernetes_has_not_looked_at_yet_is_not_of_the_newest_kind():
+    item = {
+        "kind": "Deployment",
+        "metadata": {"namespace": "objectstore", "name": "d", "generation": 2},
+        "spec": {"replicas": 3},
+        "status": {"observedGeneration": 1, "readyReplicas": 3, "updatedReplicas": 3},
+    }
+    assert looked.workload_facts(item)["updated"] == 0
+    item["status"]["observedGeneration"] = 2
+    assert looked.workload_facts(item)["updated"] == 3
+
+
+def test_what_a_pod_prints_of_its_shards_is_read(monkeypatch: pytest.MonkeyPatch):
+    said = '{"map": {"shards": {}}, "held": {"shard-000": "0600000000000000"}}'
+    monkeypatch.setattr(looked, "kubectl", lambda *_, **__: said)
+    assert looked.shard_facts("objectstore", "metadata-0")["held"] == {"shard-000": 6}
+    monkeypatch.setattr(looked, "kubectl", lambda *_, **__: "Traceback")
+    assert looked.shard_facts("objectstore", "metadata-0")["error"]
