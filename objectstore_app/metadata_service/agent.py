@@ -149,11 +149,12 @@ class Agent:
                 self._wake.set()
 
     def _states(self) -> dict[str, ShardState]:
+        """Of the processes that live and do something."""
         oldest = self._loop.time() - UNHEARD_S_MAX
         return {
             shard: process.state
             for shard, process in self._processes.items()
-            if process.heard >= oldest
+            if process.heard >= oldest and not process.state.blocked
         }
 
     def _send(self, shard: str, order: Order) -> None:

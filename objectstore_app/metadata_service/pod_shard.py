@@ -40,7 +40,7 @@ from .shard import Shard
 from .writer import restore_shard
 
 FOLLOW_S = 0.5
-BLIND_S = 2.0
+TICK_S = 1.0
 HAND_OVER_S_MAX = 5.0
 LINGER_S = 1.0
 
@@ -58,6 +58,7 @@ class PodShard:
         self._mode = Mode.FOLLOWING
         self._epoch = 0
         self._close = False
+        self._blind = False
         self._follower: Follower | None = None
         self._hosted: HostedShard | None = None
         self._failure = ""
@@ -89,6 +90,7 @@ class PodShard:
             try:
                 while not stop.is_set():
                     self._wake.clear()
+                    self._link.tick()
                     await self._wait(await self._step())
                 await self._end_in_order()
             finally:
@@ -123,7 +125,7 @@ class PodShard:
             elif isinstance(order, Release):
                 await self._release()
             else:
-                return BLIND_S
+                return TICK_S
             return 0.0
         if isinstance(order, Own):
             self._take()
@@ -166,8 +168,11 @@ class PodShard:
         try:
             close = follower.follow()
         except MediaFailedError as error:
-            event("shard_cannot_follow", shard=self._name, reason=str(error))
+            if not self._blind:
+                event("shard_cannot_follow", shard=self._name, reason=str(error))
+            self._blind = True
             return True
+        self._blind = False
         if close != self._close:
             self._close = close
             self._link.tell(self._state())

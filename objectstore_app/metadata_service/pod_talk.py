@@ -4,7 +4,8 @@ Theory of operation. The agent listens on a Unix socket in `DIR/run`; each shard
 thread that keeps a connection to it. The process tells its state when that changes, and twice a
 second anyway: a process that says nothing is paused or dead. A thread of its own does it, so a
 commit that waits for the medium is not taken for a death. The agent sends orders. If the agent
-ends, the process keeps what it has, and tells the next agent.
+ends, the process keeps what it has, and tells the next agent. A process that waits for the medium
+longer than `BLOCKED_S_MAX` says that, too: a pod that reaches the medium may have the shard then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -25,6 +27,7 @@ from . import sockets
 SOCKET_NAME = "agent.sock"
 TELL_S = 0.5
 UNHEARD_S_MAX = 2.0
+BLOCKED_S_MAX = 10.0
 RECONNECT_S = 0.1
 LINE_BYTES_MAX = 4096
 
@@ -41,13 +44,15 @@ class Mode(StrEnum):
 
 class ShardState(msgspec.Struct, frozen=True, kw_only=True):
     """What a shard's process says of itself. `epoch` is that under which it has or had the log;
-    `close` that it could take the shard with little to catch up.
+    `close` that it could take the shard with little to catch up; `blocked` that it has done nothing
+    for a while, but wait.
     """
 
     shard: str
     mode: Mode
     epoch: int = 0
     close: bool = False
+    blocked: bool = False
 
 
 class Own(msgspec.Struct, frozen=True, tag="own"):
@@ -80,6 +85,7 @@ class AgentLink:
     def __init__(self, run: Path, state: ShardState, ordered: Callable[[Order], object]) -> None:
         self._run = run
         self._state = state
+        self._ticked = time.monotonic()
         self._ordered = ordered
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_write.setblocking(False)
@@ -93,6 +99,10 @@ class AgentLink:
         """Tell it now, if anyone listens."""
         self._state = state
         self._wake()
+
+    def tick(self) -> None:
+        """To be called every second by what must not be blocked."""
+        self._ticked = time.monotonic()
 
     def close(self) -> None:
         self._closed = True
@@ -118,7 +128,8 @@ class AgentLink:
         """Until the agent hangs up or we are closed."""
         held = b""
         while not self._closed:
-            connection.sendall(line_of(self._state))
+            blocked = time.monotonic() - self._ticked > BLOCKED_S_MAX
+            connection.sendall(line_of(msgspec.structs.replace(self._state, blocked=blocked)))
             if self._pause(connection, TELL_S):
                 data = connection.recv(LINE_BYTES_MAX)
                 if not data:
