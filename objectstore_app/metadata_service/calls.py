@@ -35,6 +35,7 @@ from .api import (
     StoreKey,
     Upload,
     UploadsPage,
+    Usage,
     User,
     VersionsPage,
 )
@@ -103,6 +104,7 @@ READS: dict[str, Read] = {
     "store_keys": _read(directory.all_store_keys, tuple[()], list[StoreKey]),
     # of data shards
     "key_use": _read(keys.key_use, tuple[()], dict[int, int]),
+    "total_usage": _read(reads.total_usage, tuple[()], tuple[int, Usage]),
     "state": _read(reads.bucket_state, tuple[BucketId], BucketState),
     LOOKUP: _read(_lookup, tuple[BucketId, bytes, str, int], ObjectVersion | None),
     "list_objects": _read(

@@ -6,7 +6,7 @@ reads on the same connection would see the past.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apsw
 import msgspec
@@ -86,6 +86,17 @@ def total_usage(connection: apsw.Connection) -> tuple[int, Usage]:
     ).fetchall()
     return buckets, Usage(
         objects=objects, versions=versions, size_bytes=size_bytes, uploads=uploads
+    )
+
+
+def add_usage(totals: Iterable[tuple[int, Usage]]) -> tuple[int, Usage]:
+    """The totals of several shards together."""
+    held = list(totals)
+    return sum(buckets for buckets, _ in held), Usage(
+        objects=sum(usage.objects for _, usage in held),
+        versions=sum(usage.versions for _, usage in held),
+        size_bytes=sum(usage.size_bytes for _, usage in held),
+        uploads=sum(usage.uploads for _, usage in held),
     )
 
 

@@ -39,6 +39,7 @@ from .api import (
     StoreKey,
     Upload,
     UploadsPage,
+    Usage,
     User,
     VersionsPage,
 )
@@ -48,6 +49,7 @@ from .errors import NotOwnerError, UnavailableError, UnsentError
 from .link import Link
 from .machine import Mutation
 from .owners import Owners
+from .reads import add_usage
 from .wire import result_of
 
 CONNECT_S_MAX = 2.0
@@ -172,6 +174,11 @@ class Router:
             for key, bodies in held.items():
                 total[key] = total.get(key, 0) + bodies
         return total
+
+    async def total_usage(self) -> tuple[int, Usage]:
+        """The number of buckets, and what all of them hold."""
+        reading = [self._read(shard, "total_usage") for shard in self._data_shards]
+        return add_usage(cast("list[tuple[int, Usage]]", await asyncio.gather(*reading)))
 
     async def state(self, bucket: Bucket) -> BucketState:
         return cast("BucketState", await self._read(bucket.shard, "state", bucket.id))

@@ -59,13 +59,7 @@ class ViewReads:
 
     def total_usage(self) -> tuple[int, Usage]:
         """The number of buckets, and what all of them hold."""
-        sums = [reads.total_usage(view) for view in self._data.values()]
-        return sum(buckets for buckets, _ in sums), Usage(
-            objects=sum(usage.objects for _, usage in sums),
-            versions=sum(usage.versions for _, usage in sums),
-            size_bytes=sum(usage.size_bytes for _, usage in sums),
-            uploads=sum(usage.uploads for _, usage in sums),
-        )
+        return reads.add_usage(reads.total_usage(view) for view in self._data.values())
 
     async def users(self) -> Sequence[User]:
         return directory.all_users(self._directory)

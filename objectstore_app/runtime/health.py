@@ -36,7 +36,7 @@ class SystemRoutes:
     slot: int
     draining: Callable[[], bool]
     domains: tuple[str, ...] = ()
-    facts: Callable[[], StoreFacts | None] = lambda: None
+    facts: Callable[[], Awaitable[StoreFacts]] | None = None
 
     def wrap(self, application: Application) -> Application:
         """The application with the system's routes before it."""
@@ -65,13 +65,22 @@ class SystemRoutes:
             return Response(405, [("Allow", "GET, HEAD")])
         if path == b"/_metrics":
             self.board.store(self.slot, self.counters)
-            text = render(self.board, self.version, self.facts())
+            text = render(self.board, self.version, await self._facts())
             return Response(200, [("Content-Type", "text/plain; version=0.0.4")], text)
         if path == b"/_health/live":
             return self._json(200, "live", {})
         reasons = await self._reasons()
         ready = not any(reasons.values())
         return self._json(200 if ready else 503, "ready" if ready else "not ready", reasons)
+
+    async def _facts(self) -> StoreFacts | None:
+        """None where they are not to be had now; the page tells the counters then."""
+        if self.facts is None:
+            return None
+        try:
+            return await self.facts()
+        except ObjectStoreError:
+            return None
 
     async def _reasons(self) -> dict[str, str]:
         """For each check, what is wrong; empty text when nothing is."""

@@ -67,20 +67,27 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreFacts:
-    """What a store holds, and what Atlas did to it; `atlas` maps what it counts to how often,
-    `passes` a pass to when it ended (seconds since 1970).
+class AtlasFacts:
+    """What Atlas did to a store: `counters` maps what it counts to how often, `passes` a pass to
+    when it ended (seconds since 1970).
     """
+
+    damage: int
+    scrubs: int
+    counters: Mapping[str, int]
+    passes: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What a store holds, and what Atlas did to it where that is known."""
 
     buckets: int
     objects: int
     versions: int
     size_bytes: int
     uploads: int
-    damage: int
-    scrubs: int
-    atlas: Mapping[str, int]
-    passes: Mapping[str, float]
+    atlas: AtlasFacts | None = None
 
 
 class MetricsBoard:
@@ -191,24 +198,33 @@ def render(board: MetricsBoard, version: str, facts: StoreFacts | None = None) -
         _family(lines, name, kind, text)
         lines += rows
     if facts is not None:
-        _facts(lines, facts)
+        _store_facts(lines, facts)
+        if facts.atlas is not None:
+            _atlas_facts(lines, facts.atlas)
     return ("\n".join(lines) + "\n").encode()
 
 
-def _facts(lines: list[str], facts: StoreFacts) -> None:
+def _store_facts(lines: list[str], facts: StoreFacts) -> None:
+    for name, text, value in (
+        ("objectstore_buckets", "Buckets.", facts.buckets),
+        ("objectstore_objects", "Current objects.", facts.objects),
+        ("objectstore_versions", "Versions with bytes.", facts.versions),
+        ("objectstore_stored_bytes", "Bytes of all versions.", facts.size_bytes),
+        ("objectstore_uploads", "Multipart uploads under way.", facts.uploads),
+    ):
+        _family(lines, name, "gauge", text)
+        lines.append(f"{name} {value}")
+
+
+def _atlas_facts(lines: list[str], facts: AtlasFacts) -> None:
     for name, kind, text, value in (
-        ("objectstore_buckets", "gauge", "Buckets.", facts.buckets),
-        ("objectstore_objects", "gauge", "Current objects.", facts.objects),
-        ("objectstore_versions", "gauge", "Versions with bytes.", facts.versions),
-        ("objectstore_stored_bytes", "gauge", "Bytes of all versions.", facts.size_bytes),
-        ("objectstore_uploads", "gauge", "Multipart uploads under way.", facts.uploads),
         ("objectstore_damage", "gauge", "Damaged places that the scrub knows of.", facts.damage),
         ("objectstore_scrubs_total", "counter", "Scrubs of the whole store.", facts.scrubs),
     ):
         _family(lines, name, kind, text)
         lines.append(f"{name} {value}")
     _family(lines, "objectstore_atlas_total", "counter", "What Atlas did: bytes freed and so on.")
-    for what, count in sorted(facts.atlas.items()):
+    for what, count in sorted(facts.counters.items()):
         lines.append(f'objectstore_atlas_total{{what="{what}"}} {count}')
     name = "objectstore_atlas_pass_ended_seconds"
     _family(lines, name, "gauge", "When a pass of Atlas ended last, in seconds since 1970.")

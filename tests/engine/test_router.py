@@ -108,6 +108,7 @@ def test_every_operation_goes_to_its_shards_owner(tmp_path: Path, tls: Path) -> 
         usage = (await router.state(bucket)).usage
         assert (usage.objects, usage.size_bytes, usage.uploads) == (3, 22, 1)
         assert [(one.name, one.usage) for one in await router.usage("", 10)] == [("bucket", usage)]
+        assert await router.total_usage() == (1, usage)
         assert await router.key_use() == {}
         assert await router.buckets(OWNER) == [bucket]
         with pytest.raises(BucketNotEmptyError):

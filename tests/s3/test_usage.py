@@ -71,7 +71,7 @@ def test_metrics_and_status_show_what_the_store_holds(
     after = held()
     assert after["objectstore_objects"] == before["objectstore_objects"] + 1
     assert after["objectstore_stored_bytes"] == before["objectstore_stored_bytes"] + 3000
-    assert after["objectstore_damage"] == 0
+    assert after.get("objectstore_damage", 0) == 0  # a front end far from the data does not know
     command = [sys.executable, "-m", "objectstore_app.cli.main", "status", "--json"]
     shown = subprocess.run(
         [*command, "--endpoint", server.endpoint], capture_output=True, text=True, check=True

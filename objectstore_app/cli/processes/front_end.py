@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...atlas.state import load_state
@@ -22,7 +24,7 @@ from ...metadata_service.client import EmbeddedClient
 from ...metadata_service.errors import UnavailableError, UserMissingError
 from ...object_controller.people import ensure_first_administrator
 from ...runtime.errors import StartError
-from ...runtime.metrics import StoreFacts
+from ...runtime.metrics import AtlasFacts, StoreFacts
 from ...runtime.supervisor import ChildContext
 from ...s3_adapter.services import Services
 from .loop import run_until_stopped
@@ -62,7 +64,7 @@ class _FrontEnd:
                 drain_grace_s=settings.drain_grace_s,
                 checks={"metadata": lambda: _writer_answers(services.metadata)},
                 domains=settings.domains,
-                facts=lambda: self._facts(services.metadata),
+                facts=self._facts(services.metadata),
             )
             await server.serve(services, self.listener, context, stop)
 
@@ -107,23 +109,29 @@ class _FrontEnd:
         keyring = Keyring(_read_master_key(master_key))
         return services(remote.client, remote.reader, remote.chunks, keyring)
 
-    def _facts(self, metadata: MetadataClient) -> StoreFacts | None:
+    def _facts(self, metadata: MetadataClient) -> Callable[[], Awaitable[StoreFacts]] | None:
         """None on a node without data."""
         if self.store is None or not isinstance(metadata, EmbeddedClient):
             return None
-        buckets, usage = metadata.total_usage()
-        state = load_state(self.store)
-        return StoreFacts(
-            buckets=buckets,
-            objects=usage.objects,
-            versions=usage.versions,
-            size_bytes=usage.size_bytes,
-            uploads=usage.uploads,
+        return partial(_store_facts, self.store, metadata)
+
+
+async def _store_facts(store: Store, client: EmbeddedClient) -> StoreFacts:
+    buckets, usage = client.total_usage()
+    state = load_state(store)
+    return StoreFacts(
+        buckets=buckets,
+        objects=usage.objects,
+        versions=usage.versions,
+        size_bytes=usage.size_bytes,
+        uploads=usage.uploads,
+        atlas=AtlasFacts(
             damage=len(state.damage) + state.damage_left_out,
             scrubs=state.scrubs_completed,
-            atlas=state.counters,
+            counters=state.counters,
             passes={name: last.ended_ms / 1000 for name, last in state.passes.items()},
-        )
+        ),
+    )
 
 
 async def _first_administrator(services: Services, given: tuple[str, str]) -> None:

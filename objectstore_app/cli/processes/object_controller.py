@@ -26,6 +26,7 @@ from ...object_controller.people import ensure_first_administrator
 from ...runtime import logging
 from ...runtime.listeners import bind_beside
 from ...runtime.logging import event
+from ...runtime.metrics import StoreFacts
 from ...runtime.supervisor import ChildContext, ChildSpec
 from ...s3_adapter.services import Services
 from .loop import run_until_stopped
@@ -100,9 +101,21 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
             drain_grace_s=settings.drain_grace_s,
             checks={"directory": readiness.directory, "administrator": readiness.administrator},
             domains=settings.domains,
+            facts=partial(_store_facts, router),
         )
         listener = bind_beside(settings.listen.host, settings.listen.port)
         await server.serve(services, listener, context, stop)
+
+
+async def _store_facts(router: Router) -> StoreFacts:
+    buckets, usage = await router.total_usage()
+    return StoreFacts(
+        buckets=buckets,
+        objects=usage.objects,
+        versions=usage.versions,
+        size_bytes=usage.size_bytes,
+        uploads=usage.uploads,
+    )
 
 
 class _Readiness:

@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ... import __version__
@@ -42,7 +42,7 @@ class S3Server:
     drain_grace_s: float
     checks: Mapping[str, Check]
     domains: tuple[str, ...] = ()
-    facts: Callable[[], StoreFacts | None] = field(default=lambda: None)
+    facts: Callable[[], Awaitable[StoreFacts]] | None = None
 
     async def serve(
         self,
