@@ -13,17 +13,18 @@ upload, which `Work.bodies` walks around; so what a walk finds unnamed stays so.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from ..core.ids import BucketId, ShardId
 from ..core.limits import CHUNKS_FREE_BYTES_MIN, KIB
 from ..media.api import Extent
 from ..media.errors import MediaError, MediaFailedError
-from ..media.local import log_segments
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import check_room
 from ..metadata_service.api import Moved, MovePartBody, MoveVersionBody
 from ..metadata_service.bases import Base, make_base, newest_base
+from ..metadata_service.kept_bases import keep_base, kept_base
 from ..metadata_service.survey import (
     PartBody,
     SegmentGarbage,
@@ -50,9 +51,9 @@ async def compact(work: Work, *, at_once: bool = False) -> None:
 
 
 async def _base(work: Work, shard: ShardId, *, at_once: bool) -> Base | None:
-    """The newest base, made now if one is due."""
-    folder = work.store.shard(shard)
-    base = newest_base(folder)
+    """The base that a rebuild would begin with, made now if one is due."""
+    folder, files = work.store.shard(shard), work.media.kept_files(shard)
+    base = newest_base(folder) if files is None else kept_base(files)
     _, segment, offset, _ = read_position(work.views[shard])
     since = _log_bytes(work, shard, base, segment, offset)
     view_bytes = work.store.view(shard).stat().st_size
@@ -64,24 +65,30 @@ async def _base(work: Work, shard: ShardId, *, at_once: bool) -> Base | None:
     except OSError as error:
         raise MediaFailedError("look for room", str(folder), str(error)) from error
     steps = make_base(work.views[shard], folder, work.now_ms())
+    made = await _paced(work, steps if files is None else keep_base(files, folder, steps))
+    work.state.count("bases_made", 1)
+    return made
+
+
+async def _paced(work: Work, steps: Generator[int, None, Base]) -> Base:
+    """Take the steps, each of so many bytes, at the pace; what they return."""
     try:
         while True:
             await work.pace.spend(next(steps))
     except StopIteration as done:
-        made: Base = done.value
+        result: Base = done.value
+        return result
     finally:
         steps.close()
-    work.state.count("bases_made", 1)
-    return made
 
 
 def _log_bytes(work: Work, shard: ShardId, base: Base | None, segment: int, offset: int) -> int:
     """How much log a rebuild from the base would read."""
     begin = (base.segment, base.offset) if base else (0, 0)
     total = offset
-    for number in log_segments(work.store.shard(shard), shard):
+    for number in work.segments.logs(shard):
         if begin[0] <= number < segment:
-            total += work.path_of(number).stat().st_size
+            total += work.segments.size(number)
     return total - begin[1]
 
 
@@ -94,7 +101,7 @@ class _Segments:
 
 
 async def _reclaim(work: Work, shard: ShardId, base: Base) -> None:
-    numbers = log_segments(work.store.shard(shard), shard)
+    numbers = work.segments.logs(shard)
     found = _Segments({number: 0 for number in numbers if number < base.segment})
     if shard == DIRECTORY_SHARD:
         for number in found.live:
@@ -132,7 +139,7 @@ def _sparse(work: Work, found: _Segments) -> frozenset[int]:
     return frozenset(
         number
         for number, live in found.live.items()
-        if 0 < live < share * work.path_of(number).stat().st_size
+        if 0 < live < share * work.segments.size(number)
     )
 
 

@@ -20,32 +20,31 @@ What has to be sorted lies in a database in the folder `run`, so memory is bound
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import msgspec
 
+from ..config.ceph import CephAccess
 from ..core.clock import now_ms
 from ..core.errors import InvariantError, ObjectStoreError
 from ..core.ids import ShardId
-from ..media.api import Extent
-from ..media.chunks import LocalReader
+from ..media.api import Extent, ExtentReader
 from ..media.errors import CorruptDataError, MediaError
-from ..media.local import LocalLogReader, log_segments
-from ..media.place import require_folder
+from ..media.opened import Media, open_media
+from ..media.place import placed
 from ..media.segments import (
     DIRECTORY_SHARD,
     SEGMENT_HEADER_BYTES,
     check_header,
-    encode_header,
-    log_name,
+    segment_name,
     table_bytes,
 )
-from ..media.store import Store, StoreFolderError, open_store, sync_folder, write_all
+from ..media.store import Store, StoreFolderError, open_store, sync_folder
 from ..metadata_service.bases import holds_base, make_base, newest_base, place_base
 from ..metadata_service.effects import decode_effect
 from ..metadata_service.inventory import (
@@ -56,6 +55,7 @@ from ..metadata_service.inventory import (
     rows_of,
     usage_differences,
 )
+from ..metadata_service.kept_bases import fetch_base, keep_base
 from ..metadata_service.log_survey import Damage, effect_subject, salt_of, survey
 from ..metadata_service.machine import Machine
 from ..metadata_service.record import Record
@@ -74,7 +74,6 @@ FINDINGS_MAX = 1000
 _READ_BYTES = 8 * 1024 * 1024
 _PROGRESS_BYTES = 1024 * 1024 * 1024
 _DIFFERENCES_MAX = 100
-HOLE_EDGE_BYTES_MAX = 4096
 
 Progress = Callable[[str], None]
 
@@ -129,13 +128,15 @@ def check(
     rebuild: bool = False,
     salvage: bool = False,
     progress: Progress = _silent,
+    ceph: CephAccess | None = None,
 ) -> Report:
     """Verify the store; with `rebuild` or `salvage` put fresh views in the views' place first.
 
-    Raises StoreFolderError (no store, in use by its writer, or with its data in Ceph).
+    `ceph` is how to reach the data of a store that lies there. Raises StoreFolderError (no store,
+    or in use by its writer).
     """
     store = open_store(data_dir, create=False)
-    require_folder(store)
+    place = placed(store, ceph)
     report = Report(store=str(store.path))
     locks = []
     try:
@@ -145,16 +146,19 @@ def check(
             store.master_key()
         except StoreFolderError as error:
             report.add(ERROR, "keys", f"no secret can be opened: {error}")
-        with tempfile.TemporaryDirectory(prefix="fsck-", dir=store.run) as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="fsck-", dir=store.run) as folder,
+            closing(open_media(store, place)) as media,
+        ):
             places = apsw.Connection(str(Path(folder) / "places.sqlite"))
             places.execute(_PLACES)
             places.execute("BEGIN")
             for shard in store.shards:
-                _Shard(store, shard, report, progress, Path(folder)).check(
+                _Shard(store, media, shard, report, progress, Path(folder)).check(
                     places, rebuild=rebuild, salvage=salvage
                 )
-            _check_places(store, places, report, progress)
-            _check_orphans(store, places, report)
+            _check_places(media, places, report, progress)
+            _check_orphans(media, places, report)
             places.close(True)
     finally:
         for lock in locks:
@@ -166,9 +170,16 @@ class _Shard:
     """The check of one shard."""
 
     def __init__(
-        self, store: Store, shard: ShardId, report: Report, progress: Progress, scratch: Path
+        self,
+        store: Store,
+        media: Media,
+        shard: ShardId,
+        report: Report,
+        progress: Progress,
+        scratch: Path,
     ) -> None:
         self._store = store
+        self._media = media
         self._shard = shard
         self._report = report
         self._progress = progress
@@ -177,8 +188,16 @@ class _Shard:
         self._where = self._folder.name
         self._schema = DIRECTORY if shard == DIRECTORY_SHARD else DATA
         self._fresh = scratch / f"{self._where}.sqlite"
+        self._bases = self._folder
+        self._kept = media.kept_files(shard)
+        if self._kept is not None:
+            self._bases = scratch / self._where
+            self._bases.mkdir()
 
     def check(self, places: apsw.Connection, *, rebuild: bool, salvage: bool) -> None:
+        owner = self._media.owner_of(self._shard)
+        if owner:
+            self._report.add(NOTE, self._where, f"its log was not released by {owner}")
         whole = self._replay()
         if whole and (rebuild or salvage):
             self._put_in_place(self._report.rebuilt)
@@ -214,13 +233,15 @@ class _Shard:
         self._progress(f"{self._where}: replaying the log")
         begun = 0
         try:
-            base = place_base(self._folder, self._fresh)
+            if self._kept is not None:
+                fetch_base(self._kept, self._bases, self._fresh)
+            base = place_base(self._bases, self._fresh)
             begun = base.sequence if base is not None else 0
         except (MediaError, OSError) as error:
             self._report.add(ERROR, self._where, f"the base cannot be read: {error}")
         fresh = open_view(self._fresh, self._schema)
         try:
-            log = LocalLogReader(self._folder, self._shard)
+            log = self._media.log_source(self._shard)
             scan = replay(log, fresh, self._machine(fresh))
         except (MediaError, ValueError) as error:
             self._report.add(ERROR, self._where, f"the log cannot be replayed: {error}")
@@ -229,6 +250,9 @@ class _Shard:
         finally:
             sequence, *_ = read_position(fresh)
             fresh.close()
+        if scan.torn and not self._media.segments.tears:
+            self._report.records += sum(self._tell_damage(begun))
+            return False
         self._report.records += sequence - begun
         if scan.torn:
             segment, offset = scan.position
@@ -238,11 +262,16 @@ class _Shard:
 
     def _tell_damage(self, begun: int) -> Iterator[int]:
         """Report each damage of the log; yields 1 for each record that is good."""
-        for found in survey(self._folder, self._shard, begun):
+        for found in survey(self._media.segments, self._shard, begun):
             if isinstance(found, Record):
                 yield 1
             elif found.last == 0 or found.last > begun:
-                self._report.add(NOTE if found.torn else ERROR, f"{self._where} log", str(found))
+                severity = NOTE if self._is_torn(found) else ERROR
+                self._report.add(severity, f"{self._where} log", str(found))
+
+    def _is_torn(self, damage: Damage) -> bool:
+        """Whether this is what a crash may leave, which nobody was told is there."""
+        return damage.torn and self._media.segments.tears
 
     # --- salvage ---
 
@@ -250,7 +279,7 @@ class _Shard:
         """The furthest sound view, and every good record behind it, into the fresh view's place."""
         self._progress(f"{self._where}: salvaging")
         self._mend_headers()
-        base = newest_base(self._folder)
+        base = newest_base(self._bases)
         held = self._sound_view()
         if held is None:
             sequence, *_ = self._position_of_fresh()
@@ -264,9 +293,9 @@ class _Shard:
         fresh = open_view(self._fresh, self._schema)
         machine = self._machine(fresh)
         try:
-            for found in survey(self._folder, self._shard, sequence):
+            for found in survey(self._media.segments, self._shard, sequence):
                 if isinstance(found, Damage):
-                    if not found.torn and (found.last == 0 or found.last > sequence):
+                    if not self._is_torn(found) and (found.last == 0 or found.last > sequence):
                         self._report.add(LOST, f"{self._where} log", str(found))
                 elif found.sequence > sequence:
                     self._apply(machine, fresh, found)
@@ -275,19 +304,16 @@ class _Shard:
 
     def _mend_headers(self) -> None:
         """A segment's header says little that its name does not; its salt is proved by a record."""
-        for number in log_segments(self._folder, self._shard):
-            path = self._folder / log_name(number)
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        segments = self._media.segments
+        for number in segments.logs(self._shard):
+            whole = segments.whole(number)
             try:
-                check_header(number, os.pread(descriptor, SEGMENT_HEADER_BYTES, 0))
+                check_header(number, whole.content[:SEGMENT_HEADER_BYTES])
             except CorruptDataError as error:
-                salt = salt_of(path, number)
+                salt = salt_of(whole)
                 if salt is not None:
-                    write_all(descriptor, encode_header(number, salt), 0)
-                    os.fsync(descriptor)
+                    segments.mend_header(number, salt)
                     self._report.add(NOTE, f"{self._where} log", f"mended: {error}")
-            finally:
-                os.close(descriptor)
 
     def _apply(self, machine: Machine, fresh: apsw.Connection, record: Record) -> None:
         try:
@@ -333,7 +359,10 @@ class _Shard:
         """From now on the salvaged view stands for the damaged log."""
         view = open_view(self._view, self._schema)
         try:
-            for _ in make_base(view, self._folder, now_ms()):
+            steps = make_base(view, self._folder, now_ms())
+            if self._kept is not None:
+                steps = keep_base(self._kept, self._folder, steps)
+            for _ in steps:
                 pass
         finally:
             view.close()
@@ -358,7 +387,7 @@ class _Shard:
         if not self._view.exists():
             self._report.add(NOTE, self._where, "there is no view yet; the next start makes it")
             return
-        if not holds_base(self._folder, self._view):
+        if not holds_base(self._bases, self._view):
             what = "the view is behind its base; the next start takes the base"
             self._report.add(NOTE, self._where, what)
             return
@@ -368,13 +397,13 @@ class _Shard:
             try:
                 for what in _integrity(view):
                     self._report.add(ERROR, f"{self._where} database", what)
-                base = newest_base(self._folder)
+                base = newest_base(self._bases)
                 if base is not None and read_position(view)[0] < base.sequence:
                     what = "the view is behind its base, which the next start puts in its place"
                     self._report.add(NOTE, self._where, what)
                     return
                 # What a crash left unapplied is no damage: every start does this too.
-                replay(LocalLogReader(self._folder, self._shard), view, self._machine(view))
+                replay(self._media.log_source(self._shard), view, self._machine(view))
                 for table in TABLES[self._schema.name]:
                     for what in _table_differences(self._schema, table, view, fresh):
                         self._report.add(ERROR, f"{self._where} {table}", what)
@@ -446,38 +475,33 @@ def _table_differences(
 
 
 def _check_places(
-    store: Store, places: apsw.Connection, report: Report, progress: Progress
+    media: Media, places: apsw.Connection, report: Report, progress: Progress
 ) -> None:
     """Read and verify what rows name, segment by segment, and look for bytes named twice."""
     places.execute(_IN_ORDER)
 
     async def read_all() -> None:
-        reader = LocalReader(store.path)
         last = (0, 0)
         told = 0
-        try:
-            for segment, offset, length, crc, blocks, row in places.execute(
-                "SELECT * FROM places ORDER BY segment, offset"
-            ):
-                if segment == last[0] and offset < last[1]:
-                    what = f"segment {segment:#x} offset {offset} is named more than once"
-                    report.add(ERROR, row or f"segment {segment:#x}", what)
-                last = (segment, offset + length)
-                if row is not None:
-                    await _verify(
-                        reader, Extent(segment, offset, length, crc, bool(blocks)), row, report
-                    )
-                if report.bytes_read - told >= _PROGRESS_BYTES:
-                    told = report.bytes_read
-                    progress(f"{report.extents} extents, {told >> 20} MiB read")
-        finally:
-            reader.close()
+        for segment, offset, length, crc, blocks, row in places.execute(
+            "SELECT * FROM places ORDER BY segment, offset"
+        ):
+            if segment == last[0] and offset < last[1]:
+                what = f"segment {segment:#x} offset {offset} is named more than once"
+                report.add(ERROR, row or f"segment {segment:#x}", what)
+            last = (segment, offset + length)
+            if row is not None:
+                extent = Extent(segment, offset, length, crc, bool(blocks))
+                await _verify(media.reader, extent, row, report)
+            if report.bytes_read - told >= _PROGRESS_BYTES:
+                told = report.bytes_read
+                progress(f"{report.extents} extents, {told >> 20} MiB read")
 
     progress("reading what the rows name")
     asyncio.run(read_all())
 
 
-async def _verify(reader: LocalReader, extent: Extent, row: str, report: Report) -> None:
+async def _verify(reader: ExtentReader, extent: Extent, row: str, report: Report) -> None:
     report.extents += 1
     try:
         for start in range(0, extent.length, _READ_BYTES):
@@ -487,39 +511,20 @@ async def _verify(reader: LocalReader, extent: Extent, row: str, report: Report)
         report.add(ERROR, row, str(error))
 
 
-def _check_orphans(store: Store, places: apsw.Connection, report: Report) -> None:
+def _check_orphans(media: Media, places: apsw.Connection, report: Report) -> None:
     """Chunk segments whose bytes nothing names, or whose header is damaged."""
-    for path in sorted(store.chunks.glob("*.seg")):
-        number = int(path.stem, 16)
+    segments = media.segments
+    for number in sorted(segments.chunks()):
         named = sum(
             length + table_bytes(length)
             for (length,) in places.execute("SELECT length FROM places WHERE segment=?", (number,))
         )
-        with open(path, "rb") as file:
-            taken = _bytes_taken(file.fileno())
-            try:
-                check_header(number, file.read(SEGMENT_HEADER_BYTES))
-            except CorruptDataError as error:
-                report.add(ERROR if named else NOTE, path.name, str(error))
-                continue
+        name, taken = segment_name(number), segments.taken(number) or 0
+        try:
+            check_header(number, segments.header(number))
+        except CorruptDataError as error:
+            report.add(ERROR if named else NOTE, name, str(error))
+            continue
         unnamed = taken - SEGMENT_HEADER_BYTES - named
         if unnamed > 0:
-            report.add(NOTE, path.name, f"{unnamed} bytes of chunks that nothing names")
-
-
-def _bytes_taken(descriptor: int) -> int:
-    """The file's bytes but for its holes and the rests of blocks at their edges."""
-    size = os.fstat(descriptor).st_size
-    taken = end = 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # a hole to the end
-            raise
-        taken -= 2 * HOLE_EDGE_BYTES_MAX if start > end else 0
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        taken += end - start
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return taken
+            report.add(NOTE, name, f"{unnamed} bytes of chunks that nothing names")

@@ -2,32 +2,22 @@
 
 Theory of operation. A writer refuses extents in a chunk segment that was made more than
 CHUNK_NAMED_S_MAX ago, and front ends begin a new segment long before. So what no row names in an
-older segment stays unnamed for ever, and no process writes to it any more: the file is unlinked
-when all of it is unnamed, else holes are made of the ranges in between. Only segments that take
-more room than rows account for are looked at closely, a few at a time, so memory stays bounded.
+older segment stays unnamed for ever, and no process writes to it any more: it is removed when all
+of it is unnamed, else the ranges in between are given back. Only segments that take more room than
+rows account for are looked at closely, a few at a time, so memory stays bounded.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.ids import ShardId
-from ..core.limits import CHUNK_NAMED_S_MAX, CHUNKS_OLD_MARGIN_S, MIB
-from ..media.errors import UnsupportedError
-from ..media.files import lock_range
-from ..media.segments import (
-    CHUNK_BIT,
-    SEGMENT_HEADER_BYTES,
-    chunk_segment_made_ms,
-    table_bytes,
-)
-from ..metadata_service.survey import garbage_after, segment_garbage_page
-from .garbage import opened, punch
-from .work import PAGE_ROWS, Work, stored_bytes
+from ..core.limits import CHUNK_NAMED_S_MAX, CHUNKS_OLD_MARGIN_S
+from ..media.segments import CHUNK_BIT, chunk_segment_made_ms
+from ..metadata_service.survey import garbage_after
+from .named import named_ranges
+from .work import Work, stored_bytes
 
-UNNAMED_BYTES_MIN = 1 * MIB
 SEGMENTS_AT_ONCE = 16
 _EDGE_BYTES = 8192
 
@@ -43,7 +33,7 @@ class _Segment:
 
 async def remove_orphans(work: Work) -> None:
     """One round over all chunk segments that are old enough. Raises MediaFailedError."""
-    segments = {number: _Segment() for number in _old_segments(work)}
+    segments = {number: _Segment() for number in old_segments(work)}
     if not segments:
         return
     for shard in work.data_shards:
@@ -62,7 +52,7 @@ async def remove_orphans(work: Work) -> None:
             await work.pace.rest()
             found = segments.get(garbage.segment)
             if found is None:
-                if not work.path_of(garbage.segment).exists():
+                if work.segments.taken(garbage.segment) is None:
                     await work.forget_segment(shard, garbage.segment)
                 continue
             young = garbage.freed_ms > work.horizon_ms
@@ -71,79 +61,30 @@ async def remove_orphans(work: Work) -> None:
             found.garbage = True
             shards_of[garbage.segment].append(shard)
     for number, found in segments.items():
-        if found.extents == 0 and _remove_unheld(work, number):
+        if found.extents == 0 and work.remove_segment(number):
             for shard in shards_of[number]:
                 await work.forget_segment(shard, number)
-    await _punch_unnamed(work, {n: one for n, one in segments.items() if one.extents})
+    await _give_unnamed_back(work, {n: one for n, one in segments.items() if one.extents})
 
 
-def _remove_unheld(work: Work, number: int) -> bool:
-    """Unlink a dead segment, unless a download that outlasted the grace still sends from it. Where
-    there are no locks to tell, its bytes are left to whoever has it open.
-    """
-    with opened(work.path_of(number)) as fd:
-        try:
-            if fd is not None and not lock_range(fd, 0, 0, exclusive=True):
-                return False
-            work.remove_segment(number)
-        except UnsupportedError:
-            work.remove_segment(number, emptied=False)
-    return True
-
-
-def _old_segments(work: Work) -> Iterator[int]:
+def old_segments(work: Work) -> list[int]:
     """Chunk segments that no row will come to name, and that nobody writes to."""
     age_ms = (CHUNK_NAMED_S_MAX + CHUNKS_OLD_MARGIN_S) * 1000
     limit_ms = work.now_ms() - age_ms
-    for path in work.store.chunks.glob("*.seg"):
-        number = int(path.stem, 16)
-        if chunk_segment_made_ms(number) < limit_ms:
-            yield number
+    return [one for one in work.segments.chunks() if chunk_segment_made_ms(one) < limit_ms]
 
 
-async def _punch_unnamed(work: Work, segments: dict[int, _Segment]) -> None:
-    """Make holes where much is allocated that no row, and no garbage row, names."""
+async def _give_unnamed_back(work: Work, segments: dict[int, _Segment]) -> None:
+    """Where much is taken that no row, and no garbage row, names, only what is named is kept."""
     suspects = []
     for number, found in segments.items():
-        taken = work.path_of(number).stat().st_blocks * 512
-        if taken - found.named - found.extents * _EDGE_BYTES > UNNAMED_BYTES_MIN:
+        taken = work.segments.taken(number) or 0
+        unnamed = taken - found.named - found.extents * _EDGE_BYTES
+        if unnamed > work.segments.unnamed_bytes_min(number):
             suspects.append(number)
     for first in range(0, len(suspects), SEGMENTS_AT_ONCE):
-        named: dict[int, list[tuple[int, int]]] = {
-            number: [] for number in suspects[first : first + SEGMENTS_AT_ONCE]
-        }
-        for shard in work.data_shards:
-            async for row in work.bodies(shard):
-                for extent in row.extents:
-                    if extent.segment in named:
-                        end = extent.offset + stored_bytes(extent)
-                        named[extent.segment].append((extent.offset, end))
-            for number, ranges in named.items():
-                ranges += _garbage_ranges(work, shard, number)
+        named = await named_ranges(work, suspects[first : first + SEGMENTS_AT_ONCE])
         for number, ranges in named.items():
-            with opened(work.path_of(number)) as fd:
-                if fd is not None:
-                    gaps = _between(ranges, os.fstat(fd).st_size)
-                    work.state.count("bytes_freed", punch(fd, gaps))
+            freed = await work.off_loop(work.segments.keep_only, number, ranges)
+            work.state.count("bytes_freed", freed)
             await work.pace.rest()
-
-
-def _garbage_ranges(work: Work, shard: ShardId, segment: int) -> Iterator[tuple[int, int]]:
-    after = -1
-    while page := segment_garbage_page(work.views[shard], segment, after, PAGE_ROWS):
-        for row in page:
-            yield row.offset, row.offset + row.length + table_bytes(row.length)
-        after = page[-1].offset
-
-
-def _between(named: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """The ranges of a segment that are not named."""
-    gaps = []
-    position = SEGMENT_HEADER_BYTES
-    for start, end in sorted(named):
-        if start > position:
-            gaps.append((position, start))
-        position = max(position, end)
-    if size > position:
-        gaps.append((position, size))
-    return gaps

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..config.atlas import AtlasSettings
 from ..core.errors import ObjectStoreError
-from ..core.room import is_short
 from ..media.errors import CorruptDataError, UnsupportedError
+from ..media.opened import Media
 from ..media.segments import DIRECTORY_SHARD
 from ..media.store import Store
 from ..metadata_service.directory import all_store_keys
@@ -25,6 +25,7 @@ from ..metadata_service.survey import ViewError
 from ..metadata_service.view import is_damage
 from ..runtime.logging import event
 from .compaction import compact
+from .cooling import cool
 from .garbage import collect
 from .leftovers import clean
 from .orphans import remove_orphans
@@ -35,7 +36,7 @@ from .work import Work
 
 HURRIED_EVERY_S = 300.0
 _GIVE_ROOM = ("gc", "compact", "orphans")
-PASSES = ("gc", "rewrap", "compact", "orphans", "uploads", "scrub")
+PASSES = ("gc", "rewrap", "compact", "orphans", "cool", "uploads", "scrub")
 
 
 def due(
@@ -51,6 +52,7 @@ def due(
         "rewrap": 0.0,
         "compact": settings.compact_every_s,
         "orphans": settings.orphans_every_s,
+        "cool": settings.cool_every_s,
         "uploads": settings.uploads_every_s,
     }
     if hurried:
@@ -69,6 +71,7 @@ def due(
 
 async def run_passes(
     store: Store,
+    media: Media,
     settings: AtlasSettings,
     *,
     names: Sequence[str] | None,
@@ -83,13 +86,13 @@ async def run_passes(
     with store.lock("atlas"):
         state = load_state(store)
         asked = names is not None
-        work = Work(store, settings, state, pace, now_ms)
+        work = Work(store, media, settings, state, pace, now_ms)
         try:
-            hurried = is_short(store.path)
+            hurried = work.segments.is_short()
             if names is None:
                 names = due(state, settings, now_ms(), hurried=hurried)
             for name in names:
-                pace.hurried = name in _GIVE_ROOM and is_short(store.path)
+                pace.hurried = name in _GIVE_ROOM and work.segments.is_short()
                 going_on = await _run(work, name, asked=asked)
                 save_state(store, state)
                 if not going_on:
@@ -140,6 +143,8 @@ def _pass(work: Work, name: str, *, asked: bool) -> Awaitable[None]:
             return compact(work, at_once=asked)
         case "orphans":
             return remove_orphans(work)
+        case "cool":
+            return cool(work)
         case "uploads":
             return clean(work)
         case _:

@@ -14,9 +14,9 @@ import time
 from ..core.ids import BucketId, ShardId
 from ..core.limits import MIB
 from ..media.errors import MediaError
-from ..media.local import LocalLogReader
-from ..media.segments import DIRECTORY_SHARD
+from ..media.segments import DIRECTORY_SHARD, shard_folder
 from ..metadata_service.bases import base_path, newest_base, verify
+from ..metadata_service.kept_bases import kept_base, verify_kept
 from ..metadata_service.record import LogScan
 from ..metadata_service.survey import (
     PARTS_BEGIN,
@@ -96,9 +96,10 @@ class Scrub:
 
     async def _log(self, shard: ShardId) -> bool:
         """Records from the base to where the view is now: no writer changes these any more."""
-        work, folder = self._work, self._work.store.shard(shard)
+        work, files = self._work, self._work.media.kept_files(shard)
+        name = shard_folder(shard)
         last, *_ = read_position(work.views[shard])
-        base = newest_base(folder)
+        base = newest_base(work.store.shard(shard)) if files is None else kept_base(files)
         begin = (base.segment, base.sequence, base.offset) if base else (0, 0, 0)
         if self._point.after is not None:
             segment, sequence, offset = self._point.after
@@ -107,7 +108,7 @@ class Scrub:
         segment, applied, offset = begin
         if applied >= last:
             return True
-        scan = LogScan(LocalLogReader(folder, shard), segment, offset, applied)
+        scan = LogScan(work.media.log_source(shard), segment, offset, applied)
         done = 0
         try:
             for record in scan:
@@ -122,21 +123,22 @@ class Scrub:
                     if time.monotonic() >= self._until:
                         return False
         except MediaError as error:
-            work.report_damage(f"{folder.name} log", str(error))
+            work.report_damage(f"{name} log", str(error))
             return True
-        work.report_damage(f"{folder.name} log", f"it ends before record {last} of the view")
+        work.report_damage(f"{name} log", f"it ends before record {last} of the view")
         return True
 
     async def _base(self, shard: ShardId) -> bool:
-        folder = self._work.store.shard(shard)
-        base = newest_base(folder)
+        folder, files = self._work.store.shard(shard), self._work.media.kept_files(shard)
+        base = newest_base(folder) if files is None else kept_base(files)
         if base is None:
             return True
         try:
-            for count in verify(folder, base):
+            for count in verify(folder, base) if files is None else verify_kept(files, base):
                 await self._spend(count)
         except (MediaError, OSError) as error:
-            self._work.report_damage(f"{folder.name} {base_path(folder, base).name}", str(error))
+            where = f"{shard_folder(shard)} {base_path(folder, base).name}"
+            self._work.report_damage(where, str(error))
         return True
 
     async def _parts(self, shard: ShardId) -> bool:

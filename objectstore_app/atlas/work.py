@@ -7,19 +7,17 @@ asks of the shards' writers, in small batches.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ..config.atlas import AtlasSettings
 from ..core.ids import ShardId
-from ..media.api import Extent
-from ..media.chunks import LocalReader
-from ..media.errors import MediaFailedError
-from ..media.segments import DIRECTORY_SHARD, segment_path, table_bytes
-from ..media.store import Store, sync_folder
+from ..media.api import Extent, ExtentReader, Segments
+from ..media.opened import Media
+from ..media.segments import DIRECTORY_SHARD, table_bytes
+from ..media.store import Store
 from ..metadata_service.api import DataMutation, ForgetGarbage, MutationResult
 from ..metadata_service.pipe import MutationPipe
 from ..metadata_service.survey import (
@@ -38,6 +36,9 @@ from ..runtime.logging import event
 from .pace import Pace
 from .state import Damage, State
 
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+
 ASK_AT_ONCE = 4
 PAGE_ROWS = 500
 FORGET_ROWS = 250
@@ -48,17 +49,19 @@ class Work:
     """Open it inside a running loop and while the writers live; close it at the end."""
 
     store: Store
+    media: Media
     settings: AtlasSettings
     state: State
     pace: Pace
     now_ms: Callable[[], int]
     views: dict[ShardId, View] = field(init=False)
-    reader: LocalReader = field(init=False)
+    reader: ExtentReader = field(init=False)
+    segments: Segments = field(init=False)
     _pipes: dict[ShardId, MutationPipe] = field(init=False)
 
     def __post_init__(self) -> None:
         self.views = {shard: open_reader(self.store.view(shard)) for shard in self.store.shards}
-        self.reader = LocalReader(self.store.path)
+        self.reader, self.segments = self.media.reader, self.media.segments
         self._pipes = {
             shard: MutationPipe(self.store.run, self.store.socket_name(shard))
             for shard in self.data_shards
@@ -120,34 +123,31 @@ class Work:
             forget = ForgetGarbage(segment=segment, start=0, end=end, freed_ms=newest)
             await self.ask(shard, [forget])
 
-    def remove_segment(self, segment: int, *, emptied: bool = True) -> None:
-        """Unlink a segment that nobody needs, durably. It is `emptied` first: front ends keep files
-        open, and the room would not come back before they close them. Raises MediaFailedError.
+    def remove_segment(self, segment: int) -> bool:
+        """Remove a segment that nobody needs; false when a reader still holds it. Raises
+        MediaFailedError.
         """
-        path = self.path_of(segment)
-        try:
-            freed = path.stat().st_blocks * 512
-            if emptied:
-                os.truncate(path, 0)
-            os.unlink(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise MediaFailedError("remove segment", str(path), str(error)) from error
+        freed = self.segments.remove(segment)
+        if freed is None:
+            return False
         self.state.count("bytes_freed", freed)
         self.state.count("segments_removed", 1)
+        return True
 
     def report_damage(self, where: str, what: str) -> None:
         event("damage_found", where=where, what=what)
         self.state.add_damage(Damage(self.now_ms(), where, what))
 
-    def path_of(self, segment: int) -> Path:
-        return segment_path(self.store.path, segment)
+    async def off_loop(
+        self, call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
+        """A call that may take long, in a thread: the reader's answers come on the loop."""
+        return await asyncio.to_thread(call, *args, **kwargs)
 
     async def close(self) -> None:
         for pipe in self._pipes.values():
             await pipe.close()
         close_views(list(self.views.values()))
-        self.reader.close()
 
 
 def stored_bytes(extent: Extent) -> int:

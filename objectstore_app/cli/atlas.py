@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -15,9 +16,11 @@ from ..atlas.pace import Pace, lowest_priority
 from ..atlas.passes import PASSES, run_passes
 from ..atlas.state import State, load_state
 from ..config.atlas import AtlasSettings, atlas_settings
+from ..config.ceph import CephAccess, ceph_access
 from ..core.clock import now_ms
 from ..core.errors import ObjectStoreError
-from ..media.place import require_folder
+from ..media.opened import open_media
+from ..media.place import placed
 from ..media.store import open_store
 from . import options
 
@@ -45,6 +48,8 @@ def atlas() -> None:
 @options.atlas_grace
 @options.atlas_rate
 @options.upload_days
+@options.ceph_conf
+@options.ceph_client
 @options.json_output
 def run(
     folder: str,
@@ -52,6 +57,8 @@ def run(
     atlas_grace: float,
     atlas_rate: float,
     upload_days: float,
+    ceph_conf: str | None,
+    ceph_client: str,
     as_json: bool,
 ) -> None:
     """Run Atlas' passes now, each to its end, over the running store in the folder DIR.
@@ -64,7 +71,8 @@ def run(
             interval=0, grace=atlas_grace, rate=atlas_rate, upload_days=upload_days
         )
         lowest_priority()
-        state = asyncio.run(_run(Path(folder), settings, names or PASSES))
+        ceph = ceph_access(ceph_conf, ceph_client)
+        state = asyncio.run(_run(Path(folder), settings, names or PASSES, ceph))
     except ObjectStoreError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(NOT_DONE)
@@ -91,15 +99,17 @@ def status(folder: str, as_json: bool) -> None:
     sys.exit(_code(state))
 
 
-async def _run(folder: Path, settings: AtlasSettings, names: tuple[str, ...]) -> State:
+async def _run(
+    folder: Path, settings: AtlasSettings, names: tuple[str, ...], ceph: CephAccess | None
+) -> State:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     store = open_store(folder, create=False)
-    require_folder(store)
     pace = Pace(settings.bytes_per_s, stop=stop)
-    return await run_passes(store, settings, names=names, pace=pace, now_ms=now_ms)
+    with closing(open_media(store, placed(store, ceph))) as media:
+        return await run_passes(store, media, settings, names=names, pace=pace, now_ms=now_ms)
 
 
 def _code(state: State) -> int:

@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from ..atlas.fsck import Report, check
+from ..config.ceph import ceph_access
 from ..core.errors import ObjectStoreError
-from .options import data_folder, json_output
+from .options import ceph_client, ceph_conf, data_folder, json_output
 
 CLEAN, DAMAGED, NOT_CHECKED = 0, 1, 2
 
@@ -22,8 +23,17 @@ CLEAN, DAMAGED, NOT_CHECKED = 0, 1, 2
     is_flag=True,
     help="Where a log is damaged, keep all that is good, and name what is lost.",
 )
+@ceph_conf
+@ceph_client
 @json_output
-def fsck(folder: str, rebuild: bool, salvage: bool, as_json: bool) -> None:
+def fsck(
+    folder: str,
+    rebuild: bool,
+    salvage: bool,
+    ceph_conf: str | None,
+    ceph_client: str,
+    as_json: bool,
+) -> None:
     """Verify the store in the folder DIR: logs, views, and every byte that objects name.
 
     The store must not be running. Exit status: 0 when all is well, 1 when something is damaged, 2
@@ -37,7 +47,8 @@ def fsck(folder: str, rebuild: bool, salvage: bool, as_json: bool) -> None:
             click.echo(text, err=True)
 
     try:
-        report = check(folder, rebuild=rebuild, salvage=salvage, progress=progress)
+        ceph = ceph_access(ceph_conf, ceph_client)
+        report = check(folder, rebuild=rebuild, salvage=salvage, progress=progress, ceph=ceph)
     except ObjectStoreError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(NOT_CHECKED)

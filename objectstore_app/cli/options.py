@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..config.atlas import GRACE_S_DEFAULT, RATE_MIB_DEFAULT, UPLOAD_DAYS_DEFAULT
+from ..config.ceph import CLIENT_DEFAULT
 
 json_output = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -40,4 +41,18 @@ upload_days = click.option(
     metavar="DAYS",
     default=UPLOAD_DAYS_DEFAULT,
     help="Abort multipart uploads that are older; 0: never.",
+)
+
+ceph_conf = click.option(
+    "--ceph-conf",
+    metavar="FILE",
+    envvar="OBJECTSTORE_CEPH_CONF",
+    help="Ceph's configuration, where the data lies in RADOS.",
+)
+
+ceph_client = click.option(
+    "--ceph-client",
+    envvar="OBJECTSTORE_CEPH_CLIENT",
+    default=CLIENT_DEFAULT,
+    help="The store's name in Ceph.",
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from ..config.atlas import INTERVAL_S_DEFAULT
-from ..config.ceph import CLIENT_DEFAULT
 from ..config.errors import SettingsError
 from ..config.settings import (
     COMPRESSIONS,
@@ -104,8 +103,8 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
 @options.atlas_grace
 @options.atlas_rate
 @options.upload_days
-@click.option("--ceph-conf", metavar="FILE", help="Ceph's configuration; data lies in RADOS then.")
-@click.option("--ceph-client", default=CLIENT_DEFAULT, help="The store's name in Ceph.")
+@options.ceph_conf
+@options.ceph_client
 @click.option(
     "--ceph-pool",
     metavar="POOL[,OPEN[,COLD]][/NAMESPACE]",

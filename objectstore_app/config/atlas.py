@@ -18,7 +18,8 @@ class AtlasSettings:
     """`interval_s` 0: only when asked. `grace_s`: what was freed that long ago is read by nobody.
     `bytes_per_s` 0: no limit. `upload_days`: uploads older than that are aborted, 0: never.
     `live_share`: a log segment that holds less than that is emptied. `base_log_bytes`: a base is
-    due when the log since the last one is longer than that and than half the view.
+    due when the log since the last one is longer than that and than half the view. A chunk segment
+    made `cold_after_s` ago is moved to the pool for old ones, where there is one.
     """
 
     interval_s: float = INTERVAL_S_DEFAULT
@@ -28,6 +29,8 @@ class AtlasSettings:
     live_share: float = 0.5
     base_log_bytes: int = 256 * MIB
     compact_every_s: float = 3600.0
+    cool_every_s: float = 6 * 3600.0
+    cold_after_s: float = 7 * 86_400.0
     uploads_every_s: float = 3600.0
     orphans_every_s: float = 86_400.0
     scrub_every_s: float = 7 * 86_400.0

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ..core.ids import ShardId
 from ..runtime.http import ByteSource
 from .ahead import ReadAhead
 
@@ -102,6 +103,97 @@ class LogMedium(LogSource, Protocol):
         """Say that we write no more: who waits for the log may have it."""
 
     def close(self) -> None: ...
+
+
+class WholeSegment(NamedTuple):
+    """All bytes of a log segment as verification reads them; its records begin at `records_at`.
+    What the medium cannot read `lacks` tells of a range (begin, end). `let_go` as in a LogPiece.
+    """
+
+    content: memoryview
+    records_at: int
+    lacks: Callable[[int, int], bool]
+    let_go: Callable[[], None] = lambda: None
+
+
+Range = tuple[int, int]
+"""Bytes of a segment: where they begin and where they end."""
+
+
+class Segments(Protocol):
+    """All segments of a store, for who cleans up and verifies. What is done is durable on return.
+    All calls block, and raise MediaFailedError.
+    """
+
+    @property
+    def tears(self) -> bool:
+        """Whether a crash in the midst of an append leaves some of it at the end of a log."""
+
+    def logs(self, shard: ShardId) -> list[int]:
+        """A shard's log segments in order."""
+
+    def chunks(self) -> list[int]:
+        """The chunk segments, in no order."""
+
+    def whole(self, number: int) -> WholeSegment:
+        """A log segment. Raises CorruptDataError when it is gone."""
+
+    def mend_header(self, number: int, salt: int) -> None:
+        """Write a log segment's header anew. No writer may have the log."""
+
+    def header(self, number: int) -> bytes:
+        """The first bytes of a chunk segment, fewer where there are not so many."""
+
+    def size(self, number: int) -> int:
+        """Of a log segment, in bytes; 0 when it is gone."""
+
+    def taken(self, number: int) -> int | None:
+        """The room that a segment takes; None when it is gone."""
+
+    def unnamed_bytes_min(self, number: int) -> int:
+        """From how much on it pays to `keep_only` what rows name of a chunk segment."""
+
+    def give_back(self, number: int, ranges: Sequence[Range]) -> tuple[list[bool], int]:
+        """Give back ranges of a chunk segment, in order, but those that readers hold. Tells of each
+        whether it is gone for good, and how much room came free. Raises UnsupportedError.
+        """
+
+    def keep_only(self, number: int, ranges: Sequence[Range]) -> int:
+        """Give back all of a chunk segment but the ranges; how much room came free. Raises
+        UnsupportedError.
+        """
+
+    def remove(self, number: int) -> int | None:
+        """Remove a segment that nobody needs; how much room came free. None when a reader still
+        holds it, 0 when it is gone.
+        """
+
+    def is_short(self) -> bool:
+        """Whether so little room is left that giving some back is in a hurry."""
+
+    @property
+    def cold(self) -> ColdSegments | None:
+        """Where chunk segments that got old are kept at less cost; None: nowhere."""
+
+
+class ColdSegments(Protocol):
+    """A second place for chunk segments. A reader finds a segment in whichever it is. All calls
+    block, and raise MediaFailedError.
+    """
+
+    def is_calm(self) -> bool:
+        """Whether the medium is whole: only then segments are moved."""
+
+    def numbers(self) -> frozenset[int]:
+        """The chunk segments that are there."""
+
+    def waiting(self) -> frozenset[int]:
+        """Those that are, or are still, where they were written."""
+
+    def move(self, number: int, ranges: Sequence[Range]) -> int:
+        """Bring the ranges of a segment there, read them back, and remove it where it was; how many
+        bytes were written. Begun again where it was cut off. Raises CorruptDataError.
+        """
 
 
 Buffer = bytes | bytearray | memoryview

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from ..config.ceph import CephSettings
 from ..core.ids import ShardId
-from .api import ChunkWriter, ExtentReader, LogMedium, LogSource
+from .api import ChunkWriter, ExtentReader, LogMedium, LogSource, Segments
 from .chunks import LocalChunks, LocalReader
 from .files_kept import KeptFiles
 from .local import LocalLog, LocalLogReader
+from .local_segments import LocalSegments
 from .segments import DIRECTORY_SHARD
 from .store import Store
 
@@ -29,6 +30,10 @@ class Media(Protocol):
 
     def log_source(self, shard: ShardId) -> LogSource:
         """A shard's log as it is read beside its writer."""
+
+    @property
+    def segments(self) -> Segments:
+        """For who cleans up and verifies."""
 
     def owner_of(self, shard: ShardId) -> str:
         """Which process has a shard's log, for people; empty when none has: it was released."""
@@ -59,6 +64,10 @@ class LocalMedia:
 
     def log_source(self, shard: ShardId) -> LogSource:
         return LocalLogReader(self._store.shard(shard), shard)
+
+    @property
+    def segments(self) -> LocalSegments:
+        return LocalSegments(self._store)
 
     def owner_of(self, shard: ShardId) -> str:
         """The folder's lock says that."""

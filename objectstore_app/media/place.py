@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..config.ceph import CephSettings
+from ..config.ceph import CephAccess, CephPools, CephSettings
 from .store import Store, StoreFolderError, write_durably
 
 
@@ -55,11 +55,17 @@ def settle_place(store: Store, ceph: CephSettings | None) -> None:
     store.tls.mkdir(mode=0o755, exist_ok=True)
 
 
-def require_folder(store: Store) -> None:
-    """For what works on files alone. Raises StoreFolderError where the data lies in Ceph."""
+def placed(store: Store, access: CephAccess | None) -> CephSettings | None:
+    """Where the store's data lies, with `access` to it if that is in Ceph; None: in its folder.
+    Raises StoreFolderError.
+    """
     known = _known(store)
-    if known is not None:
-        raise _refused(store, known, "this works on the files of a folder only")
+    if known is None:
+        return None
+    if access is None:
+        raise _refused(store, known, "give --ceph-conf")
+    pools = CephPools(known.pool, known.open or known.pool, known.cold)
+    return CephSettings(access.conf, access.client, pools, known.namespace)
 
 
 def _place(ceph: CephSettings, namespace: str) -> _Place:

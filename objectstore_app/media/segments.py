@@ -78,9 +78,14 @@ def shard_folder(shard: ShardId) -> str:
 def segment_path(data_dir: Path, segment: int) -> Path:
     """Where a segment's file lies in a data folder."""
     if is_chunk(segment):
-        return data_dir / "chunks" / f"{segment:016x}.seg"
+        return data_dir / "chunks" / segment_name(segment)
     folder = shard_folder(ShardId(segment >> 32))
-    return data_dir / folder / log_name(segment)
+    return data_dir / folder / segment_name(segment)
+
+
+def segment_name(segment: int) -> str:
+    """The name of a segment's file."""
+    return f"{segment:016x}.seg" if is_chunk(segment) else log_name(segment)
 
 
 def log_name(segment: int) -> str:

@@ -10,7 +10,7 @@ on a local directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from ..media.errors import CorruptDataError, MediaFailedError
@@ -44,15 +44,41 @@ def send_base(files: KeptFiles, folder: Path, base: Base) -> Generator[int, None
     return True
 
 
+def keep_base(
+    files: KeptFiles, folder: Path, making: Generator[int, None, Base]
+) -> Generator[int, None, Base]:
+    """Make a base and send it; yields the bytes of each step and returns the base that is kept,
+    which may be a later one of somebody else.
+    """
+    made = yield from making
+    yield from send_base(files, folder, made)
+    return kept_base(files) or made
+
+
+def kept_base(files: KeptFiles) -> Base | None:
+    """The base that is kept. Raises CorruptDataError when its manifest is damaged."""
+    content = files.current()
+    return None if content is None else _decode(content)
+
+
+def verify_kept(files: KeptFiles, base: Base) -> Iterator[int]:
+    """Compare a kept base with its checksum; yields the bytes read. Raises CorruptDataError."""
+    crc = 0
+    for piece in files.get(_name(base), base.size):
+        crc = running_checksum(piece, crc)
+        yield len(piece)
+    if crc != base.crc:
+        raise CorruptDataError("read base", _name(base), "it does not match its checksum")
+
+
 def fetch_base(files: KeptFiles, folder: Path, view: Path) -> Base | None:
     """Bring the kept base into the folder if it is ahead of what is there; None if it is not.
 
     Raises CorruptDataError, MediaFailedError.
     """
-    content = files.current()
-    if content is None:
+    base = kept_base(files)
+    if base is None:
         return None
-    base = _decode(content)
     own = newest_base(folder)
     there = max(own.sequence if own else 0, view_sequence(view) if view.exists() else 0)
     if there >= base.sequence:

@@ -7,19 +7,15 @@ that it is ours wherever it stands, and its sequence says what is missing before
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from ..core.ids import ShardId
-from ..media.api import LogPiece
+from ..media.api import LogPiece, Segments, WholeSegment
 from ..media.errors import CorruptDataError
-from ..media.local import log_segments
-from ..media.mapped import map_past_failures
-from ..media.segments import SEGMENT_HEADER_BYTES, check_header, checksum, log_name
+from ..media.segments import SEGMENT_HEADER_BYTES, check_header, checksum
 from .effects import Effect, decode_effect
 from .record import (
     DamagedRecordError,
@@ -59,14 +55,14 @@ class Damage:
         )
 
 
-def survey(folder: Path, shard: ShardId, sequence: int = 0) -> Iterator[Record | Damage]:
+def survey(segments: Segments, shard: ShardId, sequence: int = 0) -> Iterator[Record | Damage]:
     """The good records of all segments in order, and what lies between; `sequence` is the last
     record that the first segment need not hold.
     """
     expected = sequence + 1
     held: Damage | None = None
-    for number in log_segments(folder, shard):
-        for found in _segment(folder, number):
+    for number in segments.logs(shard):
+        for found in _segment(segments.whole(number), number):
             if isinstance(found, Damage):
                 # Several in a row, or one at the end of a segment, are told apart by what follows.
                 if held is not None:
@@ -91,21 +87,19 @@ def survey(folder: Path, shard: ShardId, sequence: int = 0) -> Iterator[Record |
         yield held
 
 
-def _segment(folder: Path, number: int) -> Iterator[Record | Damage]:
-    with open(folder / log_name(number), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < SEGMENT_HEADER_BYTES:
-            yield Damage(number, 0, size, "the segment is too short")
-            return
-        mapped = map_past_failures(file.fileno(), size)
-    content = memoryview(mapped.content)
+def _segment(whole: WholeSegment, number: int) -> Iterator[Record | Damage]:
+    content, begin = whole.content, whole.records_at
+    size = len(content)
+    if size < begin:
+        yield Damage(number, 0, size, "the segment is too short")
+        return
     try:
         salt = check_header(number, content[:SEGMENT_HEADER_BYTES])
     except CorruptDataError as error:
         yield Damage(number, 0, size, str(error))
         return
-    data = content[SEGMENT_HEADER_BYTES:]
-    piece = LogPiece(number, SEGMENT_HEADER_BYTES, data, salt, mapped.let_go)
+    data = content[begin:]
+    piece = LogPiece(number, begin, data, salt, whole.let_go)
     start = 0
     while start < len(data):
         try:
@@ -117,7 +111,7 @@ def _segment(folder: Path, number: int) -> Iterator[Record | Damage]:
             end = len(data) if following < 0 else following
             damage = Damage(number, piece.offset + start, piece.offset + end, str(error))
             damage.effect = _effect_of(piece, start)
-            if mapped.lacks(damage.offset, damage.end):
+            if whole.lacks(damage.offset, damage.end):
                 damage.what, damage.unreadable = "the disk cannot read it", True
             yield damage
             start = end
@@ -151,19 +145,19 @@ def _effect_of(piece: LogPiece, start: int) -> Effect | None:
         return None
 
 
-def salt_of(path: Path, number: int) -> int | None:
+def salt_of(whole: WholeSegment) -> int | None:
     """The salt of a segment whose header is damaged, proved by its first record: what the header
     holds, or that with one bit flipped. None when it cannot be found, and for a header that is
     whole: a newer release's.
     """
-    content = memoryview(path.read_bytes())
-    if len(content) < SEGMENT_HEADER_BYTES:
+    content = whole.content
+    if len(content) < whole.records_at:
         return None
     unsealed = bytes(content[:24]) + bytes(4) + bytes(content[28:SEGMENT_HEADER_BYTES])
     if checksum(unsealed).to_bytes(4, "little") == content[24:28]:
         return None
     held = int.from_bytes(content[SEGMENT_HEADER_BYTES - 4 : SEGMENT_HEADER_BYTES], "little")
-    records = content[SEGMENT_HEADER_BYTES:]
+    records = content[whole.records_at :]
     for salt in (held, 0, *(held ^ 1 << bit for bit in range(32))):
         if good_payload(records, 0, salt) is not None:
             return salt

@@ -267,20 +267,22 @@ def test_cut_off_at_any_step_loses_nothing_and_the_next_pass_finishes(
     held: Held, pools: StorePools, writer: RadosWriter
 ) -> None:
     cold = replace(AT_ONCE, cold_after_s=0)
-    number = 0
+    number, kinds = 0, set()
     for number in range(1, 400):
-        if number % 3 == 1:
+        if number % 2 == 1:
             asyncio.run(load(held, number))
         with pytest.MonkeyPatch.context() as patch:
-            stepwise(patch, number)
+            taken = stepwise(patch, number)
             try:
                 asyncio.run(atlas(held.store, ALL, cold, later_s=OLD_S, ceph=held.ceph))
             except Cut:
                 pass
             else:
                 break
+        kinds |= {taken[-1]}
         asyncio.run(held.verify())
-    assert 20 < number < 400
+    assert 12 < number < 400
+    assert kinds >= {"ask", "put", "zero", "remove"}
     asyncio.run(atlas(held.store, ALL, cold, later_s=OLD_S, ceph=held.ceph))
     asyncio.run(held.verify())
     assert writer.stop() == 0

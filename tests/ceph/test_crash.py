@@ -24,8 +24,10 @@ import uvloop
 
 from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB
-from objectstore_app.media.rados.chunks import RadosChunks, RadosReader
-from objectstore_app.media.rados.pool import Cluster, Pool
+from objectstore_app.media.rados.chunks import RadosChunks
+from objectstore_app.media.rados.pool import Cluster
+from objectstore_app.media.rados.pools import StorePools, open_pools
+from objectstore_app.media.rados.reader import RadosReader
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, open_store
 from objectstore_app.metadata_service.api import (
@@ -54,10 +56,10 @@ VERSIONS_SAMPLED = 20
 
 
 @contextmanager
-def pool_of(place: CephSettings, namespace: str) -> Iterator[Pool]:
+def pools_of(place: CephSettings, namespace: str) -> Iterator[StorePools]:
     cluster = Cluster(place.conf, place.client)
     try:
-        yield cluster.pool(place.pools.log, namespace)
+        yield open_pools(cluster, place, namespace)
     finally:
         cluster.close()
 
@@ -78,7 +80,7 @@ async def make_buckets(store: Store) -> dict[str, Bucket]:
 
 async def load_and_signal(
     store: Store,
-    pool: Pool,
+    pools: StorePools,
     writer: RadosWriter,
     number: signal.Signals,
     rng: random.Random,
@@ -86,8 +88,8 @@ async def load_and_signal(
     buckets: dict[str, Bucket],
 ) -> None:
     """Read everything back, load, and send the signal in the midst; who waits then gives up."""
-    client, reader = EmbeddedClient(store), RadosReader(pool)
-    chunks = RadosChunks(pool, now_ms)
+    client, reader = EmbeddedClient(store), RadosReader(pools)
+    chunks = RadosChunks(pools.open, now_ms)
     sample = rng.sample(sorted(writes.versions), min(VERSIONS_SAMPLED, len(writes.versions)))
     await verify(writes, client, reader, buckets, sample)
 
@@ -111,9 +113,11 @@ async def load_and_signal(
     await chunks.close()
 
 
-async def read_back(store: Store, pool: Pool, writes: Writes, buckets: dict[str, Bucket]) -> None:
+async def read_back(
+    store: Store, pools: StorePools, writes: Writes, buckets: dict[str, Bucket]
+) -> None:
     client = EmbeddedClient(store)
-    await verify(writes, client, RadosReader(pool), buckets, sorted(writes.versions))
+    await verify(writes, client, RadosReader(pools), buckets, sorted(writes.versions))
     await client.close()
 
 
@@ -146,24 +150,24 @@ def test_kill_at_any_moment_loses_nothing_acknowledged(
     store, rng, writes = open_store(tmp_path / "data"), random.Random(SEED), Writes()
     writer = RadosWriter(store, ceph, namespace, SEGMENT_BYTES)
     buckets = uvloop.run(make_buckets(store))
-    with pool_of(place, namespace) as pool:
+    with pools_of(place, namespace) as pools:
         for _ in range(ROUNDS):
             try:
-                work = load_and_signal(store, pool, writer, signal.SIGKILL, rng, writes, buckets)
+                work = load_and_signal(store, pools, writer, signal.SIGKILL, rng, writes, buckets)
                 uvloop.run(work)
             finally:
                 writer.kill()
             if rng.random() < 0.3:
                 forget_view(store)
             writer = RadosWriter(store, ceph, namespace, SEGMENT_BYTES)
-        uvloop.run(read_back(store, pool, writes, buckets))
+        uvloop.run(read_back(store, pools, writes, buckets))
         assert writer.stop() == 0
         before = rows(store)
         forget_view(store)
         writer = RadosWriter(store, ceph, namespace, SEGMENT_BYTES)
         assert rows(store) == before
         writer.kill()
-        segments = [name for name in pool.names() if name.startswith("shard-000/log-")]
+        segments = [name for name in pools.log.names() if name.startswith("shard-000/log-")]
     with capsys.disabled():
         print(
             f" seed {SEED}, {ROUNDS} rounds, {writes.acknowledged} acknowledged,"
@@ -214,17 +218,17 @@ def test_paused_owner_that_wakes_up_neither_acknowledges_nor_overwrites(
     owner = RadosWriter(pods[0], ceph, namespace, SEGMENT_BYTES)
     buckets = uvloop.run(make_buckets(pods[0]))
     takeovers: list[float] = []
-    with pool_of(place, namespace) as pool:
+    with pools_of(place, namespace) as pools:
         for number in range(ROUNDS):
             here, there = pods[number % 2], pods[1 - number % 2]
             successor: RadosWriter | None = None
             try:
                 stop = signal.SIGSTOP
-                uvloop.run(load_and_signal(here, pool, owner, stop, rng, writes, buckets))
+                uvloop.run(load_and_signal(here, pools, owner, stop, rng, writes, buckets))
                 begun = time.monotonic()
                 successor = RadosWriter(there, ceph, namespace, SEGMENT_BYTES)
                 takeovers.append(time.monotonic() - begun)
-                uvloop.run(read_back(there, pool, writes, buckets))
+                uvloop.run(read_back(there, pools, writes, buckets))
                 acknowledged = uvloop.run(ask_zombie(here, buckets["plain"], owner))
                 assert acknowledged == 0
                 assert owner.end() == 1
@@ -234,7 +238,7 @@ def test_paused_owner_that_wakes_up_neither_acknowledges_nor_overwrites(
             assert successor is not None
             owner = successor
         last = pods[ROUNDS % 2]
-        uvloop.run(read_back(last, pool, writes, buckets))
+        uvloop.run(read_back(last, pools, writes, buckets))
         owner.kill()
     names = [row for table, found in rows(last).items() for row in found if "versions" in table]
     assert not [row for row in names if b"zombie" in repr(row).encode()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from objectstore_app.atlas.pace import Pace
 from objectstore_app.atlas.passes import PASSES, run_passes
 from objectstore_app.atlas.state import State
 from objectstore_app.config.atlas import AtlasSettings
+from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.ids import ShardId
 from objectstore_app.core.limits import (
     CHUNK_NAMED_S_MAX,
@@ -23,8 +25,8 @@ from objectstore_app.core.limits import (
 )
 from objectstore_app.media import opened
 from objectstore_app.media.api import Extent
-from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.local import LocalLog
+from objectstore_app.media.opened import open_media
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import (
     Bucket,
@@ -58,9 +60,10 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Held:
-    """What was written and has to be there."""
+    """What was written and has to be there; in the folder, or where `ceph` says."""
 
     store: Store
+    ceph: CephSettings | None = None
     bucket: Bucket | None = None
     objects: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -74,7 +77,8 @@ class Held:
 
     async def put(self, objects: dict[bytes, bytes]) -> None:
         assert self.bucket is not None
-        client, chunks = EmbeddedClient(self.store), LocalChunks(self.store.path, now_ms)
+        client, media = EmbeddedClient(self.store), open_media(self.store, self.ceph)
+        chunks = media.chunks(now_ms, lambda: None)
         for key, data in objects.items():
             extents: tuple[Extent, ...] = ()
             sent = data
@@ -91,7 +95,15 @@ class Held:
             )  # fmt: skip
             self.objects[key] = data
         await chunks.close()
+        media.close()
         await client.close()
+
+    async def cut_off(self, data: bytes) -> None:
+        """An upload that nobody came to name."""
+        with closing(open_media(self.store, self.ceph)) as media:
+            chunks = media.chunks(now_ms, lambda: None)
+            await chunks.write(data)
+            await chunks.close()
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         assert self.bucket is not None
@@ -104,15 +116,15 @@ class Held:
     async def verify(self) -> None:
         """Every object reads back byte for byte, and nothing else is there."""
         assert self.bucket is not None
-        client, reader = EmbeddedClient(self.store), LocalReader(self.store.path)
+        client, media = EmbeddedClient(self.store), open_media(self.store, self.ceph)
         for key, data in self.objects.items():
             found = await client.lookup(self.bucket, key)
             assert found is not None, key
-            assert await read_version(found, reader) == data, key
+            assert await read_version(found, media.reader) == data, key
         state = await client.state(self.bucket)
         assert state.usage.objects == len(self.objects)
         assert state.usage.size_bytes == sum(map(len, self.objects.values()))
-        reader.close()
+        media.close()
         await client.close()
 
 
@@ -122,15 +134,18 @@ async def atlas(
     settings: AtlasSettings = AT_ONCE,
     *,
     later_s: float = 0,
+    ceph: CephSettings | None = None,
 ) -> State:
     """Run passes as if `later_s` seconds had gone by."""
-    return await run_passes(
-        store,
-        settings,
-        names=names,
-        pace=Pace(settings.bytes_per_s),
-        now_ms=lambda: now_ms() + int(later_s * 1000),
-    )
+    with closing(open_media(store, ceph)) as media:
+        return await run_passes(
+            store,
+            media,
+            settings,
+            names=names,
+            pace=Pace(settings.bytes_per_s),
+            now_ms=lambda: now_ms() + int(later_s * 1000),
+        )
 
 
 def stopped_and_checked(store: Store, process: WriterProcess) -> Report:

@@ -13,12 +13,10 @@ import signal
 
 import pytest
 
-from objectstore_app.atlas import garbage, orphans, work
 from objectstore_app.atlas.work import Work
-from objectstore_app.media.chunks import LocalChunks
+from objectstore_app.media import local_segments
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service import bases
-from objectstore_app.metadata_service.writer import now_ms
 
 from .atlas_store import (
     DATA,
@@ -50,7 +48,7 @@ class Steps:
 
     def watch(self) -> None:
         """Take over the calls that leave a trace, in this process; it dies soon."""
-        ask, punch = Work.ask, garbage.punch
+        ask = Work.ask
         rename, unlink, truncate = os.rename, os.unlink, os.truncate
         sync = bases.sync_folder
 
@@ -70,11 +68,11 @@ class Steps:
             return called
 
         Work.ask = asked
-        garbage.punch = orphans.punch = stepwise(punch)
+        local_segments.punch = stepwise(local_segments.punch)
         os.rename = stepwise(rename)
         os.unlink = stepwise(unlink)
         os.truncate = stepwise(truncate)
-        for module in (bases, work):
+        for module in (bases, local_segments):
             module.sync_folder = stepwise(sync)
 
 
@@ -103,9 +101,7 @@ def test_killed_at_any_step_loses_nothing_and_the_next_pass_finishes(
         await held.put({b"l%d" % (n % 5): large(n) for n in range(begin, begin + 3)})
         doomed = [key for key in sorted(held.objects) if key.startswith(b"s")]
         await held.delete([key for n, key in enumerate(doomed) if n % 3])
-        chunks = LocalChunks(store.path, now_ms)
-        await chunks.write(large(begin))  # an upload that was cut off
-        await chunks.close()
+        await held.cut_off(large(begin))
 
     asyncio.run(held.create())
     number, process = 0, writer

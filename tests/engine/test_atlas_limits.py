@@ -6,18 +6,20 @@ import asyncio
 import ctypes
 import errno
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
-from objectstore_app.atlas import garbage, passes
+from objectstore_app.atlas import passes
 from objectstore_app.atlas.pace import Pace
 from objectstore_app.atlas.passes import run_passes
 from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.clock import now_ms
 from objectstore_app.core.limits import SEND_WINDOW_BYTES_MAX
-from objectstore_app.media import files
+from objectstore_app.media import files, local_segments
 from objectstore_app.media.api import Extent
 from objectstore_app.media.chunks import LocalReader
+from objectstore_app.media.opened import LocalMedia
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.runtime.http import read_bytes
@@ -39,7 +41,7 @@ def no_locks(*_: object) -> None:
 
 
 def without_holes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage, "_libc", NoHoles())
+    monkeypatch.setattr(local_segments, "_libc", NoHoles())
 
 
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,20 +103,22 @@ def test_short_room_lifts_the_pace_but_not_the_grace(
 ) -> None:
     held, slept = Held(store), 0.0
     settings = AtlasSettings(grace_s=3600, bytes_per_s=100, base_log_bytes=0)
-    monkeypatch.setattr(passes, "is_short", lambda _: short)
+    monkeypatch.setattr(local_segments, "is_short", lambda _: short)
 
     async def asleep(seconds: float) -> None:
         nonlocal slept
         slept += seconds
 
     async def paced(later_s: float) -> None:
-        await run_passes(
-            store,
-            settings,
-            names=["gc", "compact", "orphans"],
-            pace=Pace(settings.bytes_per_s, sleep=asleep),
-            now_ms=lambda: now_ms() + int(later_s * 1000),
-        )
+        with closing(LocalMedia(store)) as media:
+            await run_passes(
+                store,
+                media,
+                settings,
+                names=["gc", "compact", "orphans"],
+                pace=Pace(settings.bytes_per_s, sleep=asleep),
+                now_ms=lambda: now_ms() + int(later_s * 1000),
+            )
 
     async def work() -> None:
         await held.create()

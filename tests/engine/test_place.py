@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from objectstore_app.atlas.fsck import check
-from objectstore_app.config.ceph import CephPools, CephSettings
+from objectstore_app.config.ceph import CephAccess, CephPools, CephSettings
 from objectstore_app.media.local import LocalLog
-from objectstore_app.media.place import require_folder, settle_place
+from objectstore_app.media.place import placed, settle_place
 from objectstore_app.media.store import StoreFolderError, open_store
 
 CEPH = CephSettings(
@@ -55,13 +55,15 @@ def test_note_of_an_earlier_release_is_read(tmp_path: Path) -> None:
         settle_place(store, CEPH)
 
 
-def test_what_works_on_files_refuses_a_store_in_ceph(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    require_folder(store)
-    settle_place(store, CEPH)
-    with pytest.raises(StoreFolderError, match="files of a folder"):
-        require_folder(store)
-    with pytest.raises(StoreFolderError, match="files of a folder"):
+def test_who_works_on_a_store_finds_where_its_data_lies(tmp_path: Path) -> None:
+    store, access = open_store(tmp_path), CephAccess(CEPH.conf, CEPH.client)
+    assert placed(store, access) is None
+    cold = dataclasses.replace(CEPH, pools=CephPools("log", "open", "cold"), namespace="n")
+    settle_place(store, cold)
+    assert placed(store, access) == cold
+    with pytest.raises(StoreFolderError, match="--ceph-conf"):
+        placed(store, None)
+    with pytest.raises(StoreFolderError, match="--ceph-conf"):
         check(tmp_path)
 
 

@@ -18,8 +18,15 @@ from objectstore_app.core.limits import (
 )
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from objectstore_app.media.local import LocalLog, LocalLogReader
+from objectstore_app.media.local_segments import LocalSegments
 from objectstore_app.media.memory import Faults, MemoryLog, MemoryStore, PowerLossError
-from objectstore_app.media.segments import SEGMENT_HEADER_BYTES, check_header, checksum
+from objectstore_app.media.segments import (
+    SEGMENT_HEADER_BYTES,
+    check_header,
+    checksum,
+    shard_folder,
+)
+from objectstore_app.media.store import Store, StoreInfo
 from objectstore_app.metadata_service.api import (
     CreateUpload,
     Deleted,
@@ -53,7 +60,8 @@ def scanned(folder: Path) -> int:
 
 def surveyed(folder: Path) -> int:
     """How many records verification reads."""
-    return len(list(survey(folder, ShardId(0))))
+    info = StoreInfo(format=1, store_id="", data_shards=1, region="")
+    return len(list(survey(LocalSegments(Store(folder.parent, info)), ShardId(0))))
 
 
 def copy(store: MemoryStore, end: int | None = None) -> MemoryStore:
@@ -340,16 +348,18 @@ def peak_kib(name: str) -> int:
 def test_zeros_ahead_of_use_do_not_stay_in_memory(
     tmp_path: Path, reads: Callable[[Path], int]
 ) -> None:
-    shard = local_shard(tmp_path)
+    folder = tmp_path / shard_folder(ShardId(0))
+    folder.mkdir()
+    shard = local_shard(folder)
     do(shard, OpenBucket(bucket=BUCKET))
     shard.close()
-    with (tmp_path / "log-00000001.seg").open("ab") as file:
+    with (folder / "log-00000001.seg").open("ab") as file:
         for _ in range(64):
             file.write(bytes(MIB))
-    assert reads(tmp_path) == 1
+    assert reads(folder) == 1
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = peak_kib("VmRSS")
-    assert reads(tmp_path) == 1
+    assert reads(folder) == 1
     assert peak_kib("VmHWM") - before < 24 * 1024
 
 

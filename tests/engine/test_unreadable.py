@@ -10,6 +10,7 @@ import pytest
 from objectstore_app.atlas.fsck import LOST, check
 from objectstore_app.core.ids import ShardId
 from objectstore_app.media.errors import MediaFailedError
+from objectstore_app.media.local_segments import LocalSegments
 from objectstore_app.media.segments import segment_path
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import OpenBucket
@@ -72,7 +73,7 @@ def test_fsck_tells_it_and_reads_on(
 ) -> None:
     at = place_of(filled, number)
     spoil(monkeypatch, log_of(filled), at, at + 1)
-    found = list(survey(filled.shard(DATA), DATA))
+    found = list(survey(LocalSegments(filled), DATA))
     (damage,) = [one for one in found if isinstance(one, Damage)]
     assert damage.offset <= at < damage.end
     assert "cannot read" in damage.what

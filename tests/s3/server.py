@@ -15,11 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from objectstore_app.config.ceph import ceph_settings
+from objectstore_app.media.opened import open_media
 from objectstore_app.media.store import open_store
 
 START_TIMEOUT_S = 20.0
@@ -107,19 +109,11 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) ->
 
 def chunk_bytes(data: Path) -> int:
     """The room that large bodies take, where the store of this folder keeps them."""
-    pool = os.environ.get("OBJECTSTORE_CEPH_POOL")
-    if not pool:
-        return sum(path.stat().st_blocks * 512 for path in (data / "chunks").iterdir())
-    from objectstore_app.media.rados.pool import Cluster, Place
-
-    conf, client = os.environ["OBJECTSTORE_CEPH_CONF"], os.environ["OBJECTSTORE_CEPH_CLIENT"]
-    cluster = Cluster(Place(conf=Path(conf), client=client, pool=pool))
-    try:
-        objects = cluster.pool(open_store(data, create=False).info.store_id)
-        segments = [name for name in objects.names() if name.startswith("chunks/")]
-        return sum(objects.size(name) or 0 for name in segments)
-    finally:
-        cluster.close()
+    names = ("OBJECTSTORE_CEPH_CONF", "OBJECTSTORE_CEPH_CLIENT", "OBJECTSTORE_CEPH_POOL")
+    conf, client, pools = (os.environ.get(name, "") for name in names)
+    store = open_store(data, create=False)
+    with closing(open_media(store, ceph_settings(conf, client, pools))) as media:
+        return sum(media.segments.taken(number) or 0 for number in media.segments.chunks())
 
 
 def free_port() -> int:

@@ -93,7 +93,7 @@ def child_specs(plan: Plan) -> list[ChildSpec]:
     if settings.data is not None:
         specs.append(child("writer", WRITERS_STAGE, WRITER_STOP_S, number=0))
         every_s = settings.atlas.interval_s
-        if every_s and settings.ceph is None:  # Atlas works on files only, so far
+        if every_s:
             hurried = partial(is_short, settings.data)
             specs.append(
                 child("atlas", FRONT_ENDS_STAGE, SHORT_STOP_S, every_s=every_s, hurried=hurried)

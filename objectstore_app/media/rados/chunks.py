@@ -1,4 +1,4 @@
-"""Chunks and extents on RADOS: what a front end writes itself, and how it reads.
+"""Chunks on RADOS: what a front end writes itself.
 
 Theory of operation. As on a local directory a process owns its chunk segments, here objects made
 exclusively, and places in them are handed out on the loop. A segment is made in a thread, which
@@ -6,51 +6,37 @@ asks for room first, while its first chunks gather what they are to write. Piece
 come, many at a time: an operation that is answered is durable, so `flush` only waits for those
 under way. How many bytes may be under way is bounded over all chunks of the process. A write that
 failed leaves a hole that nothing names; the segment is left then, and the chunk given up.
-
-Reads ask for a chunk's table and its blocks at the same time and verify both; a download has
-several of them under way (`ReadAhead`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ...core.errors import invariant
 from ...core.limits import (
-    CHECKSUM_BLOCK_BYTES,
     CHUNK_BYTES_MAX,
     CHUNK_SEGMENT_S_MAX,
     CHUNKS_FREE_BYTES_MIN,
-    RADOS_READ_AHEAD_BYTES_MAX,
-    RADOS_READ_AHEAD_WINDOWS_MAX,
     RADOS_ROOM_MARGIN_BYTES,
     RADOS_SEGMENT_BYTES_MAX,
     RADOS_UNWRITTEN_BYTES_MAX,
-    READ_PIECE_BYTES,
 )
-from ..ahead import ReadAhead
 from ..api import Also, Buffer, ChunkWriter, Extent, nothing
-from ..errors import CorruptDataError, MediaError, MediaFailedError, MediaFullError
+from ..errors import MediaError, MediaFailedError, MediaFullError
 from ..segments import (
     SEGMENT_HEADER_BYTES,
     TableBuilder,
-    check_blocks,
     checksum,
     chunk_segment,
-    corrupt,
     encode_header,
     table_bytes,
 )
 from .names import object_name
-from .pool import READ_BYTES_MAX, Pool
-from .pools import StorePools
-
-TABLES_KEPT = 1024
+from .pool import Pool
 
 
 @dataclass(slots=True, eq=False)
@@ -238,62 +224,3 @@ def _gather(pieces: Sequence[Buffer], table: TableBuilder, also: Also, last: boo
         also(piece)
         table.update(piece)
     return b"".join([*pieces, table.encode()] if last else pieces)
-
-
-class RadosReader:
-    """ExtentReader of one process. Belongs to one loop."""
-
-    def __init__(self, pools: StorePools) -> None:
-        self.ahead = ReadAhead(
-            RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
-        )
-        self._pools = pools
-        self._tables: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
-
-    async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
-        if not extent.blocks:
-            data = await self._read(extent.segment, extent.offset, extent.length)
-            if checksum(data) != extent.crc:
-                raise corrupt(extent.segment, extent.offset, "a record's body")
-            return data if length == extent.length else memoryview(data)[start : start + length]
-        step = CHECKSUM_BLOCK_BYTES
-        first = start // step
-        begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
-        table, data = await asyncio.gather(
-            self._table(extent), self._read(extent.segment, extent.offset + begin, end - begin)
-        )
-        view = memoryview(data)
-        check_blocks(view, table, first, extent.segment, extent.offset + begin)
-        return view[start - begin : start - begin + length]
-
-    def file_of(self, extent: Extent) -> None:
-        """No object is a file of this machine."""
-
-    async def _table(self, extent: Extent) -> bytes:
-        key = (extent.segment, extent.offset, extent.crc)
-        held = self._tables.get(key)
-        if held is not None:
-            return held
-        place = extent.offset + extent.length
-        table = await self._read(extent.segment, place, table_bytes(extent.length))
-        if checksum(table) != extent.crc:
-            raise corrupt(extent.segment, place, "a chunk's table")
-        if len(self._tables) >= TABLES_KEPT:
-            self._tables.popitem(last=False)
-        self._tables[key] = table
-        return table
-
-    async def _read(self, segment: int, offset: int, length: int) -> bytes:
-        pool = self._pools.of(segment)
-        pieces = [
-            pool.read_async(object_name(segment), offset + at, min(READ_BYTES_MAX, length - at))
-            for at in range(0, length, READ_BYTES_MAX)
-        ]
-        found = await asyncio.gather(*pieces)
-        if None in found:
-            raise CorruptDataError("read", object_name(segment), "the segment is missing")
-        data = found[0] if len(found) == 1 else b"".join(piece or b"" for piece in found)
-        if data is None or len(data) != length:
-            subject = f"segment {segment:#x} offset {offset}"
-            raise CorruptDataError("read", subject, "the segment is too short")
-        return data

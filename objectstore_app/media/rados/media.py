@@ -9,20 +9,23 @@ from collections.abc import Callable
 
 from ...config.ceph import CephSettings
 from ...core.ids import ShardId
-from ...core.limits import KIB, RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import MIB, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
-from .chunks import RadosChunks, RadosReader
+from .chunks import RadosChunks
 from .files import RadosFiles
 from .head import HEAD_BYTES_MAX, decode_head, head_name
 from .log import RadosLog, RadosLogReader, read_head
 from .pool import Cluster
 from .pools import open_pools
+from .reader import RadosReader
+from .segments import RadosSegments
 
-# librados copies what it sends in one thread and lets go of it in another. The allocator would keep
-# such pieces in the holes of many heaps; from this size on each is a mapping of its own instead,
-# which goes back at once. (glibc raises that size by itself until it is set.)
-_M_MMAP_THRESHOLD = -3
-_MAPPED_BYTES_MIN = 128 * KIB
+# librados copies what it sends in one thread and lets go of it in another. With a heap for each
+# thread the allocator would keep such pieces in the holes of all of them; as mappings of their own
+# (its default) they would cost a fault for each page. In one heap they take each other's place.
+_M_ARENA_MAX, _ARENAS = -8, 1
+_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN = -3, 4 * MIB
+_M_TRIM_THRESHOLD, _TOP_BYTES_KEPT = -1, 4 * MIB
 _mallopt = ctypes.CDLL(None).mallopt
 
 
@@ -34,7 +37,9 @@ class RadosMedia:
     ) -> None:
         self._store = store
         self._segment_bytes_max = segment_bytes_max
+        _mallopt(_M_ARENA_MAX, _ARENAS)
         _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
+        _mallopt(_M_TRIM_THRESHOLD, _TOP_BYTES_KEPT)
         self._cluster = Cluster(ceph.conf, ceph.client)
         self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
         self.reader = RadosReader(self.pools)
@@ -50,6 +55,10 @@ class RadosMedia:
 
     def log_source(self, shard: ShardId) -> RadosLogReader:
         return RadosLogReader(self.pools.log, shard)
+
+    @property
+    def segments(self) -> RadosSegments:
+        return RadosSegments(self._cluster, self.pools)
 
     def owner_of(self, shard: ShardId) -> str:
         found = read_head(self.pools.log, shard)

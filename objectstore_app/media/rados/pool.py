@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -29,6 +30,7 @@ from ..errors import MediaError, MediaFailedError, MediaFullError
 from .objects import GuardError
 
 READ_BYTES_MAX = 8 * MIB
+_CLEAN = frozenset(("active+clean", "active+clean+scrubbing", "active+clean+scrubbing+deep"))
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # The binding tells a comparison that failed at offset N by the number 4095 + N, and has a class
 # for all of them but the first.
@@ -63,6 +65,18 @@ class Cluster:
         # A full pool answers at once; without this, writes would wait for room.
         ioctx.set_osdmap_full_try()
         return Pool(ioctx, f"{name}/{namespace}", partial(self._free_bytes, name))
+
+    def is_clean(self) -> bool:
+        """Whether every placement group has all its replicas. Raises MediaFailedError."""
+        question = {"prefix": "status", "format": "json"}
+        try:
+            status = msgspec.json.decode(
+                self._ask("ask for health", "Ceph", question), type=_Status
+            )
+        except msgspec.MsgspecError as error:
+            raise MediaFailedError("ask for health", "Ceph", str(error)) from error
+        states = status.pgmap.pgs_by_state
+        return bool(states) and all(one.state_name in _CLEAN for one in states)
 
     def close(self) -> None:
         self._rados.shutdown()
@@ -99,6 +113,18 @@ class Cluster:
         return answer
 
 
+class _State(msgspec.Struct):
+    state_name: str
+
+
+class _Groups(msgspec.Struct):
+    pgs_by_state: list[_State] = []
+
+
+class _Status(msgspec.Struct):
+    pgmap: _Groups
+
+
 class _PoolStats(msgspec.Struct):
     max_avail: int
 
@@ -118,6 +144,7 @@ class Pool:
     def __init__(self, ioctx: rados.Ioctx, name: str, free_bytes: Callable[[], int]) -> None:
         self._ioctx = ioctx
         self._name = name
+        self._zero_swaps: bool | None = None
         self.free_bytes = free_bytes
 
     def create(self, name: str, content: bytes) -> bool:
@@ -155,11 +182,16 @@ class Pool:
             operation.write_full(content)
             self._operate("write", name, operation)
 
-    def zero(self, name: str, ranges: list[tuple[int, int]]) -> None:
-        """Give back the room of the ranges (start, end): they read as zeros, offsets stay."""
+    def zero(
+        self, name: str, ranges: list[tuple[int, int]], attribute: str, content: bytes
+    ) -> None:
+        """Give back the room of the ranges (start, end): they read as zeros, offsets stay; at
+        the object's end it gets shorter. The object's attribute is set in the same operation.
+        """
         with rados.WriteOpCtx() as operation:
             for start, end in ranges:
-                operation.zero(start, end - start)
+                operation.zero(*self._zero_arguments(start, end - start))
+            operation.set_xattr(attribute, content)
             self._operate("zero", name, operation)
 
     def remove(self, name: str) -> None:
@@ -172,6 +204,32 @@ class Pool:
                 return
             except rados.Error as error:
                 raise self._translate("remove", name, error) from error
+
+    def _zero_arguments(self, offset: int, length: int) -> tuple[int, int]:
+        """Versions of the binding hand these two over in the wrong order, and would zero something
+        else: which this one does is tried out before the first time.
+        """
+        if self._zero_swaps is None:
+            name, content = f"probe/{secrets.token_hex(8)}", b"abcd"
+            self.put(name, content)
+            with rados.WriteOpCtx() as operation:
+                operation.zero(1, 2)
+                self._operate("zero", name, operation)
+            found = self.read(name, 0, len(content))
+            self.remove(name)
+            if found not in (b"a\0\0d", b"ab\0d"):
+                raise MediaFailedError("zero", f"{self._name}/{name}", f"it made {found!r}")
+            self._zero_swaps = found == b"ab\0d"
+        return (length, offset) if self._zero_swaps else (offset, length)
+
+    def attribute(self, name: str, attribute: str) -> bytes | None:
+        """An attribute's content; None when it was not set, or there is no such object."""
+        try:
+            return self._ioctx.get_xattr(name, attribute)
+        except (rados.ObjectNotFound, rados.NoData):
+            return None
+        except rados.Error as error:
+            raise self._translate("read", name, error) from error
 
     def size(self, name: str) -> int | None:
         """None when there is no such object."""

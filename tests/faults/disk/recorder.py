@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from objectstore_app.atlas import garbage
+from objectstore_app.media import local_segments
 
 WRITE, TRUNCATE, SYNC, LINK, UNLINK, RENAME, FOLDER, SYNC_FOLDER = (
     "write", "truncate", "sync", "link", "unlink", "rename", "folder", "sync folder",
@@ -361,7 +361,7 @@ def _patch_sizes(recorder: Recorder, put: Put) -> None:
 
     put(os, "ftruncate", truncate)
     put(os, "truncate", truncate_path)
-    put(garbage._libc, "fallocate", punch)
+    put(local_segments._libc, "fallocate", punch)
 
 
 class _Raw(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from unittest import mock
 
 from objectstore_app.atlas import work
@@ -11,6 +12,7 @@ from objectstore_app.config.atlas import AtlasSettings
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.core.limits import CHUNK_NAMED_S_MAX
 from objectstore_app.media.errors import MediaFailedError
+from objectstore_app.media.opened import LocalMedia
 from objectstore_app.media.store import Store
 from objectstore_app.metadata_service.api import DataMutation, MutationResult
 from objectstore_app.metadata_service.errors import UnavailableError
@@ -49,9 +51,17 @@ async def run_pass(store: Store, shard: Shard, name: str) -> str:
     """
     pipe = Pipe(shard)
 
-    with mock.patch.object(work, "MutationPipe", return_value=pipe):
+    with (
+        mock.patch.object(work, "MutationPipe", return_value=pipe),
+        closing(LocalMedia(store)) as media,
+    ):
         state = await run_passes(
-            store, AT_ONCE, names=[name], pace=Pace(0), now_ms=lambda: now_ms() + LATER_MS
+            store,
+            media,
+            AT_ONCE,
+            names=[name],
+            pace=Pace(0),
+            now_ms=lambda: now_ms() + LATER_MS,
         )
     if pipe.dead:
         raise MediaFailedError("atlas", name, state.passes[name].stopped_by)
