@@ -38,7 +38,7 @@ def workload(kind: Kind, name: str, namespace: str, *, replicas: int = 1, **more
 
 
 class Kubelet:
-    """Writes the status of pods, as the node's agent would."""
+    """Writes the status of pods, as the node's agent would, and has an operator's hands."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._api = client.CoreV1Api(cluster._client)
@@ -58,6 +58,14 @@ class Kubelet:
         container |= {"image": "none:1", "imageID": ""}
         for pod in self._cluster.pods(namespace, {"app": app}):
             self._status(pod, {"phase": "Pending", "containerStatuses": [container]})
+
+    def delete_config_map(self, name: str, namespace: str) -> None:
+        """Delete one, as an operator would by hand."""
+        self._api.delete_namespaced_config_map(name, namespace)
+
+    def take_from_config_map(self, name: str, namespace: str, key: str) -> None:
+        """Remove one entry, as an operator would by hand."""
+        self._api.patch_namespaced_config_map(name, namespace, {"data": {key: None}})
 
     def _status(self, pod: Any, status: dict[str, Any]) -> None:
         metadata = pod["metadata"]

@@ -124,7 +124,7 @@ def test_a_read_sees_what_was_taken_away(
 ) -> None:
     wanted = named(CONFIG_MAP, "a", namespace, data={"one": "1", "two": "2"})
     found, state = objects.create(CONFIG_MAP, wanted, quiet)
-    Kubelet(plane.cluster)._api.patch_namespaced_config_map("a", namespace, {"data": {"two": None}})
+    Kubelet(plane.cluster).take_from_config_map("a", namespace, "two")
     seen = objects.read(CONFIG_MAP, found, state, wanted)
     assert seen is not None
     assert seen[2]["data"] == {"one": "1"}
