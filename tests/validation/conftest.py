@@ -20,7 +20,14 @@ from testinfra.host import Host
 
 # What holds only where Kubernetes, Ceph and ZooKeeper lie under the store. The nodes of stores that
 # run as units of systemd have none of it.
-PLATFORM_MODULES = {"test_addresses", "test_dns", "test_kubernetes", "test_ceph", "test_pods"}
+PLATFORM_MODULES = {
+    "test_addresses",
+    "test_envoys",
+    "test_dns",
+    "test_kubernetes",
+    "test_ceph",
+    "test_pods",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
