@@ -1,8 +1,8 @@
 """A pod's agent: the one process of it that speaks with the coordination service.
 
 Theory of operation. A round publishes the shards that this pod has taken, looks at everything,
-decides (`claims.py`) and acts; rounds begin when something changed, here or there, and once a
-second anyway. Calls to the coordination service block,
+decides (`claims.py`) and acts; rounds begin when something changed, here or there, and now and then
+anyway. Calls to the coordination service block,
 so a round's run in a thread, one round after the other. While the service cannot be asked nothing
 is decided: whoever has a shard keeps it, the copy of the map stays. The shards' processes are heard
 all the while.
@@ -42,7 +42,9 @@ from .pod_talk import (
     line_of,
 )
 
-ROUND_S = 1.0
+ROUND_S = 5.0
+LISTEN_S = 0.5
+CONNECT_S_MAX = 2.0
 AGAIN_S = 1.0
 LEAVE_S_MAX = 20.0
 UNREACHED_S_MAX = 0.2
@@ -102,6 +104,7 @@ class Agent:
         stopping = self._loop.create_task(stop.wait())
         stopping.add_done_callback(lambda done: None if done.cancelled() else self._leave())
         try:
+            await self._is_woken(CONNECT_S_MAX)
             while not (self._leaving and self._has_left()):
                 self._wake.clear()
                 await self._round()
@@ -171,9 +174,17 @@ class Agent:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _rest(self) -> None:
+        """Until something changes; that a process says nothing any more does so, too."""
+        heard, end = self._states().keys(), self._loop.time() + ROUND_S
+        while self._loop.time() < end and self._states().keys() == heard:
+            if await self._is_woken(LISTEN_S):
+                return
+
+    async def _is_woken(self, within_s: float) -> bool:
         with suppress(TimeoutError):
-            async with asyncio.timeout(ROUND_S):
+            async with asyncio.timeout(within_s):
                 await self._wake.wait()
+        return self._wake.is_set()
 
     async def _round(self) -> None:
         states = self._states()
@@ -207,6 +218,7 @@ class Agent:
                 event("coordination_unreachable", reason=str(error))
             self._reached = False
             await asyncio.sleep(UNREACHED_S_MAX)
+            self._wake.set()
             return
         if not self._reached:
             event("coordination_reached")
