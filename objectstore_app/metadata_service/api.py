@@ -608,6 +608,11 @@ class MetadataClient(Protocol):
 
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None: ...
 
+    async def user_and_bucket(
+        self, access_key: str, bucket: str
+    ) -> tuple[tuple[User, AccessKey] | None, Bucket | None]:
+        """Both, in no more round trips than one of them takes."""
+
     async def usage(self, after: str, limit: int) -> Sequence[BucketUsage]:
         """What buckets hold, exactly, by name: those behind `after`."""
 

@@ -110,6 +110,11 @@ class RemoteClient:
             cache.keys[access_key] = found
         return found
 
+    async def user_and_bucket(
+        self, access_key: str, bucket: str
+    ) -> tuple[tuple[User, AccessKey] | None, Bucket | None]:
+        return await self.user_of_key(access_key), await self.bucket(bucket)
+
     async def buckets(self, owner: UserId) -> Sequence[Bucket]:
         return cast("list[Bucket]", await self._connection.call("buckets", owner))
 

@@ -114,27 +114,17 @@ class Router:
         return await asyncio.shield(question)
 
     async def bucket(self, name: str) -> Bucket | None:
-        generation = await self.generation()
-        cache = self._cache
-        cache.enter(generation)
-        if name in cache.buckets:
-            return cache.buckets[name]
-        found = cast("Bucket | None", await self._read(DIRECTORY_SHARD, "bucket", name))
-        if cache.holds(generation):
-            cache.buckets[name] = found
-        return found
+        return await self._bucket(await self.generation(), name)
 
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None:
+        return await self._user_of_key(await self.generation(), access_key)
+
+    async def user_and_bucket(
+        self, access_key: str, bucket: str
+    ) -> tuple[tuple[User, AccessKey] | None, Bucket | None]:
         generation = await self.generation()
-        cache = self._cache
-        cache.enter(generation)
-        if access_key in cache.keys:
-            return cache.keys[access_key]
-        answer = await self._read(DIRECTORY_SHARD, "user_of_key", access_key)
-        found = cast("tuple[User, AccessKey] | None", answer)
-        if cache.holds(generation):
-            cache.keys[access_key] = found
-        return found
+        user = await self._user_of_key(generation, access_key)
+        return user, await self._bucket(generation, bucket) if bucket else None
 
     async def store_keys(self) -> Sequence[StoreKey]:
         generation = await self.generation()
@@ -269,6 +259,10 @@ class Router:
                 break
         return [outcomes[place] for place in range(len(mutations))]
 
+    async def mutate_on(self, shard: ShardId, mutation: DataMutation) -> MutationResult:
+        """As `mutate`, of a shard rather than of one of its buckets."""
+        return await self._mutate(shard, mutation)
+
     async def mutate_shards(self, mutation: DataMutation) -> None:
         for shard in self._data_shards:
             await self._mutate(shard, mutation)
@@ -335,6 +329,27 @@ class Router:
             closing = self._loop.create_task(self._links.pop(address).close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    async def _bucket(self, generation: int, name: str) -> Bucket | None:
+        cache = self._cache
+        cache.enter(generation)
+        if name in cache.buckets:
+            return cache.buckets[name]
+        found = cast("Bucket | None", await self._read(DIRECTORY_SHARD, "bucket", name))
+        if cache.holds(generation):
+            cache.buckets[name] = found
+        return found
+
+    async def _user_of_key(self, generation: int, access_key: str) -> tuple[User, AccessKey] | None:
+        cache = self._cache
+        cache.enter(generation)
+        if access_key in cache.keys:
+            return cache.keys[access_key]
+        answer = await self._read(DIRECTORY_SHARD, "user_of_key", access_key)
+        found = cast("tuple[User, AccessKey] | None", answer)
+        if cache.holds(generation):
+            cache.keys[access_key] = found
+        return found
 
     async def _ask_generation(self) -> int:
         # This runs in the next turn of the loop; who comes after it asks anew.

@@ -47,6 +47,11 @@ class ViewReads:
     async def user_of_key(self, access_key: str) -> tuple[User, AccessKey] | None:
         return directory.find_key(self._directory, access_key)
 
+    async def user_and_bucket(
+        self, access_key: str, bucket: str
+    ) -> tuple[tuple[User, AccessKey] | None, Bucket | None]:
+        return await self.user_of_key(access_key), await self.bucket(bucket)
+
     async def usage(self, after: str, limit: int) -> Sequence[BucketUsage]:
         return [
             BucketUsage(

@@ -21,16 +21,18 @@ async def any_bucket(call: Call) -> Bucket:
     """The bucket of the request, whoever asks. Raises: S3Error NoSuchBucket, AccessDenied (it
     belongs to another than x-amz-expected-bucket-owner says).
     """
-    return await _bucket(call, call.location.bucket, b"x-amz-expected-bucket-owner")
+    name = call.location.bucket
+    found = call.found_bucket or (await call.services.metadata.bucket(name),)
+    return _existing(call, name, found[0], b"x-amz-expected-bucket-owner")
 
 
 async def source_bucket(call: Call, name: str) -> Bucket:
     """The bucket that a copy reads from. Raises: as any_bucket."""
-    return await _bucket(call, name, b"x-amz-source-expected-bucket-owner")
+    found = await call.services.metadata.bucket(name)
+    return _existing(call, name, found, b"x-amz-source-expected-bucket-owner")
 
 
-async def _bucket(call: Call, name: str, expected_owner: bytes) -> Bucket:
-    bucket = await call.services.metadata.bucket(name)
+def _existing(call: Call, name: str, bucket: Bucket | None, expected_owner: bytes) -> Bucket:
     if bucket is None:
         raise S3Error("NoSuchBucket", BucketName=name)
     if expected_owner in call.headers and call.text(expected_owner) != bucket.owner:

@@ -1,5 +1,6 @@
 """Who sends a request: read the claim, look up its key, prove the signature. Nothing else happens
-before this: no body is read, no bucket or object looked up.
+before this: no body is read, no object looked up. The bucket is looked up along with the key, and
+used once the signature is proved.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ async def authenticate(services: Services, request: Request, location: Location)
     claim = sigv4.parse(parts, region=services.region, now=services.clock())
     if isinstance(claim, sigv4.Anonymous):
         return Call(services, request, location, headers, claim)
-    found = await services.metadata.user_of_key(claim.access_key)
+    found, bucket = await services.metadata.user_and_bucket(claim.access_key, location.bucket)
     if found is None or not found[1].active:
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
     user, key = found
@@ -30,4 +31,4 @@ async def authenticate(services: Services, request: Request, location: Location)
     )
     sigv4.verify(claim, signing_key)
     request.note["user"] = user.name
-    return Call(services, request, location, headers, claim, user, signing_key)
+    return Call(services, request, location, headers, claim, user, signing_key, (bucket,))

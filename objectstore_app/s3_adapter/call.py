@@ -40,6 +40,7 @@ class Call(msgspec.Struct):
     """An authenticated request; its bucket and the caller's access are not yet checked.
 
     `user` is None for an anonymous caller; `signing_key` also proves the chunks of a signed body.
+    `found_bucket` is what was found at the location's bucket name, if that was looked up already.
     """
 
     services: Services
@@ -49,6 +50,7 @@ class Call(msgspec.Struct):
     claim: Claim | Anonymous
     user: User | None = None
     signing_key: SigningKey | None = None
+    found_bucket: tuple[Bucket | None] | None = None
     _notable: list[tuple[bytes, bytes]] | None = None
 
     def text(self, name: bytes) -> str:
