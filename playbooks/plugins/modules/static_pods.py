@@ -46,7 +46,7 @@ options:
 
 ANNOTATION = "objectstore.internal/restarted"
 STOPPED = ETC / "manifests.stopped"
-PORTS = (2379, 2380, 6443)
+PORTS = (2379, 6443)
 POLL_S = 1.0
 
 
