@@ -22,6 +22,7 @@ from ..core.ids import ShardId
 from ..media.api import ExtentReader
 from ..runtime.logging import event
 from .api import ObjectVersion
+from .bodies import BodyCache
 from .calls import (
     CALL_FRAME_BYTES_MAX,
     CALLS_IN_FLIGHT_MAX,
@@ -43,7 +44,7 @@ class Gateway:
 
     def __init__(self, shards: Mapping[ShardId, HeldShard], reader: ExtentReader) -> None:
         self.shards = shards
-        self._reader = reader
+        self.bodies = BodyCache(reader)
         self.peers: set[_Peer] = set()
 
     def shard(self, number: int) -> HeldShard:
@@ -52,13 +53,6 @@ class Gateway:
         if found is None:
             raise NotOwnerError.of(str(number))
         return found
-
-    async def with_body(self, version: ObjectVersion) -> ObjectVersion:
-        """The version with its stored bytes in it. Raises what the reader raises."""
-        (extent,) = version.body.extents
-        data = await self._reader.read(extent, 0, extent.length)
-        body = msgspec.structs.replace(version.body, inline=bytes(data), extents=())
-        return msgspec.structs.replace(version, body=body)
 
     async def close(self) -> None:
         for peer in list(self.peers):
@@ -138,8 +132,12 @@ class _Peer(asyncio.BufferedProtocol):
                 given = read.arguments.decode(arguments)
                 found = read.run(view, *given)
                 if method == LOOKUP and _brings_body(found, cast("int", given[-1])):
-                    self._finish_later(number, held, epoch, cast("ObjectVersion", found))
-                    return
+                    version = cast("ObjectVersion", found)
+                    data = self._gateway.bodies.kept(version.body.extents[0])
+                    if data is None:
+                        self._finish_later(number, held, epoch, version)
+                        return
+                    found = _with_body(version, data)
             message = encoder.encode((number, RESULT, found))
         except FrameError:
             raise
@@ -167,7 +165,8 @@ class _Peer(asyncio.BufferedProtocol):
 
         held.confirm(epoch, settle)
         try:
-            message = encoder.encode((number, RESULT, await self._gateway.with_body(version)))
+            data = await self._gateway.bodies.read(version.body.extents[0])
+            message = encoder.encode((number, RESULT, _with_body(version, data)))
         except ObjectStoreError as error:
             self._settle(number, encoder.encode(_failure(number, error)), await confirmed)
             return
@@ -231,6 +230,12 @@ def _brings_body(found: object, body_bytes_max: int) -> bool:
     if any(not run.frame_bytes for run in found.body.coding):
         return False
     return found.body.extents[0].length <= body_bytes_max
+
+
+def _with_body(version: ObjectVersion, data: bytes) -> ObjectVersion:
+    """The version with its stored bytes in it."""
+    body = msgspec.structs.replace(version.body, inline=data, extents=())
+    return msgspec.structs.replace(version, body=body)
 
 
 async def serve_shards(

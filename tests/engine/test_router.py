@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from objectstore_app.config.shard_map import ShardOwner
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.core.limits import RECORD_BODY_BYTES_MAX
+from objectstore_app.media.api import Extent
 from objectstore_app.media.segments import DIRECTORY_SHARD, shard_folder
 from objectstore_app.metadata_service import router as routing
 from objectstore_app.metadata_service.api import (
@@ -36,6 +38,7 @@ from objectstore_app.metadata_service.api import (
     Upload,
     WriteCondition,
 )
+from objectstore_app.metadata_service.bodies import BodyCache
 from objectstore_app.metadata_service.errors import (
     BucketExistsError,
     BucketMissingError,
@@ -137,7 +140,7 @@ def test_small_body_comes_along_with_its_version(tmp_path: Path, tls: Path) -> N
         bodies = {b"empty": b"", b"row": b"x" * 100, b"record": b"y" * RECORD_BODY_BYTES_MAX}
         for key, data in bodies.items():
             await router.mutate(bucket, version(bucket, key, data))
-        for key, data in bodies.items():
+        for key, data in (*bodies.items(), *bodies.items()):  # read, and kept
             assert await body(router, bucket, key) == data
         found = await router.lookup(bucket, b"record", body_bytes_max=1000)
         assert found is not None
@@ -145,6 +148,29 @@ def test_small_body_comes_along_with_its_version(tmp_path: Path, tls: Path) -> N
         assert await body(router, bucket, b"absent") is None
 
     in_pods(tmp_path, tls, scenario)
+
+
+def test_bodies_are_kept_within_a_bound_those_used_last() -> None:
+    class Reader:
+        read_places: ClassVar[list[int]] = []
+
+        async def read(self, extent: Extent, start: int, length: int) -> bytes:
+            self.read_places.append(extent.offset)
+            return bytes(length)
+
+    async def run() -> None:
+        cache = BodyCache(Reader(), bytes_max=3 * 1200)
+        extents = [Extent(1, offset, 1000, 0) for offset in range(4)]
+        for extent in extents[:3]:
+            assert cache.kept(extent) is None
+            assert await cache.read(extent) == bytes(1000)
+        assert cache.kept(extents[0]) == bytes(1000)
+        await cache.read(extents[3])
+        assert [cache.kept(extent) is not None for extent in extents] == [True, False, True, True]
+        await asyncio.gather(cache.read(extents[1]), cache.read(extents[1]))
+        assert [cache.kept(extent) is not None for extent in extents] == [False, True, True, True]
+
+    asyncio.run(run())
 
 
 def test_change_of_the_directory_is_seen_by_every_router_also_after_it_moved(
