@@ -35,10 +35,9 @@ down: ## Destroy STACK and everything it made
 host: ## Make this machine able to deploy: install and start Incus
 	@scripts/deploy host
 
-bundle: ## Build what nodes install; VERSION=1.2.3: a release, PROFILE=platform: all of the platform
+bundle: ## Build what a deployment is made of; VERSION=1.2.3: a release
 	@scripts/venv deploy
-	@$(BIN)/objectstore bundle build $(if $(VERSION),--version $(VERSION)) \
-	  $(if $(PROFILE),--profile $(PROFILE))
+	@$(BIN)/objectstore bundle build $(if $(VERSION),--version $(VERSION))
 
 preview: ## Show what `make up` would change
 	@scripts/deploy preview $(STACK)

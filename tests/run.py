@@ -1,7 +1,8 @@
 """`make test`: every stage that this machine can run, cheap ones first, the first failure ends it.
 
-A stage is a command with a time limit. Stages marked `deployed` run against one real deployment on
-VMs of its own (stack `test`), made once by the stage `up` and always destroyed, whatever failed.
+A stage is a command with a time limit. One marked `ahead` begins with the first one, gives way to
+the others, and is waited for at its place. Stages marked `deployed` run against one real deployment
+on VMs of its own (stack `test`), made once by the stage `up` and always destroyed, whatever failed.
 Where this machine cannot carry one they are skipped, and the reason is said. What each stage prints
 is shown as it comes and kept in build/test/STAGE.log; the last line counts everything:
 `N passed, N failed, N skipped`.
@@ -32,6 +33,7 @@ LOGS = ROOT / "build" / "test"
 BIN = Path(sys.executable).parent
 STOP_GRACE_S = 20
 COPY_GRACE_S = 5
+AHEAD_LINES_MAX = 20
 
 Counts = Counter[str]
 
@@ -50,6 +52,7 @@ class Stage:
     limit_s: int
     folders: tuple[str, ...] = ()
     deployed: bool = False
+    ahead: bool = False
 
     @property
     def log(self) -> Path:
@@ -82,6 +85,14 @@ def on_deployment(action: str, about: str, limit_s: int) -> Stage:
     return tool(action, about, *argv, limit_s=limit_s, deployed=True)
 
 
+BUNDLE = Stage(
+    "bundle",
+    "all that a deployment is made of",
+    (str(BIN / "objectstore"), "bundle", "build"),
+    limit_s=1800,
+    deployed=True,
+    ahead=True,
+)
 PURE = ("-m", "not deployment")
 DEPLOYED = ("-m", "deployment")
 
@@ -105,6 +116,7 @@ STAGES = (
     suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=900),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
+    BUNDLE,
     suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
     suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE, limit_s=900),
     on_deployment("up", "deploy four VMs", limit_s=1200),
@@ -163,6 +175,32 @@ def run_stage(stage: Stage, environment: dict[str, str]) -> Counts:
     return counts
 
 
+def begin_ahead(stage: Stage) -> subprocess.Popen[bytes]:
+    """Start a stage before its turn, at a low priority; its output is only logged."""
+    with stage.log.open("wb") as log:
+        return subprocess.Popen(
+            ("nice", "-n", "10", *stage.argv),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish_ahead(stage: Stage, process: subprocess.Popen[bytes]) -> Counts:
+    """Wait for a stage that began before its turn, and show the end of what it said."""
+    try:
+        code = process.wait(stage.limit_s)
+    except subprocess.TimeoutExpired:
+        code = 1
+        say(f"stage {stage.name}: stopped after its limit of {stage.limit_s} s")
+    stop(process)
+    lines = stage.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    print("\n".join(lines[-AHEAD_LINES_MAX:]), flush=True)
+    return Counter({"failed" if code else "passed": 1})
+
+
 def copy_output(pipe: BufferedReader, log: Path) -> None:
     """Show and keep what a stage prints, as it comes."""
     with log.open("wb") as copy:
@@ -207,7 +245,10 @@ def run_all(stages: list[Stage], *, keep_going: bool) -> int:
     rows: list[str] = []
     obstacle = deployment.obstacle()
     deployed = False
+    ahead: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        if not obstacle:
+            ahead = {stage.name: begin_ahead(stage) for stage in stages if stage.ahead}
         for stage in stages:
             if stage.deployed and obstacle:
                 rows.append(row(stage, 0, f"skipped: {obstacle}"))
@@ -218,7 +259,10 @@ def run_all(stages: list[Stage], *, keep_going: bool) -> int:
             needs_endpoint = stage.deployed and bool(stage.folders)
             environment = deployment.environment() if needs_endpoint else {}
             started = time.monotonic()
-            counts = run_stage(stage, environment)
+            if stage.ahead:
+                counts = finish_ahead(stage, ahead.pop(stage.name))
+            else:
+                counts = run_stage(stage, environment)
             deployed = deployed and (stage.name != "down" or bool(counts["failed"]))
             total.update(counts)
             rows.append(row(stage, time.monotonic() - started, summary(counts)))
@@ -230,6 +274,8 @@ def run_all(stages: list[Stage], *, keep_going: bool) -> int:
         say(str(error))
         total["failed"] += 1
     finally:
+        for process in ahead.values():
+            stop(process)
         if deployed:
             deployment.show_logs()
             deployment.destroy()

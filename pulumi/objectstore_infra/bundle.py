@@ -31,8 +31,8 @@ from objectstore_infra.artefacts.listing import ArtefactRow
 from objectstore_infra.artefacts.storage import cache_dir
 from objectstore_infra.artefacts.unsigned import ArchiveRow
 
-PROFILE = "nodes"
-"""What a deployment installs today; other profiles add to it."""
+PROFILE = "platform"
+"""What a deployment is made of."""
 SOURCE_BUNDLES_KEPT = 5
 
 

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,11 @@ def no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
     return calls
 
 
+def build(version: str | None = None, **options: Any) -> bundle.Bundle:
+    """A bundle of Python environments alone, which needs neither apt nor Go."""
+    return bundle.build(version, profile="nodes", **options)
+
+
 def store_of(contents: bundle.Contents) -> bundle.ArchiveRow:
     return next(row for row in contents["archives"] if row["name"] == "objectstore")
 
@@ -75,7 +81,7 @@ def test_the_version_of_a_tree_follows_its_content(tree: Path):
 
 
 def test_the_listing_names_every_file_with_its_checksum(tree: Path, tmp_path: Path, no_index):
-    made = bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    made = build("1.2.3", root=tree, output=tmp_path / "out")
     contents = bundle.look(made.path)
     assert contents["version"] == "1.2.3"
     assert contents["signer"] == trust.own()
@@ -96,7 +102,7 @@ def test_the_listing_names_every_file_with_its_checksum(tree: Path, tmp_path: Pa
 def test_what_a_node_installs_is_pinned_to_the_wheel_in_the_archive(
     tree: Path, tmp_path: Path, no_index
 ):
-    made = bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    made = build("1.2.3", root=tree, output=tmp_path / "out")
     store = store_of(bundle.verify(made.path))
     with tarfile.open(made.path / store["file"]) as tar:
         extracted = tar.extractfile("requirements.txt")
@@ -108,29 +114,29 @@ def test_what_a_node_installs_is_pinned_to_the_wheel_in_the_archive(
 def test_equal_content_gives_equal_archives_and_needs_no_index_again(
     tree: Path, tmp_path: Path, no_index
 ):
-    first = bundle.build("1.2.3", root=tree, output=tmp_path / "one")
+    first = build("1.2.3", root=tree, output=tmp_path / "one")
     fetched = len(no_index)
-    second = bundle.build("1.2.3", root=tree, output=tmp_path / "two")
+    second = build("1.2.3", root=tree, output=tmp_path / "two")
     assert len(no_index) == fetched
     listings = [(made.path / listing.LISTING).read_bytes() for made in (first, second)]
     assert listings[0] == listings[1]
 
 
 def test_a_new_version_builds_only_our_own_wheel(tree: Path, tmp_path: Path, no_index):
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out")
     no_index.clear()
-    bundle.build("1.2.4", root=tree, output=tmp_path / "out")
+    build("1.2.4", root=tree, output=tmp_path / "out")
     assert [call[0] for call in no_index] == ["wheel"]
 
 
 def test_other_content_under_an_old_version_is_refused(tree: Path, tmp_path: Path, no_index):
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out")
     ids = tree / "objectstore_app" / "core" / "ids.py"
     ids.write_text(ids.read_text() + "\n")
     with pytest.raises(BundleError, match="holds other content"):
-        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
+        build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
 
 
 @pytest.mark.parametrize("version", ["latest", "1..2", "", " "])
@@ -143,7 +149,7 @@ def test_what_is_no_version_is_refused(version: str):
 def test_a_damaged_bundle_is_named_and_can_be_replaced(
     tree: Path, tmp_path: Path, no_index, damage: str
 ):
-    folder = bundle.build("1.2.3", root=tree, output=tmp_path / "out").path
+    folder = build("1.2.3", root=tree, output=tmp_path / "out").path
     archive, listed = folder / "envoy" / "envoy.tar", folder / listing.LISTING
     for file in (archive, listed):
         file.chmod(0o644)
@@ -163,16 +169,16 @@ def test_a_damaged_bundle_is_named_and_can_be_replaced(
     assert (listed if "listing" in damage else archive).name in str(refused.value)
     assert "--replace" in str(refused.value)
     with pytest.raises(BundleError, match="exists and is damaged"):
-        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
+        build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out", replace=True)
     assert bundle.verify(folder)["version"] == "1.2.3"
 
 
 def test_a_damaged_bundle_of_a_working_tree_is_built_anew(tree: Path, tmp_path: Path, no_index):
-    folder = bundle.build(root=tree, output=tmp_path / "out").path
+    folder = build(root=tree, output=tmp_path / "out").path
     (folder / "envoy" / "envoy.tar").unlink()
     said: list[str] = []
-    bundle.build(root=tree, output=tmp_path / "out", report=said.append)
+    build(root=tree, output=tmp_path / "out", report=said.append)
     assert "envoy.tar is missing" in said[0]
     assert bundle.verify(folder)["version"] == folder.name
 
@@ -180,16 +186,16 @@ def test_a_damaged_bundle_of_a_working_tree_is_built_anew(tree: Path, tmp_path: 
 def test_another_builders_bundle_is_installed_only_when_trusted(
     tree: Path, tmp_path: Path, no_index, monkeypatch: pytest.MonkeyPatch
 ):
-    release = bundle.build("1.2.3", root=tree, output=tmp_path / "out").path
-    of_content = bundle.build(root=tree, output=tmp_path / "out").path
+    release = build("1.2.3", root=tree, output=tmp_path / "out").path
+    of_content = build(root=tree, output=tmp_path / "out").path
     builders = trust.own()
     monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path / "elsewhere"))
     assert not bundle.look(release)["trusted"]
     with pytest.raises(ListingError, match="not trusted here"):
         bundle.verify(release)
     with pytest.raises(BundleError, match="not trusted here"):
-        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
-    bundle.build(root=tree, output=tmp_path / "out")
+        build("1.2.3", root=tree, output=tmp_path / "out")
+    build(root=tree, output=tmp_path / "out")
     assert bundle.verify(of_content)["signer"] == trust.own() != builders
     trust.add(builders)
     assert bundle.verify(release)["signer"] == builders
@@ -203,7 +209,7 @@ def test_a_build_that_fails_leaves_no_bundle(
 
     monkeypatch.setattr(wheels, "pip", broken)
     with pytest.raises(ArtefactError, match="no index"):
-        bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+        build("1.2.3", root=tree, output=tmp_path / "out")
     assert bundle.available(tmp_path / "out") == []
     assert not (tmp_path / "out").exists()
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -232,10 +238,10 @@ def test_a_lock_that_pins_nothing_is_refused(tmp_path: Path, line: str):
 
 def test_only_a_few_bundles_of_working_trees_are_kept(tree: Path, tmp_path: Path, no_index):
     ids = tree / "objectstore_app" / "core" / "ids.py"
-    bundle.build("1.2.3", root=tree, output=tmp_path / "out")
+    build("1.2.3", root=tree, output=tmp_path / "out")
     for number in range(bundle.SOURCE_BUNDLES_KEPT + 2):
         ids.write_text(ids.read_text() + f"# {number}\n")
-        newest = bundle.build(root=tree, output=tmp_path / "out")
+        newest = build(root=tree, output=tmp_path / "out")
     kept = bundle.available(tmp_path / "out")
     assert len(kept) == bundle.SOURCE_BUNDLES_KEPT + 1
     assert {"1.2.3", newest.version} <= set(kept)

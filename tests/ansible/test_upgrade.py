@@ -86,7 +86,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     )
     bundles = tmp_path_factory.mktemp("bundles")
     (bundles / first).symlink_to(bundle.bundles_dir() / first)
-    bundle.build(newer, output=bundles)
+    bundle.build(newer, profile="nodes", output=bundles)
     tree = tmp_path_factory.mktemp("tree")
     for path in source.source_files(ROOT):
         (tree / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     health = tree / "objectstore_app" / "runtime" / "health.py"
     assert HEALTHY in health.read_text()
     health.write_text(health.read_text().replace(HEALTHY, BROKEN))
-    bundle.build(broken, root=tree, output=bundles)
+    bundle.build(broken, profile="nodes", root=tree, output=bundles)
     yield Deployment(inventory, bundles, first, newer, broken)
     shutil.rmtree(bundles)
 

@@ -120,4 +120,4 @@ def test_trust_shows_adds_and_removes_keys():
 def test_lock_refuses_what_has_no_lock_files():
     refused = run("lock", "objectstore")
     assert refused.exit_code == 1
-    assert "one of: kubernetes, etcd, etcdctl, coredns, pause" in refused.output
+    assert "one of: kubernetes, etcd, etcdctl, etcdutl, coredns, pause" in refused.output

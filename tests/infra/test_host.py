@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from objectstore_infra import apt_sources, host, node_image
+from objectstore_infra import apt_sources, host
 from objectstore_infra.apt_sources import Source
 from objectstore_infra.errors import HostError
 from objectstore_infra.substrates.incus_client import Answer, IncusClient
@@ -105,24 +105,6 @@ def test_backports_come_from_the_mirror_in_use() -> None:
 def test_a_machine_without_a_debian_mirror_is_refused() -> None:
     with pytest.raises(HostError, match="no apt source of this machine carries the suite"):
         host.backports_stanza([], "bookworm")
-    with pytest.raises(HostError, match="no Debian mirror to build the node image from"):
-        node_image.mirrors([])
-
-
-def test_the_node_image_is_built_from_the_mirrors_in_use() -> None:
-    lines = node_image.mirrors(apt_sources.parse_deb822(DEB822))
-    assert [line.split("] ")[1] for line in lines] == [
-        "http://mirror.example/debian trixie main",
-        "http://mirror.example/debian trixie-updates main",
-        "http://mirror.example/debian-security trixie-security main",
-    ]
-
-
-def test_the_image_is_named_by_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = node_image.alias()
-    assert before == node_image.alias()
-    monkeypatch.setattr(node_image, "PACKAGES", (*node_image.PACKAGES, "nano"))
-    assert node_image.alias() != before
 
 
 def test_the_plan_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

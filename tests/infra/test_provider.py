@@ -253,15 +253,19 @@ def test_a_machine_that_never_answers_is_cleaned_up(
     assert bench.world.instances == {}
 
 
-def test_a_new_image_recipe_is_taken_up_in_place(
+def test_a_new_bundles_image_is_taken_up_in_place(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_image, "ensure_built", lambda _say: ())
-    old: Record = {"alias": "image-1", "owner": OWNER}
-    new: Record = {"alias": "image-2", "owner": OWNER}
+    monkeypatch.setattr(node_image, "alias", lambda version: f"image-{version[0]}")
+    monkeypatch.setattr(node_image, "ensure_built", lambda _version, _say: ())
+    old: Record = {"bundle": "1.0", "owner": OWNER}
+    new: Record = {"bundle": "2.0", "owner": OWNER}
     state = bench.made("NodeImage", old)
     assert bench.diff("NodeImage", state, new).replaces == []
     bench.update("NodeImage", OWNER, state, new)
+    assert bench.world.images == {"image-2": {OWNER}}
+    state = bench.made("NodeImage", new)
+    bench.update("NodeImage", OWNER, state, {"bundle": "2.1", "owner": OWNER})
     assert bench.world.images == {"image-2": {OWNER}}
 
 

@@ -82,7 +82,7 @@ def missing() -> str:
         if shutil.which(name) is None:
             return f"{name} is not installed"
     if not _packages():
-        return f"the artefact {ARTEFACT} is not in the cache: make bundle PROFILE=platform"
+        return f"the artefact {ARTEFACT} is not in the cache: make bundle"
     return ""
 
 

@@ -34,7 +34,7 @@ from objectstore_infra.artefacts.declaration import (
     Source,
     Wheels,
 )
-from objectstore_infra.artefacts.errors import DeclarationError
+from objectstore_infra.artefacts.errors import ArtefactError, DeclarationError
 from objectstore_infra.artefacts.storage import Storage, StoredFile, cache_dir, key_of
 
 MANIFEST = "manifest.in"
@@ -98,12 +98,28 @@ class Builder:
             "guest": {"python": wheels.GUEST.python, "machine": wheels.GUEST.machine},
             "nodes": {
                 "packages": [n for n in self.declared.nodes.packages if n in names],
-                "files": [f for f in self.declared.nodes.files if f.partition("/")[0] in names],
+                "files": self._node_files(self.declared.nodes.files, names),
+                "store": self._node_files(self.declared.nodes.store, names),
             },
             "artefacts": rows,
         }
         listing.write(folder, listed, trust.own_key())
         return sum(row["size"] for _, row in listing.files(folder, listed))
+
+    def _node_files(self, entries: Collection[str], names: Collection[str]) -> list[str]:
+        """The paths of the files that these entries name, as far as the bundle ships them.
+
+        Raises: ArtefactError: an artefact has no such file.
+        """
+        paths: list[str] = []
+        for name, _, wanted in (entry.partition("/") for entry in entries):
+            if name not in names:
+                continue
+            found = [file.name for file in self._made[name] if wanted in ("", file.name)]
+            if not found:
+                raise ArtefactError(f"{name} makes no file {wanted!r} for nodes")
+            paths += (f"{name}/{file}" for file in found)
+        return paths
 
     def say(self, line: str) -> None:
         """Report a line with the seconds since the build began."""

@@ -119,6 +119,8 @@ class Nodes:
     """Debian artefacts: installed."""
     files: tuple[str, ...] = ()
     """`ARTEFACT` or `ARTEFACT/FILE`: kept as files."""
+    store: tuple[str, ...] = ()
+    """As `files`, but what changes with the source of the store: never part of a node image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,8 @@ def _parse_profiles(
 
 
 def _parse_nodes(table: object, artefacts: Mapping[str, Artefact], path: Path) -> Nodes:
-    if not isinstance(table, dict) or table.keys() - {"packages", "files"}:
-        raise DeclarationError(f"{path}: nodes has `packages` and `files`, nothing else")
+    if not isinstance(table, dict) or table.keys() - {"packages", "files", "store"}:
+        raise DeclarationError(f"{path}: nodes has `packages`, `files` and `store`, nothing else")
     for key, entries in table.items():
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise DeclarationError(f"{path}: nodes.{key} is no list of strings")
@@ -243,7 +245,7 @@ def _parse_nodes(table: object, artefacts: Mapping[str, Artefact], path: Path) -
                 raise DeclarationError(
                     f"{path}: nodes.{key} names {entry!r}, which is not declared as such"
                 )
-    return Nodes(tuple(table.get("packages", ())), tuple(table.get("files", ())))
+    return Nodes(**{key: tuple(entries) for key, entries in table.items()})
 
 
 def _parse(row: Mapping[str, object], path: Path) -> Artefact:

@@ -54,10 +54,14 @@ class ArtefactRow(TypedDict):
 
 
 class NodesRow(TypedDict):
-    """What nodes hold of a bundle: Debian artefacts installed, and files by ARTEFACT[/FILE]."""
+    """What nodes hold of a bundle."""
 
     packages: list[str]
+    """Names of Debian artefacts: installed."""
     files: list[str]
+    """ARTEFACT/FILE: kept below one folder."""
+    store: list[str]
+    """As `files`, but what changes with the source of the store."""
 
 
 class Listing(TypedDict):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pulumi
 from pulumi import Output, ResourceOptions
 
-from objectstore_infra import ansible_run, inventory, node_image
+from objectstore_infra import ansible_run, inventory
 from objectstore_infra import resources as res
 from objectstore_infra.spec import StoreSpec, VmSpec
 from objectstore_infra.state_folder import store_folder
@@ -44,7 +44,7 @@ class ObjectStore(pulumi.ComponentResource):
         credentials = res.Credentials("administrator", spec.name, self._child)
         self.access_key, self.secret_key = credentials.accessKey, credentials.secretKey
         self._network, self._reservation = self._make_network()
-        image_args = res.NodeImageArgs(node_image.alias(), self.owner)
+        image_args = res.NodeImageArgs(spec.version, self.owner)
         self._image = res.NodeImage("node-image", image_args, self._child)
         machines = {vm.name: self._make_instance(vm) for vm in spec.vms()}
         described = inventory.build(spec, self.owner, store_folder(spec.name))

@@ -74,7 +74,7 @@ def test_the_order_of_the_file_is_the_order_of_the_build(tmp_path: Path):
         ("[profiles]\nall = ['build-go']\n", "profiles.all names 'build-go', which is not"),
         ("[profiles]\nall = 'build-go'\n", "profiles.all is no list"),
         ("profiles = 1\n", "profiles is no table"),
-        ("nodes = 1\n", "nodes has `packages` and `files`, nothing else"),
+        ("nodes = 1\n", "nodes has `packages`, `files` and `store`"),
         ("[nodes]\nfiles = 'build-go'\n", "nodes.files is no list of strings"),
         ("[nodes]\nfiles = ['build-go']\n", "nodes.files names 'build-go', which is not"),
         (GO + "[nodes]\npackages = ['program']\n", "nodes.packages names 'program', which is not"),
@@ -112,7 +112,7 @@ def test_every_lock_of_our_own_declaration_counts_as_content():
     assert locks == set(source.LOCKS)
 
 
-def test_each_of_our_own_profiles_holds_what_nodes_install_today():
+def test_each_of_our_own_profiles_holds_the_python_environments_of_nodes():
     declared = ours()
     assert set(declared.shipped("nodes")) == {"objectstore", "envoy"}
     for profile in declared.profiles:

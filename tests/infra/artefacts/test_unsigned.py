@@ -85,7 +85,7 @@ def test_damage_is_named(tmp_path: Path, damage: str, said: str):
 
 def test_one_of_this_trees_content_is_kept(tree: Path, tmp_path: Path):
     declared = tree / source.DECLARED / "manifest.in"
-    declared.write_text(declared.read_text() + "[profiles]\nnodes = []\n")
+    declared.write_text(declared.read_text() + "[profiles]\nplatform = []\n")
     content = source.content_version(tree)
     folder = a_bundle(tmp_path / "out", content, content)
     made = bundle.build(root=tree, output=tmp_path / "out")

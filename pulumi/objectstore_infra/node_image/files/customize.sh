@@ -16,8 +16,15 @@ chroot "$root" systemctl -q mask systemd-networkd.service systemd-networkd.socke
 # Timers that would only cost the store's nodes work.
 chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
     fstrim.timer dpkg-db-backup.timer
-# Java's packages, among others, fail to configure where the folder of man pages is missing.
-mkdir -p "$root/etc/objectstore" "$root/usr/share/man/man1"
-rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf"
+# Ansible starts what a node runs, once it is configured.
+chroot "$root" systemctl -q disable containerd.service keepalived.service ceph.target \
+    ceph-crash.service rbdmap.service cron.service
+# What came along with Ceph's packages, for devices that nodes do not have.
+chroot "$root" systemctl -q disable nvmf-autoconnect.service nvmefc-boot-connections.service \
+    smartmontools.service xfs_scrub_all.timer
+mkdir -p "$root/etc/objectstore"
+# No apt source: nodes install from bundles alone.
+rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf" \
+    "$root/etc/apt/sources.list"
 : > "$root/etc/machine-id"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
