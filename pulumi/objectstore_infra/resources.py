@@ -70,7 +70,8 @@ class AddressReservation(pulumi.CustomResource):
 class NodeImageArgs:
     """What a NodeImage takes."""
 
-    alias: Input[str]
+    bundle: Input[str]
+    """The version of the bundle that it is made of."""
     owner: Input[str]
 
 
@@ -80,7 +81,7 @@ class NodeImage(pulumi.CustomResource):
     alias: Output[str]
 
     def __init__(self, name: str, args: NodeImageArgs, opts: ResourceOptions) -> None:
-        _register(self, "NodeImage", name, _properties(args), opts)
+        _register(self, "NodeImage", name, {**_properties(args), "alias": None}, opts)
 
 
 class SshKey(pulumi.CustomResource):
