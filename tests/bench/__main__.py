@@ -191,7 +191,8 @@ def _measure(system: System, binary: str, plan: Plan, results: Results) -> None:
 
 def _finish(results: Results, output: Path, about: str) -> None:
     results.write(output)
-    output.with_suffix(".md").write_text(report.page(results, about), encoding="utf-8")
+    page = report.page(results, about, judge(results))
+    output.with_suffix(".md").write_text(page, encoding="utf-8")
     report.plot(results, output.with_suffix(".png"))
     say(report.tables(results))
     written = " ".join(str(output.with_suffix(suffix)) for suffix in (".json", ".md", ".png"))

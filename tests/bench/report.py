@@ -37,12 +37,12 @@ def verdicts(found: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def page(results: Results, about: str) -> str:
-    """The same as Markdown; `about` says what it was made on."""
+def page(results: Results, about: str, found: list[Verdict]) -> str:
+    """The same as Markdown, with the verdicts; `about` says what it was made on."""
     durable = {row.system: (row.version, row.durability) for row in results.rows}
     systems = [["system", "version", "syncs before it answers a PUT"]]
     systems += [[name, *facts] for name, facts in durable.items()]
-    notes = [f"- {verdict}" for verdict in judge(results)]
+    notes = [f"- {verdict}" for verdict in found]
     notes += [f"- without figures: {m.system} {m.case}: {m.reason}" for m in results.missed]
     parts = (_markdown(lines) for lines in (systems, _ratios(results), _details(results)))
     return "\n\n".join((about, *parts, "\n".join(notes) + "\n"))
@@ -180,7 +180,7 @@ def main() -> None:
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT
     results = read(source)
     about = f"From {source.name}."
-    source.with_suffix(".md").write_text(page(results, about), encoding="utf-8")
+    source.with_suffix(".md").write_text(page(results, about, judge(results)), encoding="utf-8")
     plot(results, source.with_suffix(".png"))
     print(tables(results))
     print(verdicts(judge(results)))

@@ -154,6 +154,10 @@ class CephCluster:
             process.wait(STOP_S_MAX)
         self._daemons.clear()
 
+    def pids(self) -> list[int]:
+        """Of all daemons that run."""
+        return [process.pid for process in self._daemons.values()]
+
     def start_osd(self, number: int) -> None:
         self._spawn(_osd(number), "ceph-osd", "-i", str(number))
 

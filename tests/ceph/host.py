@@ -34,12 +34,12 @@ def lacking() -> list[str]:
     return found
 
 
-def obstacle() -> str:
-    """Why nothing can be installed here; empty when it can."""
+def obstacle(packages: tuple[str, ...] = PACKAGES) -> str:
+    """Why these cannot be installed here; empty when they can."""
     if shutil.which("apt-get") is None:
         return "this is no Debian"
     if os.geteuid() != 0:
-        return f"installing needs root (apt-get install {' '.join(PACKAGES)})"
+        return f"installing needs root (apt-get install {' '.join(packages)})"
     return ""
 
 
@@ -57,11 +57,11 @@ def no_service_started() -> Iterator[None]:
             POLICY.unlink()
 
 
-def install() -> None:
+def install(packages: tuple[str, ...] = PACKAGES) -> None:
     """Raises subprocess.CalledProcessError, its output shown."""
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_service_started():
-        for argv in (("update", "-q"), ("install", "-qy", "--no-install-recommends", *PACKAGES)):
+        for argv in (("update", "-q"), ("install", "-qy", "--no-install-recommends", *packages)):
             done = subprocess.run(
                 ["apt-get", *argv],
                 env=quiet,
