@@ -32,7 +32,7 @@ from .orphans import remove_orphans
 from .pace import Pace, StoppedError
 from .scrub import Scrub
 from .state import PassRecord, State, load_state, save_state
-from .work import Work
+from .work import LocalWriters, Work, Writers
 
 HURRIED_EVERY_S = 300.0
 _GIVE_ROOM = ("gc", "compact", "orphans")
@@ -77,8 +77,11 @@ async def run_passes(
     names: Sequence[str] | None,
     pace: Pace,
     now_ms: Callable[[], int],
+    writers: Writers | None = None,
 ) -> State:
     """Run the passes named, whole, or with None those that are due; return the state they leave.
+    `now_ms` tells no later time than the views are of. Without `writers` those beside this process
+    are asked.
 
     Call it inside a running loop, while the store's writers live. Raises StoreInUseError when
     another Atlas works on the store, MediaFailedError when its views cannot be opened.
@@ -86,7 +89,7 @@ async def run_passes(
     with store.lock("atlas"):
         state = load_state(store)
         asked = names is not None
-        work = Work(store, media, settings, state, pace, now_ms)
+        work = Work(store, media, settings, state, pace, now_ms, writers or LocalWriters(store))
         try:
             hurried = work.segments.is_short()
             if names is None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from ..config.atlas import AtlasSettings
 from ..core.ids import ShardId
@@ -44,6 +44,33 @@ PAGE_ROWS = 500
 FORGET_ROWS = 250
 
 
+class Writers(Protocol):
+    """Who decides about the shards."""
+
+    async def submit(self, shard: ShardId, mutation: DataMutation) -> MutationResult:
+        """Return when it is durable. Raises what it was refused with, UnavailableError."""
+
+    async def close(self) -> None: ...
+
+
+class LocalWriters:
+    """The writers beside this process. Make it inside the running loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._pipes = {
+            shard: MutationPipe(store.run, store.socket_name(shard))
+            for shard in store.shards
+            if shard != DIRECTORY_SHARD
+        }
+
+    async def submit(self, shard: ShardId, mutation: DataMutation) -> MutationResult:
+        return await self._pipes[shard].submit(mutation)
+
+    async def close(self) -> None:
+        for pipe in self._pipes.values():
+            await pipe.close()
+
+
 @dataclass(slots=True)
 class Work:
     """Open it inside a running loop and while the writers live; close it at the end."""
@@ -54,18 +81,14 @@ class Work:
     state: State
     pace: Pace
     now_ms: Callable[[], int]
+    writers: Writers
     views: dict[ShardId, View] = field(init=False)
     reader: ExtentReader = field(init=False)
     segments: Segments = field(init=False)
-    _pipes: dict[ShardId, MutationPipe] = field(init=False)
 
     def __post_init__(self) -> None:
         self.views = {shard: open_reader(self.store.view(shard)) for shard in self.store.shards}
         self.reader, self.segments = self.media.reader, self.media.segments
-        self._pipes = {
-            shard: MutationPipe(self.store.run, self.store.socket_name(shard))
-            for shard in self.data_shards
-        }
 
     @property
     def data_shards(self) -> tuple[ShardId, ...]:
@@ -80,12 +103,15 @@ class Work:
         """Have the shard's writer decide these, few at a time. Raises what one was refused with,
         once those beside it are answered.
         """
-        pipe = self._pipes[shard]
         results: list[MutationResult] = []
         for first in range(0, len(mutations), ASK_AT_ONCE):
             begun = time.monotonic()
             outcomes = await asyncio.gather(
-                *map(pipe.submit, mutations[first : first + ASK_AT_ONCE]), return_exceptions=True
+                *(
+                    self.writers.submit(shard, mutation)
+                    for mutation in mutations[first : first + ASK_AT_ONCE]
+                ),
+                return_exceptions=True,
             )
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
@@ -145,8 +171,7 @@ class Work:
         return await asyncio.to_thread(call, *args, **kwargs)
 
     async def close(self) -> None:
-        for pipe in self._pipes.values():
-            await pipe.close()
+        await self.writers.close()
         close_views(list(self.views.values()))
 
 

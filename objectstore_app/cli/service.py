@@ -20,6 +20,7 @@ SERVICES: dict[str, str] = {
     "metadata": "shard_pod",
     "iam": "shard_pod",
     "object-controller": "object_controller",
+    "atlas": "atlas_pod",
 }
 
 

@@ -15,6 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from .atlas import (
+    GRACE_S_DEFAULT,
+    INTERVAL_S_DEFAULT,
+    RATE_MIB_DEFAULT,
+    UPLOAD_DAYS_DEFAULT,
+    AtlasSettings,
+    atlas_settings,
+)
 from .ceph import CephPools, CephSettings
 from .errors import SettingsError
 from .settings import LOG_FORMATS, REGION_DEFAULT, Address, ClusterTls, address
@@ -58,6 +66,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compression: str = "none"
     log_format: str = "json"
     drain_grace: float = 0.0
+    atlas_interval: float = INTERVAL_S_DEFAULT
+    atlas_grace: float = GRACE_S_DEFAULT
+    atlas_rate: float = RATE_MIB_DEFAULT
+    upload_days: float = UPLOAD_DAYS_DEFAULT
     ceph_conf: str = ""
     ceph_client: str = ""
     ceph_pools: _Pools | None = None
@@ -96,6 +108,7 @@ class ServiceSettings:
     cluster_tls: ClusterTls
     zookeeper: ZooKeeperSettings
     ceph: CephSettings | None
+    atlas: AtlasSettings
     workers: int
     master_key: Path | None
     tls: tuple[Path, Path] | None
@@ -145,6 +158,12 @@ def service_settings(path: Path, environment: Mapping[str, str]) -> ServiceSetti
             given.zookeeper_session,
         ),
         ceph=_ceph(given),
+        atlas=atlas_settings(
+            interval=given.atlas_interval,
+            grace=given.atlas_grace,
+            rate=given.atlas_rate,
+            upload_days=given.upload_days,
+        ),
         workers=given.workers,
         master_key=_file("master_key", given.master_key) if given.master_key else None,
         tls=_pair(given),

@@ -26,6 +26,7 @@ from tests.s3.server import Keys, free_port
 from tests.zookeeper.ensemble import Ensemble
 
 READY_S_MAX = 90.0
+IN_A_HURRY = "atlas_interval = 1\natlas_grace = 0\natlas_rate = 0\n"
 DOMAIN = "s3.example.test"
 
 
@@ -42,6 +43,7 @@ class WholeStore:
         metadata: int = 2,
         iam: int = 1,
         front_ends: int = 1,
+        atlas: int = 0,
         keys: Keys | None = None,
     ) -> None:
         self.keys = keys or Keys("ROOT" + secrets.token_hex(8).upper(), secrets.token_hex(20))
@@ -68,6 +70,7 @@ class WholeStore:
         self.ports = [free_port() for _ in range(front_ends)]
         self.iam = [pod("iam", number) for number in range(iam)]
         self.metadata = [pod("metadata", number) for number in range(metadata)]
+        self.atlas = [pod("atlas", number, IN_A_HURRY) for number in range(atlas)]
         self.front_ends = [
             pod(
                 "object-controller",
@@ -80,7 +83,7 @@ class WholeStore:
 
     @property
     def pods(self) -> list[Pod]:
-        return [*self.iam, *self.metadata, *self.front_ends]
+        return [*self.iam, *self.metadata, *self.front_ends, *self.atlas]
 
     @property
     def shards(self) -> tuple[ShardId, ...]:
