@@ -327,8 +327,16 @@ def _project_folder(given: Path | None) -> Path:
     )
 
 
-@functools.cache
 def _operations() -> ModuleType:
+    return deployment_package("engine.operations")
+
+
+@functools.cache
+def deployment_package(name: str) -> ModuleType:
+    """A module of the deployment, which is part of a checkout only.
+
+    Raises: click.ClickException, when it or what it needs is not there.
+    """
     if not (INFRA / "objectstore_infra").is_dir():
         raise click.ClickException(
             f"the deployment is not part of the installed package: {INFRA} does not exist; run this"
@@ -337,7 +345,7 @@ def _operations() -> ModuleType:
     if str(INFRA) not in sys.path:
         sys.path.append(str(INFRA))
     try:
-        return importlib.import_module("objectstore_infra.engine.operations")
+        return importlib.import_module(f"objectstore_infra.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("objectstore_infra"):
             raise

@@ -1,4 +1,7 @@
-"""`objectstore status`: is a store up and well, from its health and metrics pages."""
+"""`objectstore status`: is a store up and well, from its health and metrics pages.
+
+With `--store` it is a deployment, whose machines and cluster are looked at too (`cluster_status`).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from urllib.parse import urlsplit
 
 import click
 
+from . import cluster_status
 from .options import json_output
 
 TIMEOUT_S = 10.0
 READY, NOT_READY, UNREACHABLE = 0, 1, 2
+LICENCE_INCLUDED_BYTES = 2 * 10**12
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -51,16 +56,24 @@ class UnreachableError(Exception):
     show_envvar=True,
     help="The store's address.",
 )
+@click.option(
+    "--store",
+    metavar="NAME",
+    help="A store deployed from this machine: its machines, pods, shards and pools, too.",
+)
 @json_output
 @click.option(
     "--ca", type=click.Path(exists=True, dir_okay=False), help="Trust this certificate (PEM)."
 )
 @click.option("--insecure", is_flag=True, help="Do not verify the certificate.")
-def status(endpoint: str, as_json: bool, ca: str | None, insecure: bool) -> None:
+def status(endpoint: str, store: str | None, as_json: bool, ca: str | None, insecure: bool) -> None:
     """Show whether a store is up and well, and what it does.
 
-    Exit status: 0 when it is ready, 1 when it is up but not ready, 2 when it does not answer.
+    Exit status: 0 when it is ready, 1 when it is up but not ready or something of its deployment is
+    not well, 2 when it does not answer.
     """
+    cluster = cluster_status.look(store) if store else None
+    endpoint = cluster_status.endpoint(store) if store else endpoint
     parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise click.ClickException(f"--endpoint {endpoint!r}: expected http(s)://HOST:PORT")
@@ -72,14 +85,28 @@ def status(endpoint: str, as_json: bool, ca: str | None, insecure: bool) -> None
         if code != 200 or not isinstance(health, dict) or "checks" not in health:
             raise UnreachableError("something else than an object store answers there")
     except (UnreachableError, ValueError) as error:
-        if as_json:
-            click.echo(json.dumps({"endpoint": endpoint, "status": "down", "reason": str(error)}))
-        else:
-            click.echo(f"{endpoint}: does not answer: {error}", err=True)
+        down: dict[str, object] = {"endpoint": endpoint, "status": "down", "reason": str(error)}
+        _show(down, f"{endpoint}: does not answer: {error}", cluster, as_json=as_json)
         sys.exit(UNREACHABLE)
     report = summary(endpoint, health, samples(metrics_text))
-    click.echo(json.dumps(report, indent=1) if as_json else _text(report))
-    sys.exit(READY if report["status"] == "ready" else NOT_READY)
+    _show(report, _text(report), cluster, as_json=as_json)
+    well = report["status"] == "ready" and (cluster is None or cluster["status"] == "ready")
+    sys.exit(READY if well else NOT_READY)
+
+
+def _show(
+    report: dict[str, object],
+    text: str,
+    cluster: cluster_status.Report | None,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        click.echo(json.dumps(report | ({"cluster": cluster} if cluster else {}), indent=1))
+        return
+    click.echo(text, err=report["status"] == "down")
+    if cluster:
+        click.echo(cluster_status.shown(cluster))
 
 
 def samples(text: str) -> list[Sample]:
@@ -118,9 +145,32 @@ def summary(endpoint: str, health: dict[str, object], page: list[Sample]) -> dic
         "bytes_received": plain.get("objectstore_http_request_bytes_total", 0),
         "bytes_sent": plain.get("objectstore_http_response_bytes_total", 0),
         "usage": {name: plain[metric] for name, metric in _USAGE.items() if metric in plain},
+        "licence": licence(plain.get(_USAGE["size_bytes"])),
         "damage": plain.get("objectstore_damage", 0),
         "processes": {pid: values for pid, values in processes.items() if values.get("up") == 1.0},
     }
+
+
+def licence(used_bytes: int | None) -> dict[str, object]:
+    """What is included and what is used of it; nothing is ever refused for it."""
+    used = used_bytes or 0
+    return {
+        "included_bytes": LICENCE_INCLUDED_BYTES,
+        "used_bytes": used_bytes,
+        "over_bytes": max(used - LICENCE_INCLUDED_BYTES, 0),
+    }
+
+
+def _licence_text(found: object) -> list[str]:
+    """One line, where it is known what is used."""
+    if not isinstance(found, dict) or found["used_bytes"] is None:
+        return []
+    used, included = found["used_bytes"] / 10**12, LICENCE_INCLUDED_BYTES / 10**12
+    line = f"  licence      {used:.3f} of {included:.0f} TB that are included"
+    if found["over_bytes"]:
+        over = found["over_bytes"] / 10**12
+        line += f": {over:.3f} TB MORE, to be licensed by used capacity; nothing is refused"
+    return [line]
 
 
 def _text(report: dict[str, object]) -> str:
@@ -143,6 +193,7 @@ def _text(report: dict[str, object]) -> str:
             f"{usage['versions']} versions, {usage['size_bytes']} bytes, "
             f"{usage['uploads']} uploads under way"
         )
+    lines += _licence_text(report["licence"])
     if report["damage"]:
         lines.append(f"  DAMAGED      {report['damage']} places: see `objectstore atlas status`")
     lines.append(f"  bytes        {report['bytes_received']} in, {report['bytes_sent']} out")

@@ -57,9 +57,10 @@ def node_facts() -> dict[str, list[str]]:
 
 def cluster_facts(admin: Admin) -> dict[str, Any]:
     """`clean` is whether all placement groups are active+clean; shares are of all raw room;
-    `checks` are those that are not silenced.
+    `checks` are those that are not silenced. Of pools, `stored_bytes` and `free_bytes` are before
+    copies are made.
     """
-    status, dump = admin.ask("status"), admin.ask("osd dump")
+    status, dump, room = admin.ask("status"), admin.ask("osd dump"), admin.ask("df")
     pgs = status["pgmap"]
     states = {row["state_name"]: row["count"] for row in pgs.get("pgs_by_state", [])}
     osds = dump["osds"]
@@ -77,6 +78,16 @@ def cluster_facts(admin: Admin) -> dict[str, Any]:
         "osds": {row["osd"]: {"up": bool(row["up"]), "in": bool(row["in"])} for row in osds},
         "placement_groups": states,
         "clean": states == {CLEAN: pgs["num_pgs"]},
+        "pools": {
+            pool["name"]: {
+                "stored_bytes": pool["stats"]["stored"],
+                "objects": pool["stats"]["objects"],
+                "free_bytes": pool["stats"]["max_avail"],
+            }
+            for pool in room["pools"]
+        },
+        "total_bytes": room["stats"]["total_bytes"],
+        "used_bytes": room["stats"]["total_used_raw_bytes"],
         "used_share": pgs["bytes_used"] / pgs["bytes_total"] if pgs.get("bytes_total") else 0.0,
         "nearfull_share": dump["nearfull_ratio"],
         "full_share": dump["full_ratio"],

@@ -37,11 +37,14 @@ CALL_TIMEOUT_S = 15
 SYSTEM = "kube-system"
 NAME_LABEL = "app.kubernetes.io/name"
 RUN = "/var/lib/objectstore/run"
-# Prints the pod's copy of the shard map and the epochs of the shards it has; 0 is a standby's.
+# Prints the pod's copy of the shard map, which a pod that starts has not got yet, and the epochs of
+# the shards it has; 0 is a standby's.
 LOOK = f"""
 import glob, json, os
+path = "{RUN}/map.json"
+known = json.load(open(path)) if os.path.exists(path) else {{"shards": {{}}}}
 held = {{os.path.basename(f)[:-5]: open(f, "rb").read(8).hex() for f in glob.glob("{RUN}/*.held")}}
-print(json.dumps({{"map": json.load(open("{RUN}/map.json")), "held": held}}))
+print(json.dumps({{"map": known, "held": held}}))
 """
 EPOCH = struct.Struct("<Q")
 
