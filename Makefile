@@ -70,7 +70,7 @@ bench: ## Measure the store beside its peers on this disk (QUICK=1: shorter; BEN
 	@scripts/venv bench
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(BENCH)
 
-bench-cluster: ## Measure the store on RADOS beside radosgw on one Ceph cluster (QUICK=1, BENCH=options)
+bench-cluster: ## Measure the store on RADOS beside radosgw (QUICK=1: shorter; BENCH=options)
 	@scripts/venv bench
 	@$(BIN)/python -m tests.ceph.host
 	@$(BIN)/python -m tests.bench.cluster $(if $(QUICK),--quick) $(BENCH)
@@ -79,4 +79,5 @@ requirements: ## Lock the dependencies of pyproject.toml anew
 	@scripts/venv test
 	@scripts/lock
 
-.PHONY: help serve up down host bundle preview outputs lint test stages lab bench bench-cluster requirements
+.PHONY: help serve up down host bundle preview outputs lint test stages lab bench \
+  bench-cluster requirements
