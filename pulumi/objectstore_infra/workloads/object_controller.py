@@ -40,11 +40,14 @@ def service() -> pods.Spec:
 def deployment(
     replicas: int, image: str, configuration: Input[str], sealed: Input[str]
 ) -> pods.Spec:
-    """Return the pods, one for each node; a new one is ready before an old one goes."""
-    affinity = pods.spread(OBJECT_CONTROLLER)
+    """Return the pods, one on each node: those of a node that dies do not crowd the others.
+
+    They are renewed one after the other; requests go to the rest meanwhile.
+    """
+    affinity = pods.one_a_node(OBJECT_CONTROLLER)
     return {
         "replicas": replicas,
-        "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
         "selector": {"matchLabels": labels(OBJECT_CONTROLLER)},
         "template": pods.service_pod(SERVICE, image, configuration, sealed, affinity),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ RETRY_PAUSE_S = 1.0
 # The address of the API moves, the server behind it starts, etcd elects a leader: not yet failures.
 TRANSIENT = frozenset({429, 502, 503, 504})
 ETCD_FAILED = b"etcdserver"
+# An API server that has just started refuses everybody until it has read the roles.
+ROLES_UNREAD = re.compile(rb"RBAC: .*not found")
 CONNECTIONS = 16
 _PARTS = ("clusters", "contexts", "users")
 
@@ -79,6 +82,8 @@ class Access:
             return cls(server, None, str(user.get("token") or ""))
         try:
             tls = ssl.create_default_context(cadata=_decoded(cluster, "certificate-authority-data"))
+            # Python 3.13 is stricter than Kubernetes' own authority, which names no key of its own.
+            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
             if "client-certificate-data" in user:
                 _load_certificate(tls, user)
         except (KeyError, ValueError, ssl.SSLError) as cause:
@@ -189,8 +194,13 @@ class Cluster:
 
 
 def _is_transient(refused: client.ApiException) -> bool:
-    return refused.status in TRANSIENT or (
-        refused.status == 500 and ETCD_FAILED in (refused.body or b"")
+    said = refused.body or b""
+    if isinstance(said, str):
+        said = said.encode()
+    return (
+        refused.status in TRANSIENT
+        or (refused.status == 500 and ETCD_FAILED in said)
+        or (refused.status == 403 and ROLES_UNREAD.search(said) is not None)
     )
 
 
