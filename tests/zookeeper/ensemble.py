@@ -93,6 +93,7 @@ class Ensemble:
         self._folder = folder
         self._ports = _free_ports(3 * SERVERS)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._log_from: dict[int, int] = {}
 
     @property
     def servers(self) -> tuple[int, ...]:
@@ -138,6 +139,7 @@ class Ensemble:
         jars = self._folder / "root" / "usr" / "share" / "java"
         own = self._folder / str(number)
         with open(own / "log", "ab") as log:
+            self._log_from[number] = log.tell()
             self._processes[number] = subprocess.Popen(
                 [
                     "java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx64m",
@@ -180,10 +182,11 @@ class Ensemble:
         self._processes.clear()
 
     def _role(self, number: int) -> str:
-        """`leading` or `following`, as the server's log said last; empty while it does neither."""
+        """`leading` or `following`, as the server said last in this life; empty for neither."""
         process = self._processes.get(number)
         assert process is None or process.poll() is None, f"it ended: see {self._folder}/{number}"
-        said = (self._folder / str(number) / "log").read_text(errors="replace")
+        content = (self._folder / str(number) / "log").read_bytes()
+        said = content[self._log_from[number] :].decode(errors="replace")
         states = re.findall(r"Peer state changed: (\w+)(?: - (\w+))?", said)
         role, phase = states[-1] if states else ("", "")
         return role if phase == "broadcast" else ""
