@@ -94,7 +94,9 @@ def test_what_is_missing_is_sent_and_taken_in(bundle: Path, node: Path, tmp_path
     written(node, one="first", two="before", three="left over")
     lacking, _ = node_bundle.differing(node, wanted)
     assert [row["path"] for row in lacking] == ["two/file"]
-    assert node_bundle.others(node, wanted) == ["three/file"]
+    assert node_bundle.others(node, wanted, exact=True) == ["three/file"]
+    (node / "one" / "older").write_text("of the version before")
+    assert node_bundle.others(node, wanted, exact=False) == ["one/older"]
     action.pack(bundle, ["two/file"], tmp_path / "bundle.tar")
     node_bundle.take_in(node, tmp_path / "bundle.tar", lacking, [])
     assert missing(node, wanted) == []

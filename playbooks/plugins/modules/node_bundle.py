@@ -49,6 +49,10 @@ options:
     type: list
     elements: dict
     required: true
+  exact:
+    description: Whether files of artefacts that O(files) names none of are removed.
+    type: bool
+    default: true
   archive:
     description: A tar of what was missing, on the node; without it the node is only looked at.
     type: path
@@ -83,6 +87,7 @@ def main() -> None:
             "folder": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "dict", "required": True},
             "packages": {"type": "list", "elements": "dict", "required": True},
+            "exact": {"type": "bool", "default": True},
             "archive": {"type": "path"},
         },
         supports_check_mode=True,
@@ -92,7 +97,7 @@ def main() -> None:
     try:
         new_packages = not_installed(packages, installed())
         new_files, noted = differing(folder, files)
-        unwanted = others(folder, files)
+        unwanted = others(folder, files, exact=module.params["exact"])
         if archive and not module.check_mode:
             take_in(folder, Path(archive), new_files, new_packages)
             for path in unwanted:
@@ -155,11 +160,16 @@ def read_noted(folder: Path) -> Noted:
     return noted
 
 
-def others(folder: Path, files: list[Row]) -> list[str]:
-    """What lies in the folder and is not wanted, by its path in the folder."""
+def others(folder: Path, files: list[Row], *, exact: bool) -> list[str]:
+    """What lies in the folder and is not wanted; unless `exact`, only of artefacts with files."""
     wanted = {NOTED, *(row["path"] for row in files)}
+    artefacts = {row["path"].partition("/")[0] for row in files}
     found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
-    return sorted(str(path) for path in found if str(path) not in wanted)
+    return sorted(
+        str(path)
+        for path in found
+        if str(path) not in wanted and (exact or path.parts[0] in artefacts)
+    )
 
 
 def take_in(folder: Path, archive: Path, files: list[Row], packages: list[Row]) -> None:
