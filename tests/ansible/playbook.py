@@ -17,6 +17,8 @@ PLAYBOOKS = (
     "prechecks",
     "upgrade",
     "reset",
+    "status",
+    "diagnostics",
     "certificates",
     "etcd_snapshot",
     "etcd_restore",
