@@ -130,7 +130,9 @@ class Builder:
         asked_again = fresh and isinstance(artefact, Debian)
         known = None if asked_again else self._storage.recall(artefact.name, key)
         if known is None:
-            self.say(f"{artefact.name}: making it ({self._source_of(artefact)}{expected(artefact)})")
+            self.say(
+                f"{artefact.name}: making it ({self._source_of(artefact)}{expected(artefact)})"
+            )
             began = time.monotonic()
             known = self._storage.remember(artefact.name, key, self._make_files(artefact, apt))
             size = sum(file.size for file in known) / MIB
