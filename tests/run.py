@@ -119,6 +119,7 @@ STAGES = (
     BUNDLE,
     suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
     suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE, limit_s=900),
+    suite("zookeeper", "pods' coordination, a real ensemble", "tests/zookeeper", limit_s=600),
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
     suite("validation", "what runs on the VMs", "tests/validation", deployed=True),

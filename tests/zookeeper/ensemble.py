@@ -26,7 +26,7 @@ from tests.unit.runtime.cluster_pki import make_pki
 SERVERS = 3
 TICK_MS = 1000
 SESSION_S = 3.0
-START_S_MAX = 60.0
+START_S_MAX = 120.0
 STOP_S_MAX = 10.0
 ARTEFACT = "layer-zookeeper"
 CLASS_PATH = (
