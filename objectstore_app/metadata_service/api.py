@@ -593,12 +593,9 @@ class UploadsPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetadataClient(Protocol):
-    """Held by front ends. Embedded: reads the views in this process, sends mutations to the writers
-    over a Unix socket.
-
-    In a deployment's other nodes: everything over one RPC connection. Every read may raise
-    UnavailableError; every mutation may raise what its struct names, UnavailableError,
-    MediaFullError.
+    """Held by front ends: over the views and writers of a folder, or over the gateways of the
+    shards' owners. Every read may raise UnavailableError and NotOwnerError; every mutation also
+    what its struct names, and MediaFullError.
     """
 
     async def bucket(self, name: str) -> Bucket | None: ...
@@ -631,9 +628,8 @@ class MetadataClient(Protocol):
     async def lookup(
         self, bucket: Bucket, key: bytes, version_id: str = "", *, body_bytes_max: int = 0
     ) -> ObjectVersion | None:
-        """The current version (which may be a delete marker), or the named one, with its body's
-        place. A body of at most that many bytes comes along as an inline one where it would take
-        another round trip.
+        """The current version (it may be a delete marker), or the named one, with its body's place;
+        a body of at most that many bytes as an inline one where it would take another round trip.
         """
 
     async def list_objects(

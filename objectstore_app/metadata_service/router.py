@@ -110,7 +110,7 @@ class Router:
         """The directory's, as its owner told it after this was called."""
         question = self._question
         if question is None:
-            question = self._question = asyncio.ensure_future(self._ask_generation())
+            question = self._question = self._loop.create_task(self._ask_generation())
         return await asyncio.shield(question)
 
     async def bucket(self, name: str) -> Bucket | None:
