@@ -21,11 +21,10 @@ from .reader import RadosReader
 from .segments import RadosSegments
 
 # librados copies what it sends in one thread and lets go of it in another. With a heap for each
-# thread the allocator would keep such pieces in the holes of all of them; as mappings of their own
-# (its default) they would cost a fault for each page. In one heap they take each other's place.
+# thread the allocator would keep such pieces in the holes of all of them, so there is one. What is
+# larger is a mapping of its own: it costs a fault for each page, and goes back at once.
 _M_ARENA_MAX, _ARENAS = -8, 1
-_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN = -3, 4 * MIB
-_M_TRIM_THRESHOLD, _TOP_BYTES_KEPT = -1, 4 * MIB
+_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN = -3, 1 * MIB
 _mallopt = ctypes.CDLL(None).mallopt
 
 
@@ -39,7 +38,6 @@ class RadosMedia:
         self._segment_bytes_max = segment_bytes_max
         _mallopt(_M_ARENA_MAX, _ARENAS)
         _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
-        _mallopt(_M_TRIM_THRESHOLD, _TOP_BYTES_KEPT)
         self._cluster = Cluster(ceph.conf, ceph.client)
         self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
         self.reader = RadosReader(self.pools)
