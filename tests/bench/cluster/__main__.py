@@ -34,7 +34,7 @@ GROUPS = ("4k", "list", "64m")
 FULL = Plan(
     seconds=5, connections=(16,), list_keys=20_000, growth=(), largest_mib=0, litter_mib=0,
 )  # fmt: skip
-QUICK = replace(FULL, seconds=2, list_keys=2_000)
+QUICK = replace(FULL, seconds=2, list_keys=3_000)
 OSD_BYTES = 12 << 30
 FREE_GIB_MIN = 12
 
