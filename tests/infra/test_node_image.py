@@ -96,6 +96,14 @@ def test_a_bundle_without_packages_for_nodes_is_refused(folder: Path) -> None:
         node_image.alias("9.9.9")
 
 
+def test_a_bundle_that_lacks_what_it_names_is_refused(folder: Path) -> None:
+    listed = described(folder)
+    listed["nodes"]["files"].append("programs/absent")
+    write(folder, listed)
+    with pytest.raises(HostError, match="names programs/absent for nodes and does not hold it"):
+        node_image.alias(VERSION)
+
+
 class Bootstrap:
     """Stands in the place of mmdebstrap: notes how it was called, writes an empty root."""
 

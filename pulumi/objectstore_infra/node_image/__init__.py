@@ -99,13 +99,23 @@ def packages_of(listed: Listing) -> list[tuple[str, FileRow]]:
 
 
 def files_of(listed: Listing) -> list[tuple[str, FileRow]]:
-    """Return the files that the image holds below `NODE_BUNDLE_DIR`, as (path, row)."""
+    """Return the files that the image holds below `NODE_BUNDLE_DIR`, as (path, row).
+
+    Raises: HostError: the bundle lacks one that it names.
+    """
     rows = {
         f"{row['name']}/{file['name']}": file
         for row in listed["artefacts"]
         for file in row["files"]
     }
-    return [(path, rows[path]) for path in sorted(listed["nodes"]["files"])]
+    wanted = sorted(listed["nodes"]["files"])
+    lacking = [path for path in wanted if path not in rows]
+    if lacking:
+        raise HostError(
+            f"the bundle {listed['version']} names {lacking[0]} for nodes and does not hold it",
+            hint=f"build it anew: objectstore bundle build --version {listed['version']} --replace",
+        )
+    return [(path, rows[path]) for path in wanted]
 
 
 def ensure_built(version: str, say: Callable[[str], None]) -> tuple[Path, Path]:
