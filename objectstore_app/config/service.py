@@ -7,6 +7,7 @@ service comes from the environment: POD_NAME and POD_IP.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -138,7 +139,7 @@ def service_settings(path: Path, environment: Mapping[str, str]) -> ServiceSetti
     pod = environment.get("POD_NAME") or os.uname().nodename
     cluster_listen = address(given.cluster_listen, "cluster_listen")
     host = environment.get("POD_IP") or cluster_listen.host
-    _check(host != "0.0.0.0", "POD_IP", "not set", "the address others reach this pod at")  # noqa: S104 - refused
+    _check(not _is_any(host), "POD_IP", "not set", "the address others reach this pod at")
     return ServiceSettings(
         store=given.store,
         data_shards=given.shards,
@@ -204,6 +205,14 @@ def _ceph(given: _File) -> CephSettings | None:
     return CephSettings(
         conf, given.ceph_client, CephPools(told.log, told.open, told.cold), given.store
     )
+
+
+def _is_any(host: str) -> bool:
+    """Whether it stands for every address of the machine, so that nobody can be told it."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def _file(key: str, value: str) -> Path:

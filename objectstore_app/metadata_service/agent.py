@@ -364,19 +364,24 @@ async def follow_map(coordination: Coordination, run: Path, stop: asyncio.Event)
         with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(wake.set)
 
+    async def wake_at_stop() -> None:
+        await stop.wait()
+        wake.set()
+
     coordination.start(changed)
     try:
-        while not stop.is_set():
-            wake.clear()
-            with suppress(CoordinationError):
-                found = await loop.run_in_executor(None, coordination.read_map)
-                merged = found if known is None else known.merged(found)
-                if merged != known:
-                    write_map(run, merged)
-                    known = merged
-            waiting = [loop.create_task(stop.wait()), loop.create_task(wake.wait())]
-            await asyncio.wait(waiting, timeout=ROUND_S, return_when=asyncio.FIRST_COMPLETED)
-            for task in waiting:
-                task.cancel()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(wake_at_stop())
+            while not stop.is_set():
+                wake.clear()
+                with suppress(CoordinationError):
+                    found = await loop.run_in_executor(None, coordination.read_map)
+                    merged = found if known is None else known.merged(found)
+                    if merged != known:
+                        write_map(run, merged)
+                        known = merged
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ROUND_S):
+                        await wake.wait()
     finally:
         await loop.run_in_executor(None, coordination.close)

@@ -26,6 +26,7 @@ class Peers:
     def __init__(self, changed: Callable[[], None]) -> None:
         """`changed` is called when a pod was found dead, or alive again."""
         self._changed = changed
+        self._loop = asyncio.get_running_loop()
         self._watches: dict[PodRecord, asyncio.Task[None]] = {}
         self._dead: set[PodRecord] = set()
 
@@ -36,7 +37,7 @@ class Peers:
             self._watches.pop(life).cancel()
             self._dead.discard(life)
         for life in lives.keys() - self._watches.keys():
-            self._watches[life] = asyncio.ensure_future(self._keep(life))
+            self._watches[life] = self._loop.create_task(self._keep(life))
         return frozenset(lives[life] for life in self._dead)
 
     async def close(self) -> None:

@@ -57,7 +57,7 @@ def reached(call: Callable[[], object]) -> None:
 
 
 def record(pod: str, **more: object) -> PodRecord:
-    return PodRecord(pod=pod, service="metadata", address=f"{pod}:7201", **more)  # type: ignore[arg-type]
+    return PodRecord(pod=pod, service="metadata", address=f"{pod}:7201", **more)
 
 
 def owner(pod: str, epoch: int) -> ShardOwner:
