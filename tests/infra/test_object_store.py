@@ -12,12 +12,17 @@ from pulumi.runtime import mocks, stack
 
 from objectstore_infra import spec
 from objectstore_infra.components.object_store import ObjectStore
+from objectstore_infra.workloads import keys
 
 MADE_UP = {
     "objectstore:index:SshKey": {"publicKey": "ssh-ed25519 AAAA abc", "privateKey": "private"},
     "objectstore:index:Credentials": {"accessKey": "AK", "secretKey": "SK"},
     "objectstore:index:Instance": {"hostKey": "ssh-ed25519 AAAAhost", "ready": True},
+    "objectstore:index:MasterKey": {"key": "a2V5"},
 }
+
+
+KEPT = {path: f"what {path} holds" for path in keys.collected_files("abc")}
 
 
 class Recorder(mocks.Mocks):
@@ -28,7 +33,8 @@ class Recorder(mocks.Mocks):
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         self.made.setdefault(args.typ, []).append(args.inputs)
-        return args.name, {**args.inputs, **MADE_UP.get(args.typ, {})}
+        files = {"files": KEPT} if args.inputs.get("collects") else {}
+        return args.name, {**args.inputs, **MADE_UP.get(args.typ, {}), **files}
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         raise AssertionError(f"the program invokes {args.token}")
@@ -46,6 +52,11 @@ def recorder() -> Iterator[Recorder]:
     yield recorder
     loop.close()
     asyncio.set_event_loop(None)
+
+
+def runs(recorder: Recorder) -> dict[str, dict[str, Any]]:
+    """The configuration runs by the first playbook of each."""
+    return {run["playbooks"][0]: run for run in recorder.made["objectstore:index:ConfigurationRun"]}
 
 
 def only(recorder: Recorder, kind: str) -> dict[str, Any]:
@@ -108,6 +119,16 @@ def test_ansible_gets_the_contract(recorder: Recorder) -> None:
 
 
 def test_a_machine_made_anew_causes_a_configuration_run(recorder: Recorder) -> None:
-    machines = only(recorder, "ConfigurationRun")["machines"]
-    assert machines["abc-default-0"] == "ssh-ed25519 AAAAhost"
-    assert len(machines) == 4
+    for run in runs(recorder).values():
+        assert run["machines"]["abc-default-0"] == "ssh-ed25519 AAAAhost"
+        assert len(run["machines"]) == 4
+
+
+def test_the_entry_is_opened_after_the_platform_and_its_pods(recorder: Recorder) -> None:
+    assert {name: run["playbooks"] for name, run in runs(recorder).items()} == {
+        "platform.yml": ["platform.yml"],
+        "stages/entry.yml": ["stages/entry.yml", "healthcheck.yml"],
+    }
+    kinds = list(recorder.made)
+    assert kinds.index("kubernetes:apps/v1:StatefulSet") > kinds.index("objectstore:index:Instance")
+    assert "kubeconfig" in runs(recorder)["platform.yml"]["collects"]

@@ -1,13 +1,19 @@
 """ObjectStore: one object store on machines of its own, configured and checked.
 
-    Substrate ─ SshKey, Credentials
+    Substrate ─ SshKey, Credentials, MasterKey
               ─ Network ─ AddressReservation ┐
-              ─ NodeImage ───────────────────┴─ Instance × N ─ OperatorFiles ─ ConfigurationRun
+              ─ NodeImage ───────────────────┴─ Instance × N ─ OperatorFiles ┐
+                ┌────────────────────────────────────────────────────────────┘
+                └ ConfigurationRun `platform` ─ Workloads ─ ConfigurationRun `configuration`
 
+The first run makes a cluster of the machines and leaves the keys to it; the pods are declared in
+it; the second run opens the entry to them and checks the whole.
 The owner string `PROJECT/STACK/STORE` marks everything that is made, in the substrate too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import pulumi
 from pulumi import Output, ResourceOptions
@@ -16,6 +22,8 @@ from objectstore_infra import ansible_run, inventory
 from objectstore_infra import resources as res
 from objectstore_infra.spec import StoreSpec, VmSpec
 from objectstore_infra.state_folder import store_folder
+from objectstore_infra.workloads import keys
+from objectstore_infra.workloads.store import Workloads, WorkloadsArgs
 
 PORT = 7200
 
@@ -134,20 +142,45 @@ class ObjectStore(pulumi.ComponentResource):
             ),
             self._child,
         )
+        platform = self._run(
+            "platform", ["platform.yml"], [files, *machines.values()], machines, collects=True
+        )
+        workloads = Workloads(
+            WorkloadsArgs(
+                spec=spec,
+                files=platform.files,
+                master_key=res.MasterKey("master-key", spec.name, self._child).key,
+                access_key=self.access_key,
+                secret_key=self.secret_key,
+            ),
+            platform,
+            ResourceOptions(parent=self),
+        )
+        self._run(
+            "configuration", ["stages/entry.yml", "healthcheck.yml"], workloads.ready, machines
+        )
+
+    def _run(
+        self,
+        name: str,
+        playbooks: list[str],
+        after: Sequence[pulumi.Resource],
+        machines: Mapping[str, res.Instance],
+        *,
+        collects: bool = False,
+    ) -> res.ConfigurationRun:
         described = Output.from_input(self.inventory)
-        # The hash of random keys gives nothing away, and a diff of it should be seen.
-        fingerprint = Output.unsecret(described.apply(inventory.fingerprint))
-        after = ResourceOptions(depends_on=[files, *machines.values()])
-        res.ConfigurationRun(
-            "configuration",
+        return res.ConfigurationRun(
+            name,
             res.ConfigurationRunArgs(
-                store=spec.name,
-                playbooks=["site.yml", "healthcheck.yml"],
-                collects=[],
-                inventoryHash=fingerprint,
+                store=self._spec.name,
+                playbooks=playbooks,
+                collects=keys.collected_files(self._spec.name) if collects else [],
+                # The hash of random keys gives nothing away, and a diff of it should be seen.
+                inventoryHash=Output.unsecret(described.apply(inventory.fingerprint)),
                 playbooksHash=ansible_run.content_hash(),
-                version=spec.version,
+                version=self._spec.version,
                 machines={name: machine.hostKey for name, machine in machines.items()},
             ),
-            ResourceOptions.merge(self._child, after),
+            ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
         )
