@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
+import apsw
 import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..media.api import ExtentReader
+from ..media.errors import MediaFailedError
 from ..runtime.logging import event
 from .api import ObjectVersion
 from .bodies import BodyCache
@@ -37,6 +39,8 @@ from .held_shard import HeldShard
 from .wire import ERROR, RESULT, FrameError, FrameReader, encode_failure, encoder, frames
 
 SEND_HIGH_WATER_BYTES = 16 * 1024 * 1024
+CLOSE_S_MAX = 2.0
+CLOSE_LOOK_S = 0.02
 
 
 class Gateway:
@@ -55,8 +59,14 @@ class Gateway:
         return found
 
     async def close(self) -> None:
+        """What is under way is answered first, if that does not take long."""
+        until = asyncio.get_running_loop().time() + CLOSE_S_MAX
+        while any(peer.busy for peer in self.peers):
+            if asyncio.get_running_loop().time() > until:
+                break
+            await asyncio.sleep(CLOSE_LOOK_S)
         for peer in list(self.peers):
-            peer.abort()
+            peer.close()
         for shard in self.shards.values():
             await shard.close()
 
@@ -108,6 +118,16 @@ class _Peer(asyncio.BufferedProtocol):
             self.abort()
         self._regulate()
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls are under way."""
+        return self._under_way > 0
+
+    def close(self) -> None:
+        """Send what is written, then end."""
+        if self._transport is not None:
+            self._transport.close()
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -143,6 +163,9 @@ class _Peer(asyncio.BufferedProtocol):
             raise
         except ObjectStoreError as error:
             self._fail(number, error)
+            return
+        except apsw.Error as error:
+            self._fail(number, MediaFailedError("read view", str(shard), str(error)))
             return
         held.confirm(epoch, partial(self._settle, number, message))
 

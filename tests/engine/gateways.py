@@ -159,6 +159,10 @@ class GatewayPod:
             task.cancel()
         await self.stop()
 
+    async def stop_gateway(self) -> None:
+        self._stop.set()
+        await self._gateway
+
     async def stop(self) -> None:
         self._stop.set()
         self._stop_shards.set()

@@ -8,9 +8,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import apsw
 import msgspec
 import pytest
 
@@ -18,7 +20,9 @@ from objectstore_app.config.shard_map import ShardOwner
 from objectstore_app.core.errors import ObjectStoreError
 from objectstore_app.core.limits import RECORD_BODY_BYTES_MAX
 from objectstore_app.media.api import Extent
+from objectstore_app.media.errors import MediaFailedError
 from objectstore_app.media.segments import DIRECTORY_SHARD, shard_folder
+from objectstore_app.metadata_service import calls
 from objectstore_app.metadata_service import router as routing
 from objectstore_app.metadata_service.api import (
     AccessKey,
@@ -258,6 +262,41 @@ def test_view_that_was_replaced_is_opened_anew(tmp_path: Path, tls: Path) -> Non
         await first.restart_without_views()
         await pods.move(DATA_SHARD, first)
         assert await body(router, bucket, b"k") == b"2"
+
+    in_pods(tmp_path, tls, scenario)
+
+
+def test_gateway_that_ends_answers_what_is_under_way(tmp_path: Path, tls: Path) -> None:
+    async def scenario(pods: GatewayPods, router: Router) -> None:
+        bucket = await new_bucket(router)
+        await router.mutate(bucket, version(bucket, b"k", b"1"))
+        pods.media.gate.clear()
+        reading = asyncio.ensure_future(body(router, bucket, b"k"))
+        await asyncio.sleep(0.05)
+        ending = asyncio.ensure_future(pods.pods[0].stop_gateway())
+        await asyncio.sleep(0.05)
+        assert not ending.done()
+        pods.media.gate.set()
+        assert await reading == b"1"
+        await ending
+
+    in_pods(tmp_path, tls, scenario)
+
+
+def test_damaged_view_fails_the_read_that_meets_it_and_no_other_call(
+    tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(_: GatewayPods, router: Router) -> None:
+        bucket = await new_bucket(router)
+
+        def fail(*_: object) -> None:
+            raise apsw.CorruptError("database disk image is malformed")
+
+        monkeypatch.setitem(calls.READS, "state", replace(calls.READS["state"], run=fail))
+        reading = [router.state(bucket), router.users()]
+        failed, people = await asyncio.gather(*reading, return_exceptions=True)
+        assert isinstance(failed, MediaFailedError)
+        assert people == []
 
     in_pods(tmp_path, tls, scenario)
 
