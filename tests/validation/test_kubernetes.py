@@ -175,6 +175,26 @@ def test_pods_are_reached_on_no_port_that_is_not_declared(shells, store, envoy_n
     assert "TimeoutError" in done.stderr
 
 
+def test_every_node_leads_to_the_clusters_services(shells, store, default_node):
+    shell = shells[default_node]
+    services = shell.check_output("nft list map ip kube-proxy service-ips")
+    for service in (f"{store.cluster_dns} . udp . 53", f"{store.cluster_dns} . tcp . 53"):
+        assert service in services
+    assert " . tcp . 443 : goto service-" in services
+
+
+def test_a_proxy_reads_its_own_rules_back_as_it_wrote_them(shells, store, control_plane):
+    """Where protocols have no names in its image, it removes every service at a full sync."""
+    shell = shells[control_plane[0]]
+    said = shell.check_output(
+        f"{KUBECTL} --namespace=kube-system exec daemonset/kube-proxy --"
+        " nft --json list map ip kube-proxy service-ips"
+    )
+    table = next(row["map"] for row in json.loads(said)["nftables"] if "map" in row)
+    protocols = {key["concat"][1] for key, _ in table["elem"]}
+    assert protocols == {"tcp", "udp"}
+
+
 def test_a_node_in_a_container_leaves_its_hosts_kernel_alone(shells, default_node):
     shell = shells[default_node]
     if shell.run("systemd-detect-virt --quiet --container").rc:
