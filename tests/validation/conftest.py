@@ -18,26 +18,12 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-# What holds only where Kubernetes, Ceph and ZooKeeper lie under the store. The nodes of stores that
-# run as units of systemd have none of it.
-PLATFORM_MODULES = {
-    "test_addresses",
-    "test_envoys",
-    "test_dns",
-    "test_kubernetes",
-    "test_ceph",
-    "test_pods",
-}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
-    platform = os.environ.get("OBJECTSTORE_PLATFORM") == "1"
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.deployment)
-            if item.path.stem in PLATFORM_MODULES and not platform:
-                item.add_marker(pytest.mark.skip("OBJECTSTORE_PLATFORM=1 says that there is one"))
 
 
 CONNECT_TIMEOUT_S = 15

@@ -17,7 +17,6 @@ MIB = 1 << 20
 SPACE_MIN_MIB = 1024
 # The guest's kernel and the substrate's own books take a little of what an instance is given.
 MEMORY_SHARE_MIN = 0.9
-SYSTEM_PORTS = {22}
 
 
 def finding(node: str, check: str, ok: bool, found: object, next_step: str = "") -> Finding:
@@ -118,112 +117,6 @@ def reached(facts: Mapping[str, Any], node: str) -> list[Finding]:
     return [finding(node, "reachable over SSH", False, said, step)]
 
 
-def store_health(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> list[Finding]:
-    """Whether the store's processes on a default node are well.
-
-    `wanted` holds `prefix`, `port`, and on the data node `cluster_port`.
-    """
-    if unreachable := reached(facts, node):
-        return unreachable
-    unit = facts["units"]["objectstore.service"]
-    live, ready = facts["live"], facts["ready"]
-    current = facts["current"][wanted["prefix"]]
-    version = live.get("version", "")
-    reasons = [
-        f"{name}: {check.get('reason')}"
-        for name, check in ready.get("checks", {}).items()
-        if not check.get("ok")
-    ]
-    findings = [
-        finding(
-            node,
-            "service",
-            unit == "active (running)",
-            unit,
-            "`journalctl -u objectstore.service` on the node says why",
-        ),
-        finding(
-            node,
-            "version",
-            bool(version) and version == current,
-            f"runs {version or 'nothing'}, chosen is {current or 'nothing'}",
-            "restart the service: systemctl restart objectstore.service",
-        ),
-        finding(
-            node,
-            "ready",
-            ready["http"] == 200,
-            "; ".join(reasons) or ready["error"] or f"answers {ready['http']}",
-            "put right what is named; front ends need the data node and its cluster port",
-        ),
-    ]
-    ports = {wanted["port"], wanted.get("cluster_port") or wanted["port"]} | SYSTEM_PORTS
-    return [*findings, listening_finding(facts, node, ports)]
-
-
-def listening_finding(facts: Mapping[str, Any], node: str, ports: set[int]) -> Finding:
-    others = sorted(
-        f"{s['address']}:{s['port']}"
-        for s in facts["listening"]
-        if s["port"] not in ports and not s["address"].startswith(("127.", "::1"))
-    )
-    return finding(
-        node,
-        "nothing else listens",
-        not others,
-        ", ".join(others) or "only ours",
-        "`ss -lntp` on the node names the process; stop it",
-    )
-
-
-def entry_health(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> list[Finding]:
-    """Whether an Envoy node is well: service, client addresses, and how it sees the nodes.
-
-    `wanted` holds `client_addresses`, `backends` (address → node name) and `port`.
-    """
-    if unreachable := reached(facts, node):
-        return unreachable
-    unit = facts["units"]["envoy.service"]
-    missing = sorted(set(wanted["client_addresses"]) - set(facts["addresses"]))
-    findings = [
-        finding(
-            node,
-            "service",
-            unit == "active (running)",
-            unit,
-            "`journalctl -u envoy.service` on the node says why",
-        ),
-        finding(
-            node,
-            "client addresses",
-            not missing,
-            f"missing: {', '.join(missing)}" if missing else "owned",
-            "systemctl restart objectstore-client-addresses.service",
-        ),
-        listening_finding(facts, node, {wanted["port"]} | SYSTEM_PORTS),
-    ]
-    seen = facts["backends"]
-    for address, name in wanted["backends"].items():
-        flags = seen.get(address, seen.get("error", {"flags": ["unknown to Envoy"]}))["flags"]
-        step = (
-            "an upgrade is under way or was interrupted: run upgrade.yml again"
-            if flags == ["draining"]
-            else f"look at {name} first: its own rows above say what is wrong"
-        )
-        findings.append(
-            finding(node, f"sends to {name}", not flags, ", ".join(flags) or "healthy", step)
-        )
-    return findings
-
-
-def probe_finding(result: Mapping[str, Any], node: str, what: str) -> Finding:
-    """The outcome of the module `s3_probe` as a finding."""
-    failed = bool(result.get("failed") or result.get("unreachable"))
-    found = result.get("msg", "") if failed else f"{result.get('seconds', 0)} s"
-    step = "an object could not be written and read back: mend the rows above, then run this again"
-    return finding(node, what, not failed, found, step)
-
-
 def report(findings: Sequence[Finding]) -> list[str]:
     """One line per finding, the ones that are not well with their next step."""
     width = max((len(f["node"]) for f in findings), default=0)
@@ -250,9 +143,6 @@ class FilterModule:
             "objectstore_nodes": nodes,
             "precheck_findings": precheck,
             "space_finding": space,
-            "store_health_findings": store_health,
-            "entry_health_findings": entry_health,
-            "probe_finding": probe_finding,
             "findings_report": report,
             "findings_red": red,
         }
