@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait(lacking, deadline: float) -> None:
+def wait(lacking: Callable[[], str], deadline: float) -> None:
     """Until `lacking` says nothing more. Raises CommandError with what it said last."""
     while said := lacking():
         if time.monotonic() > deadline:
