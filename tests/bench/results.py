@@ -17,8 +17,9 @@ class Row:
     `p50_ms` and `p99_ms` are of one operation: a request, or a whole object where the case says
     multipart; for START they are the time to the first PUT. `rss_mib` and `pss_mib` are the highest
     of the server's process tree during the case. `client` is what drove it. `stolen_percent` is the
-    share of the processors that the host took away meanwhile. Cases of our store alone say what is
-    special in them: `variant`, and `objects` in the bucket.
+    share of the processors that the host took away meanwhile, `backing_cpu_s_per_1000` what the
+    daemons took that keep the server's data, where that is measured. Cases of our store alone say
+    what is special in them: `variant`, and `objects` in the bucket.
     """
 
     system: str
@@ -37,6 +38,7 @@ class Row:
     client: str = ""
     client_cpu_s_per_1000: float = 0.0
     stolen_percent: float = 0.0
+    backing_cpu_s_per_1000: float = 0.0
     variant: str = ""
     objects: int | None = None
 

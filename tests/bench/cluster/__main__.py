@@ -52,6 +52,7 @@ class ClusterBench(Bench):
         if row:
             operations = max(row.ops_per_s * self.plan.seconds, 1)
             each_us = (self.daemons() - before) / operations * 1e6
+            row.backing_cpu_s_per_1000 = round(each_us / 1000, 4)
             say(f"    Ceph's daemons: about {each_us:.0f} µs each")
         return row
 

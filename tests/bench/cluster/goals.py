@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.bench.goals import Verdict
-from tests.bench.results import Results
+from tests.bench.results import Results, Row
 from tests.bench.systems import OURS
 
 from .systems import RGW
@@ -30,5 +30,12 @@ def verdict(results: Results, case: str, connections: int, factor: float) -> Ver
     if ours is None or theirs is None:
         return Verdict(goal, None, "not measured")
     ratio = ours.ops_per_s / theirs.ops_per_s
-    detail = f"{ratio:.2f} × ({ours.ops_per_s:,.1f}/s to {theirs.ops_per_s:,.1f}/s)"
+    detail = (
+        f"{ratio:.2f} × ({ours.ops_per_s:,.1f}/s to {theirs.ops_per_s:,.1f}/s); "
+        f"{_cpu(theirs) / _cpu(ours):.2f} × by processor time, Ceph's daemons included"
+    )
     return Verdict(goal, ratio >= factor, detail)
+
+
+def _cpu(row: Row) -> float:
+    return row.cpu_s_per_1000 + row.backing_cpu_s_per_1000

@@ -127,5 +127,6 @@ def test_tables_hold_every_system_case_and_reason():
         assert part in text
     for one, cpu in zip(results.rows, (0.2, 0.9, 0.5), strict=False):
         one.cpu_s_per_1000 = cpu
-    assert "| PUT 4 KiB | 16 | 300 | 100 | 200 | 1.50 | 2.50 |" in report.page(results, "here")
+    page = report.page(results, "here", judge(results))
+    assert "| PUT 4 KiB | 16 | 300 | 100 | 200 | 1.50 | 2.50 |" in page
     assert report.verdicts(judge(results)).splitlines()[-1].endswith("not measured")
