@@ -91,7 +91,7 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
             encrypted=settings.encrypted,
             compressed=settings.compressed,
         )
-        readiness = _Readiness(router, services)
+        readiness = Readiness(router, services)
         held.callback(readiness.close)
         server = S3Server(
             role="object-controller",
@@ -118,7 +118,7 @@ async def _store_facts(router: Router) -> StoreFacts:
     )
 
 
-class _Readiness:
+class Readiness:
     """Whether requests can be answered here. Once the directory's owner has answered, requests wait
     for the next one, as all pods' do: nothing is gained by sending them elsewhere, until it was
     silent for SILENCE_S_MAX.

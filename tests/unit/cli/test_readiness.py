@@ -1,0 +1,99 @@
+"""When a front end of a deployment says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from objectstore_app.cli.processes import object_controller
+from objectstore_app.cli.processes.object_controller import Readiness
+from objectstore_app.iam.keyring import Keyring
+from objectstore_app.metadata_service.api import AddUser, User
+from objectstore_app.metadata_service.errors import UnavailableError, UserExistsError
+
+
+class Directory:
+    """A router to a directory that answers, or does not."""
+
+    def __init__(self) -> None:
+        self.owners = SimpleNamespace(known=True)
+        self.answers = True
+        self.people: list[User] = []
+        self.taken = False
+
+    async def generation(self) -> int:
+        self._answer()
+        return 1
+
+    async def users(self) -> list[User]:
+        self._answer()
+        return self.people
+
+    async def mutate_directory(self, mutation: AddUser) -> User:
+        self._answer()
+        if self.taken:
+            raise UserExistsError("add user", mutation.email)
+        user = User(id=mutation.id, email=mutation.email, name=mutation.name, created_ms=1)
+        self.people.append(user)
+        return user
+
+    def _answer(self) -> None:
+        if not self.answers:
+            raise UnavailableError("ask", "directory")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBJECTSTORE_ROOT_ACCESS_KEY", "ROOTROOTROOTROOT")
+    monkeypatch.setenv("OBJECTSTORE_ROOT_SECRET_KEY", "secret" * 6)
+    monkeypatch.setattr(object_controller, "ADMINISTRATOR_RETRY_S", 0.01)
+
+
+def readiness(directory: Directory) -> Readiness:
+    services = SimpleNamespace(metadata=directory, keyring=Keyring(bytes(32)))
+    return Readiness(directory, services)
+
+
+def test_ready_once_the_map_is_known_and_the_directory_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        directory = Directory()
+        directory.owners.known = directory.answers = False
+        ready = readiness(directory)
+        with pytest.raises(UnavailableError, match="map"):
+            await ready.directory()
+        directory.owners.known = True
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await ready.directory()
+        directory.answers = True
+        await ready.directory()
+        directory.answers = False
+        await ready.directory()  # requests wait for the next owner, here as elsewhere
+        monkeypatch.setattr(object_controller, "SILENCE_S_MAX", 0.0)
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await ready.directory()
+        ready.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["first", "another-was-faster"])
+def test_administrator_is_made_as_soon_as_the_directory_answers(*, taken: bool) -> None:
+    async def run() -> None:
+        directory = Directory()
+        directory.answers, directory.taken = False, taken
+        ready = readiness(directory)
+        await asyncio.sleep(0.05)
+        with pytest.raises(UnavailableError, match="administrator"):
+            await ready.administrator()
+        directory.answers = True
+        async with asyncio.timeout(5):
+            await asyncio.wait([ready._making])
+        await ready.administrator()
+        assert len(directory.people) == (not taken)
+        ready.close()
+
+    asyncio.run(run())
