@@ -83,6 +83,15 @@ def test_four_machines_of_the_prescribed_names_and_sizes(recorder: Recorder) -> 
     }
 
 
+def test_only_default_nodes_may_run_containers_themselves(recorder: Recorder) -> None:
+    machines = recorder.made["objectstore:index:Instance"]
+    assert {m["name"] for m in machines if m["containerHost"]} == {
+        "abc-default-0",
+        "abc-default-1",
+        "abc-default-2",
+    }
+
+
 def test_all_addresses_are_reserved_with_their_purpose(recorder: Recorder) -> None:
     purposes = list(only(recorder, "AddressReservation")["purposes"].values())
     assert {purpose: purposes.count(purpose) for purpose in purposes} == {
