@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, Protocol, TypeVar, cast
 
 import grpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
@@ -152,11 +152,13 @@ class Plugin:
             # Our own plugin is a script that starts this Python where it is told which.
             env={"OBJECTSTORE_PYTHON": sys.executable, **os.environ},
         )
-        assert self._process.stdout is not None  # noqa: S101 for the type checker
-        assert self._process.stderr is not None  # noqa: S101 for the type checker
-        _pump(self._process.stderr, on_line)
-        port = self._read_port(self._process.stdout)
-        _pump(self._process.stdout, on_line)
+        stdout, stderr = (
+            cast("IO[str]", self._process.stdout),
+            cast("IO[str]", self._process.stderr),
+        )
+        _pump(stderr, on_line)
+        port = self._read_port(stdout)
+        _pump(stdout, on_line)
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS)
         self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
 

@@ -113,7 +113,7 @@ class Workloads(pulumi.ComponentResource):
             ZOOKEEPER,
             metadata=_metadata(ZOOKEEPER),
             spec=zookeeper.stateful_set(
-                configuration.metadata["name"], self._sealed.hash_of([zookeeper.SECRET])
+                configuration.metadata["name"], self._sealed.hash_of([zookeeper.SERVER_TLS])
             ),
             opts=self._after([*needed, *volumes, service]),
         )

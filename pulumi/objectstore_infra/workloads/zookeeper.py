@@ -33,7 +33,7 @@ SETTLED_S = 10
 TLS = "/etc/zookeeper/tls"
 SETTINGS = "/etc/zookeeper/zoo.cfg"
 LOGGING = "/etc/zookeeper/logback.xml"
-SECRET = "zookeeper-tls"  # noqa: S105 - a name
+SERVER_TLS = "zookeeper-tls"
 JARS = (
     "zookeeper", "zookeeper-jute", "netty-buffer", "netty-codec", "netty-common", "netty-handler",
     "netty-resolver", "netty-transport", "netty-transport-native-epoll",
@@ -94,7 +94,7 @@ def stateful_set(configuration: Input[str], sealed: Input[str]) -> pods.Spec:
             [
                 {"name": "configuration", "configMap": {"name": configuration}},
                 {"name": "scratch", "emptyDir": {"sizeLimit": "64Mi"}},
-                pods.secret_volume(SECRET),
+                pods.secret_volume(SERVER_TLS),
             ],
             sealed,
             affinity=pods.one_a_node(ZOOKEEPER),
@@ -156,7 +156,7 @@ def _container() -> pods.Spec:
             {"name": "data", "mountPath": DATA},
             {"name": "configuration", "mountPath": f"{DATA}/myid", "subPathExpr": "$(POD_NAME)"},
             {"name": "scratch", "mountPath": pods.SCRATCH},
-            {"name": SECRET, "mountPath": TLS, "readOnly": True},
+            {"name": SERVER_TLS, "mountPath": TLS, "readOnly": True},
         ],
         "startupProbe": {**listening, "periodSeconds": 1, "failureThreshold": pods.START_S_MAX},
         "readinessProbe": {**listening, "periodSeconds": 5},

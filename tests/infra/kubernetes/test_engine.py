@@ -91,7 +91,7 @@ def test_what_was_changed_by_hand_is_seen_and_put_right_by_force(
 ) -> None:
     deployed.sandbox.run("up")
     edited = named(CONFIG_MAP, "shown", deployed.namespace, data={"one": "edited"})
-    objects.cluster.apply(CONFIG_MAP, edited, "kubectl-edit", force=True)  # type: ignore[arg-type]
+    objects.cluster.apply(CONFIG_MAP, edited, "kubectl-edit", force=True)
     assert "data" in deployed.sandbox.run("refresh")
     shown = deployed.sandbox.run("up", code=1)
     assert ".data.one" in shown

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_repeated_create_finds_its_own_work(objects: Objects, namespace: str) 
 
 def test_what_others_made_is_not_taken_for_ours(objects: Objects, namespace: str) -> None:
     theirs = named(CONFIG_MAP, "kube-root-ca.crt", namespace)
-    objects.cluster.apply(CONFIG_MAP, theirs, "somebody")  # type: ignore[arg-type] # plain JSON
+    objects.cluster.apply(CONFIG_MAP, theirs, "somebody")
     assert objects.read(CONFIG_MAP, "", {}, theirs) is None
 
 
@@ -90,7 +91,7 @@ def test_a_conflict_names_field_and_manager(objects: Objects, namespace: str) ->
     wanted = named(CONFIG_MAP, "a", namespace, data={"one": "1"})
     _, state = objects.create(CONFIG_MAP, wanted, quiet)
     edited = named(CONFIG_MAP, "a", namespace, data={"one": "edited"})
-    objects.cluster.apply(CONFIG_MAP, edited, "kubectl-edit", force=True)  # type: ignore[arg-type]
+    objects.cluster.apply(CONFIG_MAP, edited, "kubectl-edit", force=True)
     for attempt in (
         lambda: objects.update(CONFIG_MAP, state, wanted, quiet),
         lambda: objects.preview(CONFIG_MAP, state, wanted),
@@ -113,7 +114,7 @@ def test_a_read_sees_what_was_changed_by_hand_and_nothing_else(
     assert unchanged is not None
     assert unchanged[2] == wanted  # though the server filled in two dozen defaults
     edited = workload(DEPLOYMENT, "web", namespace, replicas=0, image="none:2")
-    objects.cluster.apply(DEPLOYMENT, edited, "kubectl-edit", force=True)  # type: ignore[arg-type]
+    objects.cluster.apply(DEPLOYMENT, edited, "kubectl-edit", force=True)
     seen = objects.read(DEPLOYMENT, found, state, wanted)
     assert seen is not None
     assert seen[2] == edited
@@ -131,8 +132,8 @@ def test_a_read_sees_what_was_taken_away(
 
 
 def test_quantities_written_otherwise_are_no_drift(objects: Objects, namespace: str) -> None:
-    wanted = workload(DEPLOYMENT, "web", namespace, replicas=0)
-    container = wanted["spec"]["template"]["spec"]["containers"][0]  # type: ignore[call-overload,index]
+    wanted: Any = workload(DEPLOYMENT, "web", namespace, replicas=0)
+    container = wanted["spec"]["template"]["spec"]["containers"][0]
     container["resources"] = {"requests": {"cpu": "1000m", "memory": "1024Mi"}}
     found, state = objects.create(DEPLOYMENT, wanted, quiet)
     seen = objects.read(DEPLOYMENT, found, state, wanted)
@@ -152,7 +153,7 @@ def test_a_workload_is_made_when_its_pods_are_ready(
         objects.update(kind, state, renewed, said.append)
     live = objects.cluster.read(kind, namespace, "web")
     assert live is not None
-    assert live["status"]["updatedReplicas"] == 2  # type: ignore[call-overload,index]
+    assert live["status"]["updatedReplicas"] == 2
     assert any("of 2 pods" in line or "not seen" in line for line in said)
     objects.delete(kind, found, state, quiet)
     assert objects.cluster.pods(namespace, {"app": "web"}) == []
@@ -194,7 +195,7 @@ def test_a_disruption_budget_is_made_when_its_pods_are_healthy(
         objects.create(BUDGET, budget, quiet)
     live = objects.cluster.read(BUDGET, namespace, "web")
     assert live is not None
-    assert live["status"]["currentHealthy"] == 2  # type: ignore[call-overload,index]
+    assert live["status"]["currentHealthy"] == 2
 
 
 def test_an_invalid_object_is_refused_in_the_preview_already(
