@@ -16,7 +16,6 @@ PLAYBOOKS = (
     "healthcheck",
     "prechecks",
     "upgrade",
-    "reset",
     "status",
     "diagnostics",
     "certificates",
