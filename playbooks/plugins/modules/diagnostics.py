@@ -59,7 +59,8 @@ PATTERNS = (
 # What follows the name of a secret, as in settings, headers, JSON and command lines.
 NAMED = re.compile(
     r"(?i)((?:secret[_-]?(?:access[_-]?)?key|password|passphrase|token|authorization|signature"
-    r"|client-key-data|session[_-]?token)[\"']?\s*[=:]\s*[\"']?)(?:(?:bearer|aws4\S*)\s+)?[^\s\"',;}]+"
+    r"|client-key-data|session[_-]?token)[\"']?\s*[=:]\s*[\"']?)"
+    r"(?:(?:bearer|aws4\S*)\s+)?[^\s\"',;}]+"
 )
 NODE_COMMANDS = {
     "journal.txt": "journalctl --no-pager --output=short-iso --lines={lines}",
