@@ -6,7 +6,6 @@ other, in their order.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kubernetes import client, config
 from packaging.version import Version
 
 from objectstore_infra import bundle
@@ -29,25 +29,26 @@ HEALTHY = "ready = not any(reasons.values())"
 BROKEN = 'reasons["gate"] = "broken on purpose"\n        ready = False'
 
 
+SERVICES = ("object-controller", "iam", "metadata", "atlas")
+
+
 @dataclass(frozen=True)
 class Deployment:
     """The store under test and the versions that this file takes it through."""
 
     inventory: dict
+    kubeconfig: Path
     bundles: Path
     first: str
     newer: str
     broken: str
 
-    def hosts(self) -> list[str]:
-        return self.inventory["default"]["hosts"]
+    def running(self) -> dict[str, set[str]]:
+        """The versions of each service's pods."""
+        return versions(self.kubeconfig)
 
-    def running(self) -> dict[str, str]:
-        """What each default node says it runs, asked at the node itself."""
-        return {
-            host: live_version(self.inventory["_meta"]["hostvars"][host]["ansible_host"])
-            for host in self.hosts()
-        }
+    def all_run(self, version: str) -> bool:
+        return self.running() == {name: {version} for name in SERVICES}
 
     def upgrade(self, version: str, **extra: str) -> Outcome:
         return play("upgrade", version=version, objectstore_bundles_dir=str(self.bundles), **extra)
@@ -62,13 +63,16 @@ class Deployment:
         )
 
 
-def live_version(address: str) -> str:
-    connection = http.client.HTTPConnection(address, 7200, timeout=10)
-    try:
-        connection.request("GET", "/_health/live")
-        return str(json.loads(connection.getresponse().read())["version"])
-    finally:
-        connection.close()
+def versions(kubeconfig: Path) -> dict[str, set[str]]:
+    """The versions of each service's pods, by the tags of their images."""
+    core = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+    found: dict[str, set[str]] = {}
+    for pod in core.list_namespaced_pod("objectstore").items:
+        name = pod.metadata.labels["app.kubernetes.io/name"]
+        if name in SERVICES and not pod.metadata.deletion_timestamp:
+            tag = pod.spec.containers[0].image.rpartition(":")[2]
+            found.setdefault(name, set()).add(tag.replace("_", "+"))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +81,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     if not name:
         pytest.skip("OBJECTSTORE_INVENTORY names no deployment")
     inventory = json.loads(Path(name).read_text())
-    data_node = inventory["default"]["hosts"][0]
-    first = live_version(inventory["_meta"]["hostvars"][data_node]["ansible_host"])
+    kubeconfig = Path(name).parent / "kubeconfig"
+    (first,) = versions(kubeconfig)["metadata"]
     release = Version(first).release
     newer, broken = (
         ".".join(map(str, (*release[:-1], release[-1] + step))) + f".dev{uuid.uuid4().int % 10**6}"
@@ -86,7 +90,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     )
     bundles = tmp_path_factory.mktemp("bundles")
     (bundles / first).symlink_to(bundle.bundles_dir() / first)
-    bundle.build(newer, profile="nodes", output=bundles)
+    bundle.build(newer, output=bundles)
     tree = tmp_path_factory.mktemp("tree")
     for path in source.source_files(ROOT):
         (tree / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +98,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     health = tree / "objectstore_app" / "runtime" / "health.py"
     assert HEALTHY in health.read_text()
     health.write_text(health.read_text().replace(HEALTHY, BROKEN))
-    bundle.build(broken, profile="nodes", root=tree, output=bundles)
-    yield Deployment(inventory, bundles, first, newer, broken)
+    bundle.build(broken, root=tree, output=bundles)
+    yield Deployment(inventory, kubeconfig, bundles, first, newer, broken)
     shutil.rmtree(bundles)
 
 
@@ -114,36 +118,34 @@ def test_an_upgrade_under_load_fails_no_call_and_loses_no_object(deployment: Dep
     assert load.lost() == []
     assert load.calls > 100
     load.clean_up()
-    assert set(deployment.running().values()) == {deployment.newer}
+    assert deployment.all_run(deployment.newer)
     report = reported(outcome)
     assert report["outcome"] == "done"
-    moved = {node["node"]: (node["from"], node["to"], node["state"]) for node in report["nodes"]}
-    expected = (deployment.first, deployment.newer, "upgraded")
-    assert moved == dict.fromkeys(deployment.hosts(), expected)
+    moved = {row["name"]: (row["from"], row["to"], row["state"]) for row in report["workloads"]}
+    assert moved == dict.fromkeys(SERVICES, (deployment.first, deployment.newer, "upgraded"))
 
 
 def test_an_upgrade_to_what_runs_changes_nothing(deployment: Deployment):
     outcome = deployment.upgrade(deployment.newer)
     assert outcome.code == 0, outcome.output[-4000:]
-    assert {node["state"] for node in reported(outcome)["nodes"]} == {"was up to date"}
+    assert {row["state"] for row in reported(outcome)["workloads"]} == {"was up to date"}
 
 
-def test_a_version_that_fails_its_gate_stops_at_the_first_node_and_is_undone(
+def test_a_version_that_fails_its_gate_stops_at_the_first_service_and_is_undone(
     deployment: Deployment,
 ):
     with deployment.load() as load:
-        outcome = deployment.upgrade(deployment.broken, object_services_ready_timeout_s="8")
+        outcome = deployment.upgrade(deployment.broken, upgrade_ready_timeout_s="30")
     assert outcome.code != 0
     assert "broken on purpose" in outcome.output
     assert load.failures == []
     assert load.lost() == []
     load.clean_up()
-    assert set(deployment.running().values()) == {deployment.newer}
+    assert deployment.all_run(deployment.newer)
     report = reported(outcome)
-    first_node = deployment.hosts()[1]
-    assert report["outcome"] == f"stopped at {first_node}"
+    assert report["outcome"] == f"stopped at {SERVICES[0]}"
     assert "broken on purpose" in report["cause"]
-    assert {node["state"] for node in report["nodes"]} == {"as before"}
+    assert {row["state"] for row in report["workloads"]} == {"as before"}
     health = play("healthcheck")
     assert health.code == 0, health.output[-4000:]
 
@@ -152,19 +154,20 @@ def test_an_older_release_is_refused_unless_asked_for(deployment: Deployment):
     outcome = deployment.upgrade(deployment.first)
     assert outcome.code != 0
     assert "upgrade_allow_downgrade" in outcome.output
-    assert set(deployment.running().values()) == {deployment.newer}
+    assert deployment.all_run(deployment.newer)
 
 
 def test_a_damaged_bundle_is_refused_before_anything_changes(deployment: Deployment):
     damaged = deployment.bundles / "99.0.0"
     shutil.copytree(deployment.bundles / deployment.newer, damaged)
-    with (damaged / "objectstore" / "objectstore.tar").open("r+b") as file:
-        file.write(b"damage")
+    index = damaged / "objectstore-image" / "index.json"
+    index.chmod(0o644)
+    index.write_bytes(b"damage")
     outcome = deployment.upgrade("99.0.0")
     shutil.rmtree(damaged)
     assert outcome.code != 0
     assert "SHA-256" in outcome.output
-    assert set(deployment.running().values()) == {deployment.newer}
+    assert deployment.all_run(deployment.newer)
 
 
 def test_the_way_back_under_load(deployment: Deployment):
@@ -174,4 +177,4 @@ def test_the_way_back_under_load(deployment: Deployment):
     assert load.failures == []
     assert load.lost() == []
     load.clean_up()
-    assert set(deployment.running().values()) == {deployment.first}
+    assert deployment.all_run(deployment.first)

@@ -29,42 +29,36 @@ def older_release(version: str, running: str) -> bool:
     return parsed(parsed(version).public) < parsed(parsed(running).public)
 
 
-def plan(
-    looks: Mapping[str, Mapping[str, Any]], version: str, prefix: str, data_node: str
-) -> list[dict[str, Any]]:
-    """Per default node: what runs, what is installed, and what this upgrade does with it.
-
-    The nodes with front ends come first and the data node last: a version that fails is found
-    where no data lies and a restart is unnoticed, and what the data node writes is only ever read
-    by front ends of its own version or a newer one.
-    """
+def plan(found: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:
+    """Per workload: what its pods run, and what this upgrade does with them."""
     rows = []
-    for node in sorted(looks, key=lambda name: (name == data_node, name)):
-        look = looks[node]
-        runs = running(look)
+    for workload in found:
         action = UPGRADE
-        if runs == version:
+        if workload["running"] == version and workload["whole"]:
             action = UP_TO_DATE
-        elif version and older_release(version, runs):
+        elif version and older_release(version, workload["running"]):
             action = DOWNGRADE
-        rows.append(
-            {
-                "node": node,
-                "role": "data" if node == data_node else "front end",
-                "running": runs,
-                "installed": look.get("installed", {}).get(prefix, []),
-                "action": action if version else "",
-            }
-        )
+        rows.append({**workload, "action": action if version else ""})
     return rows
 
 
+def steps(row: Mapping[str, Any]) -> list[int]:
+    """How many pods run the new version after each step; 0 is all of them.
+
+    Pods with an identity are renewed one after the other, the last one first, with a gate after
+    each; of the others a new one is ready before an old one goes, so that one step does it.
+    """
+    if row["action"] == UP_TO_DATE or not row["stateful"]:
+        return [0]
+    return [*range(1, row["pods"]), 0]
+
+
 def inventory_text(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) -> list[str]:
-    """What runs on each node and what is available, for reading."""
-    width = max(len(row["node"]) for row in rows)
+    """What each workload runs and what is available, for reading."""
+    width = max(len(row["name"]) for row in rows)
     lines = [
-        f"{row['node']:<{width}}  {row['role']:<9}  runs {row['running'] or 'nothing'}"
-        f"  (installed: {', '.join(row['installed']) or 'none'})  {row['action']}".rstrip()
+        f"{row['name']:<{width}}  runs {row['running']}"
+        f"  ({row['pods_ready']} of {row['pods']} pods ready)  {row['action']}".rstrip()
         for row in rows
     ]
     lines.append(f"available on this machine: {', '.join(bundles) or 'none'}")
@@ -73,14 +67,12 @@ def inventory_text(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) ->
 
 
 def recommendation(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) -> str:
-    now = {row["running"] for row in rows if row["running"]}
+    now = {row["running"] for row in rows}
     newest = max(bundles, key=parsed, default="")
-    if not now:
-        return "recommendation: nothing runs here yet; deploy with `make up`"
     if newest and any(older_release(runs, newest) for runs in now):
         return f"recommendation: upgrade to {newest} with -e version={newest}"
     if len(now) > 1:
-        return "recommendation: the nodes run different versions; finish the upgrade that was begun"
+        return "recommendation: two versions run; finish the upgrade that was begun"
     return "recommendation: no newer release is available; build its bundle first"
 
 
@@ -112,52 +104,50 @@ def born(pid: int) -> str:
 
 def outcome(
     rows: Sequence[Mapping[str, Any]],
-    looks: Mapping[str, Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
     store: str,
     version: str,
     word: str,
     cause: str,
     file: str,
 ) -> dict[str, Any]:
-    """The report: per node the version it ran when the upgrade began and the one it runs now."""
+    """The report: per workload the version it ran when the upgrade began and the one now."""
+    now = {workload["name"]: workload for workload in found}
     return {
         "store": store,
         "version": version,
         "outcome": word,
         "cause": cause,
         "file": file,
-        "nodes": [
+        "workloads": [
             {
-                "node": row["node"],
-                "role": row["role"],
-                "from": row["running"] or "nothing",
-                "to": running(looks[row["node"]]) or "no answer",
-                "state": state(row, running(looks[row["node"]]), version),
+                "name": row["name"],
+                "from": row["running"],
+                "to": now[row["name"]]["running"],
+                "state": state(row, now[row["name"]], version),
             }
             for row in rows
         ],
     }
 
 
-def running(look: Mapping[str, Any]) -> str:
-    return str(look.get("live", {}).get("version", ""))
-
-
-def state(row: Mapping[str, Any], now: str, version: str) -> str:
-    """What happened to a node in this run."""
-    if row["running"] == version:
+def state(row: Mapping[str, Any], now: Mapping[str, Any], version: str) -> str:
+    """What happened to a workload in this run."""
+    if now["pods_ready"] < now["pods"]:
+        return "not healthy"
+    if row["action"] == UP_TO_DATE:
         return "was up to date"
-    if now == version:
+    if now["running"] == version:
         return "upgraded" if row["action"] == UPGRADE else "taken back"
-    return "as before" if now == row["running"] else "not healthy"
+    return "as before" if now["running"] == row["running"] else "changed by another"
 
 
 def report_text(result: Mapping[str, Any]) -> list[str]:
     """The outcome of an upgrade for reading."""
     lines = [f"upgrade of {result['store']} to {result['version']}: {result['outcome']}"]
-    width = max((len(node["node"]) for node in result["nodes"]), default=0)
-    for node in result["nodes"]:
-        lines.append(f"  {node['node']:<{width}}  {node['from']} -> {node['to']}  {node['state']}")
+    width = max(len(row["name"]) for row in result["workloads"])
+    for row in result["workloads"]:
+        lines.append(f"  {row['name']:<{width}}  {row['from']} -> {row['to']}  {row['state']}")
     if result.get("cause"):
         lines.append(f"  cause: {result['cause']}")
     lines.append(f"  report: {result['file']}")
@@ -170,6 +160,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "upgrade_plan": plan,
+            "upgrade_steps": steps,
             "upgrade_inventory_text": inventory_text,
             "upgrade_run_identity": run_identity,
             "upgrade_run_is_dead": run_is_dead,

@@ -1,4 +1,4 @@
-"""Ansible module: the lock that keeps two upgrades of one store apart, a file on the data node.
+"""Ansible module: the lock that keeps two upgrades of one store apart, a file on the first node.
 
 It lies in a folder that a reboot empties. Who holds it is written into it; a holder that is surely
 dead is replaced by the caller's word (`takeover`), anyone else keeps it.

@@ -1,0 +1,97 @@
+"""What an upgrade does with each service, and how it tells."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from tests.ansible.plugins import plugin
+
+upgrade = plugin("filter", "objectstore_upgrade")
+
+
+def found(**versions: str) -> list[dict]:
+    return [
+        {
+            "name": name,
+            "running": version,
+            "pods": 3,
+            "pods_ready": 3,
+            "stateful": name == "metadata",
+            "whole": True,
+        }
+        for name, version in versions.items()
+    ]
+
+
+def test_a_second_run_goes_on_where_the_first_one_stopped():
+    now = found(front="1.1", iam="1.1", metadata="1.0")
+    now[1]["whole"] = False
+    rows = upgrade.plan(now, "1.1")
+    assert [row["action"] for row in rows] == ["up to date", "upgrade", "upgrade"]
+
+
+@pytest.mark.parametrize(
+    ("running", "version", "action"),
+    [
+        ("1.9.0", "1.10.0", "upgrade"),
+        ("1.10.0", "1.9.0", "downgrade"),
+        ("1.0.0+src.aaa", "1.0.0+src.bbb", "upgrade"),
+        ("1.1.0rc1", "1.1.0", "upgrade"),
+        ("1.1.0", "1.1.0rc1", "downgrade"),
+    ],
+)
+def test_releases_are_compared_as_versions(running: str, version: str, action: str):
+    assert upgrade.plan(found(front=running), version)[0]["action"] == action
+
+
+def test_what_is_no_version_is_refused():
+    with pytest.raises(AnsibleFilterError, match="no version"):
+        upgrade.plan(found(front="1.0"), "latest")
+
+
+def test_pods_with_an_identity_are_renewed_one_after_the_other():
+    front, metadata = upgrade.plan(found(front="1.0", metadata="1.0"), "1.1")
+    assert upgrade.steps(front) == [0]
+    assert upgrade.steps(metadata) == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("running", "bundles", "said"),
+    [
+        ({"front": "1.0"}, ["1.0", "1.1"], "upgrade to 1.1"),
+        ({"front": "1.1"}, ["1.0", "1.1"], "no newer release"),
+        ({"front": "1.1", "iam": "1.0"}, ["1.1"], "upgrade to 1.1"),
+        ({"front": "1.1+a", "iam": "1.1+b"}, ["1.1"], "finish the upgrade"),
+    ],
+)
+def test_the_recommendation_fits(running: dict, bundles: list[str], said: str):
+    rows = upgrade.plan(found(**running), "")
+    assert said in upgrade.inventory_text(rows, bundles)[-1]
+
+
+def test_the_report_says_what_moved_from_which_version_to_which():
+    before = upgrade.plan(found(front="1.0", iam="1.1", metadata="1.0", atlas="1.0"), "1.1")
+    after = found(front="1.1", iam="1.1", metadata="1.0", atlas="1.0")
+    after[3]["pods_ready"] = 2
+    word = "stopped at metadata"
+    result = upgrade.outcome(before, after, "abc-oss", "1.1", word, "gate", "/f.json")
+    states = {row["name"]: (row["from"], row["to"], row["state"]) for row in result["workloads"]}
+    assert states == {
+        "front": ("1.0", "1.1", "upgraded"),
+        "iam": ("1.1", "1.1", "was up to date"),
+        "metadata": ("1.0", "1.0", "as before"),
+        "atlas": ("1.0", "1.0", "not healthy"),
+    }
+    assert any("cause: gate" in line for line in upgrade.report_text(result))
+
+
+def test_a_live_run_keeps_its_lock_and_a_dead_one_loses_it():
+    mine = upgrade.run_identity(None)
+    assert mine["pid"] == os.getpid()
+    assert not upgrade.run_is_dead(mine)
+    assert upgrade.run_is_dead(mine | {"born": "another boot/1"})
+    assert not upgrade.run_is_dead(mine | {"host": "elsewhere", "born": "x"})
+    assert not upgrade.run_is_dead({})
