@@ -45,6 +45,10 @@ DAEMON = Path("/usr/libexec/incus/incusd")
 DAEMON_LOG = Path("/var/log/incus/incusd.log")
 DAEMON_PID = Path("/run/objectstore-incusd.pid")
 SUBID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
+# Where the kernel has bridged packets pass the host's packet filter, Incus' translation of addresses
+# that leave the bridge's network also hits packets from a VM to another VM's pods.
+BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGE_FILTER_BEFORE = Path("/run/objectstore-bridge-filter")
 SUBID_RANGE = "root:1000000:1000000000"
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -218,6 +222,17 @@ def ensure_pool(client: IncusClient) -> None:
         client.post("/storage-pools", {"name": "default", "driver": "dir", "config": {}})
 
 
+def bridge_filtered() -> bool:
+    """Say whether packets between VMs of one bridge pass the host's packet filter."""
+    return BRIDGE_FILTER.exists() and BRIDGE_FILTER.read_text(encoding="ascii").strip() != "0"
+
+
+def leave_bridges_alone() -> None:
+    """Have bridged packets go as they are, until `stop` or a reboot."""
+    BRIDGE_FILTER_BEFORE.write_text(BRIDGE_FILTER.read_text(encoding="ascii"), encoding="ascii")
+    BRIDGE_FILTER.write_text("0\n", encoding="ascii")
+
+
 def plan(release: str, client: IncusClient) -> list[Step]:
     """Return what is missing, in the order to supply it."""
     steps = []
@@ -235,6 +250,9 @@ def plan(release: str, client: IncusClient) -> list[Step]:
         steps.append(
             Step("give root subordinate ids in /etc/subuid and /etc/subgid", 1, ensure_subids)
         )
+    if bridge_filtered():
+        what = f"have packets between VMs of one bridge go as they are: {BRIDGE_FILTER.name} = 0"
+        steps.append(Step(what, 1, leave_bridges_alone))
     answers = "incus-base" not in packages and daemon_answers(client)
     if not answers:
         steps.append(Step("start the Incus daemon", 5, lambda: start_daemon(client)))
@@ -279,6 +297,9 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
             raise HostError(f"Incus (process {pid}) has not ended after {STOP_TIMEOUT_S} s")
         time.sleep(0.1)
     DAEMON_PID.unlink()
+    if BRIDGE_FILTER_BEFORE.exists():
+        BRIDGE_FILTER.write_text(BRIDGE_FILTER_BEFORE.read_text(encoding="ascii"), encoding="ascii")
+        BRIDGE_FILTER_BEFORE.unlink()
     say("host: the Incus daemon that `make up` had started is stopped")
 
 

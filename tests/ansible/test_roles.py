@@ -12,8 +12,9 @@ from tests.ansible.playbook import ROOT
 
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 STEPS = ("preflight", "install", "configure", "run")
-# Installers and nothing else: what they install is configured and run by others.
+# Installers, whose content others configure and run, and what only prepares nodes for pods.
 STEPS_OF = dict.fromkeys(("bundle", "bundle_archive"), ("preflight", "install"))
+STEPS_OF["workloads"] = ("preflight", "configure")
 TYPES = {
     "bool": bool,
     "int": int,

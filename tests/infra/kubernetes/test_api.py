@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from objectstore_infra.provider.kubernetes import api
-from objectstore_infra.provider.kubernetes.api import Access, Cluster, ClusterError
+from objectstore_infra.provider.kubernetes.api import (
+    Access,
+    Cluster,
+    ClusterError,
+    UnreachableError,
+)
 from tests.infra.kubernetes.objects import CONFIG_MAP
 
 STARTING = (403, 'forbidden: RBAC: clusterrole.rbac.authorization.k8s.io "cluster-admin" not found')
@@ -73,6 +79,12 @@ def test_what_is_refused_for_good_is_told_at_once(server: Server, refusal: tuple
         server.cluster.read(CONFIG_MAP, "x", "a")
     assert refused.value.status == refusal[0]
     assert len(server.refusals) == 1
+
+
+def test_a_server_whose_certificate_is_another_ones_is_not_the_cluster(server: Server) -> None:
+    strange = Access(server.cluster._server.replace("http", "https"), ssl.create_default_context())
+    with pytest.raises(UnreachableError, match="does not answer at https"):
+        Cluster(strange, unreachable_s=0.0).read(CONFIG_MAP, "x", "a")
 
 
 def test_what_is_not_there_is_no_error(server: Server) -> None:

@@ -28,7 +28,7 @@ REQUEST_TIMEOUT_S = 30.0
 UNREACHABLE_S = 60.0
 RETRY_PAUSE_S = 1.0
 # The address of the API moves, the server behind it starts, etcd elects a leader: not yet failures.
-TRANSIENT = frozenset({429, 502, 503, 504})
+TRANSIENT = frozenset({0, 429, 502, 503, 504})
 ETCD_FAILED = b"etcdserver"
 # An API server that has just started refuses everybody until it has read the roles.
 ROLES_UNREAD = re.compile(rb"RBAC: .*not found")
@@ -163,19 +163,25 @@ class Cluster:
             try:
                 text = self._send(method, path, query or {}, body)
             except client.ApiException as refused:
-                if not _is_transient(refused) or time.monotonic() > deadline:
+                late = time.monotonic() > deadline
+                if not refused.status and late:  # what the client makes of a failed handshake
+                    raise self._unreachable(refused.reason) from refused
+                if late or not _is_transient(refused):
                     raise _refusal(path, refused) from refused
             except urllib3.exceptions.HTTPError as away:
                 if time.monotonic() > deadline:
-                    self._gave_up = True
-                    raise UnreachableError(
-                        f"Kubernetes does not answer at {self._server}: {away}",
-                        hint="do the store's machines run? `objectstore status` says what is wrong",
-                    ) from away
+                    raise self._unreachable(away) from away
             else:
                 self._gave_up = False
                 return _parsed(text)
             time.sleep(RETRY_PAUSE_S)
+
+    def _unreachable(self, why: object) -> UnreachableError:
+        self._gave_up = True
+        return UnreachableError(
+            f"Kubernetes does not answer at {self._server}: {str(why).strip()}",
+            hint="do the store's machines run? `objectstore status` says what is wrong",
+        )
 
     def _send(self, method: str, path: str, query: Mapping[str, str], body: Object | None) -> bytes:
         content = APPLY if method == "PATCH" else "application/json"
