@@ -110,6 +110,7 @@ def test_a_machine_without_a_debian_mirror_is_refused() -> None:
 def test_the_plan_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(host, "missing_packages", lambda: ["incus-base"])
     monkeypatch.setattr(host, "missing_subids", lambda: False)
+    monkeypatch.setattr(host, "BRIDGE_FILTER", tmp_path / "none")
     steps = host.plan("12", IncusClient(str(tmp_path / "nothing.socket")))
     assert [step.what.split(":")[0] for step in steps] == [
         "install with apt (Incus from bookworm-backports)",
@@ -138,6 +139,8 @@ def orphan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     (tmp_path / "pid").write_text(f"{pid}\n")
     monkeypatch.setattr(host, "DAEMON_PID", tmp_path / "pid")
     monkeypatch.setattr(host, "DAEMON", Path(f"/proc/{pid}/exe").resolve())
+    monkeypatch.setattr(host, "BRIDGE_FILTER", tmp_path / "filter")
+    monkeypatch.setattr(host, "BRIDGE_FILTER_BEFORE", tmp_path / "before")
     yield pid
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -174,3 +177,14 @@ def test_subordinate_ids_are_added_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert not host.missing_subids()
     assert files[0].read_text() == f"someone:100000:65536\n{host.SUBID_RANGE}\n"
     assert files[1].read_text() == f"{host.SUBID_RANGE}\n"
+
+
+def test_bridges_are_left_alone_until_the_daemon_is_stopped(orphan: int) -> None:
+    assert not host.bridge_filtered()
+    host.BRIDGE_FILTER.write_text("1\n")
+    assert host.bridge_filtered()
+    host.leave_bridges_alone()
+    assert not host.bridge_filtered()
+    host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
+    assert host.BRIDGE_FILTER.read_text() == "1\n"
+    assert not host.BRIDGE_FILTER_BEFORE.exists()
