@@ -45,8 +45,8 @@ DAEMON = Path("/usr/libexec/incus/incusd")
 DAEMON_LOG = Path("/var/log/incus/incusd.log")
 DAEMON_PID = Path("/run/objectstore-incusd.pid")
 SUBID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
-# Where the kernel has bridged packets pass the host's packet filter, Incus' translation of addresses
-# that leave the bridge's network also hits packets from a VM to another VM's pods.
+# Where the kernel has bridged packets pass the host's packet filter, Incus' translation of
+# addresses that leave the bridge's network also hits packets from a VM to another VM's pods.
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 BRIDGE_FILTER_BEFORE = Path("/run/objectstore-bridge-filter")
 SUBID_RANGE = "root:1000000:1000000000"
