@@ -196,6 +196,18 @@ def test_a_workload_that_kubernetes_has_not_looked_at_yet_is_not_of_the_newest_k
     assert looked.workload_facts(item)["updated"] == 3
 
 
+def test_pods_that_an_upgrade_holds_back_are_as_they_should_be():
+    item = {
+        "kind": "StatefulSet",
+        "metadata": {"namespace": "objectstore", "name": "s", "generation": 1},
+        "spec": {"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}},
+        "status": {"observedGeneration": 1, "readyReplicas": 3, "updatedReplicas": 1},
+    }
+    assert looked.workload_facts(item)["updated"] == 3
+    item["status"]["updatedReplicas"] = 0
+    assert looked.workload_facts(item)["updated"] == 2
+
+
 def test_what_a_pod_prints_of_its_shards_is_read(monkeypatch: pytest.MonkeyPatch):
     said = '{"map": {"shards": {}}, "held": {"shard-000": "0600000000000000"}}'
     monkeypatch.setattr(looked, "kubectl", lambda *_, **__: said)

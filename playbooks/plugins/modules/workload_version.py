@@ -77,7 +77,6 @@ class Workload:
         for kind in ("stateful_set", "deployment"):
             self.is_stateful = kind == "stateful_set"
             self._read = getattr(apps, f"read_namespaced_{kind}")
-            self._patch = getattr(apps, f"patch_namespaced_{kind}")
             try:
                 self.found = self._read(*self._where, _request_timeout=CALL_TIMEOUT_S)
             except ApiException as error:
@@ -122,12 +121,17 @@ class Workload:
         if self.is_stateful:
             rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}}
             body["spec"]["updateStrategy"] = rolling
-        self.found = self._patch(
-            *self._where,
-            body,
-            field_manager=owner,
-            force=True,
-            _content_type=APPLY,
+        kind = body["kind"]
+        # The client's own methods know no server-side apply.
+        self.found = self._api_client.call_api(
+            f"/apis/apps/v1/namespaces/{self._where[1]}/{kind.lower()}s/{self._where[0]}",
+            "PATCH",
+            query_params=[("fieldManager", owner), ("force", "true")],
+            header_params={"Content-Type": APPLY, "Accept": "application/json"},
+            body=body,
+            response_type=f"V1{kind}",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
             _request_timeout=CALL_TIMEOUT_S,
         )
 
