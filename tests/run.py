@@ -138,7 +138,7 @@ STAGES = (
         "tests/ansible",
         "-m",
         "deployment",
-        limit_s=1200,
+        limit_s=1800,
         deployed=True,
     ),
     on_deployment("down", "nothing is left", limit_s=300),

@@ -144,9 +144,10 @@ def test_only_two_accounts_may_ask_the_api_and_only_look(everything: list[Declar
 def test_policies_let_in_what_is_declared_and_nobody_else(everything: list[Declared]) -> None:
     policies = of_kind(everything, "NetworkPolicy")
     assert set(policies) == {*names.SERVICES, "zookeeper"}
-    (front,) = policies["object-controller"]["spec"]["ingress"]
-    assert front["ports"] == [{"protocol": "TCP", "port": 7200}]
+    front, asked = policies["object-controller"]["spec"]["ingress"]
+    assert front["ports"] == asked["ports"] == [{"protocol": "TCP", "port": 7200}]
     assert front["from"] == [{"ipBlock": {"cidr": "10.77.0.13/32"}}]
+    assert {"podSelector": {}} not in asked["from"]
     for rule in traffic.declared():
         if rule.to in policies:
             ports = [p["port"] for i in policies[rule.to]["spec"]["ingress"] for p in i["ports"]]
