@@ -97,7 +97,10 @@ def test_a_server_of_zookeeper_that_is_missing_is_a_row_of_its_own():
     assert reds(gate.cluster_findings(facts, NODES)) == ["pods", "ZooKeeper"]
 
 
-@pytest.mark.parametrize("facts", [{"error": "refused"}, {"msg": "x", "failed": True}, {}])
+UNREACHED = {"error": "refused", "nodes": [], "workloads": [], "pods": [], "shards": []}
+
+
+@pytest.mark.parametrize("facts", [UNREACHED, {"msg": "x", "failed": True}, {}])
 def test_an_api_that_does_not_answer_is_the_only_row(facts: dict):
     assert reds(gate.cluster_findings(facts, NODES)) == ["Kubernetes API"]
 

@@ -32,7 +32,7 @@ def reason(facts: Mapping[str, Any]) -> str:
 
 def cluster_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Finding]:
     """Nodes, pods and shards. `nodes` are the default nodes that there should be."""
-    if "nodes" not in facts:
+    if facts.get("error") or "nodes" not in facts:
         step = (
             "see that the API answers on the management address: "
             "`systemctl status kubelet keepalived` on each default node"

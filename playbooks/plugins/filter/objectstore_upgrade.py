@@ -46,7 +46,7 @@ def steps(row: Mapping[str, Any]) -> list[int]:
     """How many pods run the new version after each step; 0 is all of them.
 
     Pods with an identity are renewed one after the other, the last one first, with a gate after
-    each; of the others a new one is ready before an old one goes, so that one step does it.
+    each; the others are renewed by Kubernetes as they get ready, in one step.
     """
     if row["action"] == UP_TO_DATE or not row["stateful"]:
         return [0]

@@ -56,6 +56,7 @@ options:
 
 APPLY = "application/apply-patch+yaml"
 POLL_S = 1.0
+PASSING = (429, 500, 503, 504)
 CALL_TIMEOUT_S = 10
 SERVER_MADE = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation")
 LABEL = "app.kubernetes.io/name"
@@ -92,8 +93,18 @@ class Workload:
 
     @property
     def version(self) -> str:
-        """The image's tag, in which a `+` reads `_`."""
-        return self.image.rpartition(":")[2].replace("_", "+")
+        """What new pods run."""
+        return version_of(self.image)
+
+    @property
+    def running(self) -> str:
+        """What the pods run; while some of them are renewed, what the others still run."""
+        found = {
+            version_of(pod.spec.containers[0].image)
+            for pod in self._pods()
+            if not pod.metadata.deletion_timestamp
+        }
+        return min(found - {self.version}, default=self.version)
 
     @property
     def partition(self) -> int:
@@ -150,6 +161,9 @@ class Workload:
                 self.found = self._read(*self._where, _request_timeout=CALL_TIMEOUT_S)
             except HTTPError:
                 continue  # an API server may be away for a moment
+            except ApiException as error:
+                if error.status not in PASSING:
+                    raise
 
     def _is_done(self) -> bool:
         status, spec = self.found.status, self.found.spec
@@ -163,10 +177,15 @@ class Workload:
         return all((count or 0) == wanted for count in counts)
 
     def _unready(self) -> list[str]:
+        return [self._reason(pod) for pod in self._pods() if not is_ready(pod)]
+
+    def _pods(self) -> list[Any]:
         name, namespace = self._where
         selector = f"{LABEL}={name}"
-        pods = self._core.list_namespaced_pod(namespace, label_selector=selector).items
-        return [self._reason(pod) for pod in pods if not is_ready(pod)]
+        found = self._core.list_namespaced_pod(
+            namespace, label_selector=selector, _request_timeout=CALL_TIMEOUT_S
+        )
+        return list(found.items)
 
     def _reason(self, pod: Any) -> str:
         """Why a pod is not ready: what keeps its container, else what it says of its health."""
@@ -191,6 +210,11 @@ class Workload:
         except HTTPError as error:
             said = str(error)
         return f"{called} is not ready: {' '.join(str(said).split())}"
+
+
+def version_of(image: str) -> str:
+    """The image's tag, in which a `+` reads `_`."""
+    return image.rpartition(":")[2].replace("_", "+")
 
 
 def is_ready(pod: Any) -> bool:
@@ -241,7 +265,7 @@ def main() -> None:
         workload = Workload(api_client, given["namespace"], given["name"])
         found = {
             "name": given["name"],
-            "running": workload.version,
+            "running": workload.running,
             "pods": int(workload.found.spec.replicas or 0),
             "pods_ready": int(workload.found.status.ready_replicas or 0),
             "stateful": workload.is_stateful,
