@@ -8,7 +8,8 @@ older than the grace, is unlinked first and its garbage rows are forgotten after
 in between, the next pass finds rows of a segment that is gone and forgets them.
 
 New records never go to old segments, and rows come to name old places only by the completion of an
-upload, which `Work.bodies` walks around; so what a walk finds unnamed stays so.
+upload, which `Work.bodies` walks around; so what a walk finds unnamed stays so. Only a walk of a
+view that reaches the base says so: a base that another Atlas made later is left to that one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ async def compact(work: Work, *, at_once: bool = False) -> None:
     """
     for shard in work.store.shards:
         base = await _base(work, shard, at_once=at_once)
-        if base is not None:
+        if base is not None and base.sequence <= read_position(work.views[shard])[0]:
             await _reclaim(work, shard, base)
 
 

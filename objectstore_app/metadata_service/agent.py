@@ -23,7 +23,7 @@ from typing import cast
 import msgspec
 
 from ..config.coordination import Coordination, Identity, PodRecord, Seen
-from ..config.errors import CoordinationError
+from ..config.errors import CoordinationError, ShardMapError
 from ..config.shard_map import ShardMap, ShardOwner, write_map
 from ..runtime.logging import event
 from . import sockets
@@ -211,8 +211,9 @@ class Agent:
             for shard in await self._loop.run_in_executor(None, self._act, steps, overtaken):
                 if shard in states and states[shard].mode is not Mode.OWNING:
                     self._send(shard, Own())
-        except CoordinationError as error:
-            if not error.retryable:
+        except (CoordinationError, ShardMapError, OSError) as error:
+            # A map that is not understood or cannot be kept ends nobody: the last one stands.
+            if isinstance(error, CoordinationError) and not error.retryable:
                 raise
             if self._reached:
                 event("coordination_unreachable", reason=str(error))
@@ -374,7 +375,7 @@ async def follow_map(coordination: Coordination, run: Path, stop: asyncio.Event)
             tasks.create_task(wake_at_stop())
             while not stop.is_set():
                 wake.clear()
-                with suppress(CoordinationError):
+                with suppress(CoordinationError, ShardMapError, OSError):
                     found = await loop.run_in_executor(None, coordination.read_map)
                     merged = found if known is None else known.merged(found)
                     if merged != known:

@@ -15,6 +15,7 @@ from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from objectstore_app.media.rados.chunks import RadosChunks
 from objectstore_app.media.rados.names import object_name
+from objectstore_app.media.rados.objects import GuardError
 from objectstore_app.media.rados.pools import StorePools
 from objectstore_app.media.rados.reader import RadosReader
 from objectstore_app.media.segments import table_bytes
@@ -116,6 +117,12 @@ def test_dead_chunk_gives_its_room_back_and_its_neighbours_stay(pools: StorePool
             await reader.read(dead, 0, 10)
 
     with_media(pools, work)
+
+
+def test_giving_room_back_makes_no_object_that_was_moved_away_meanwhile(pools: StorePools) -> None:
+    with pytest.raises(GuardError, match="gone"):
+        pools.open.zero("chunks/moved", [(64, 128)], "noted", b"1")
+    assert pools.open.size("chunks/moved") is None
 
 
 def test_no_room_refuses_and_the_next_chunk_finds_some(

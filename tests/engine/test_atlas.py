@@ -7,8 +7,10 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from objectstore_app.atlas import compaction
 from objectstore_app.atlas.fsck import check
 from objectstore_app.atlas.work import Work
 from objectstore_app.config.atlas import AtlasSettings
@@ -104,6 +106,32 @@ def test_what_lives_is_moved_out_of_sparse_segments_and_stays_readable(
     again = WriterProcess(store)
     asyncio.run(held.verify())
     assert stopped_and_checked(store, again).findings == []
+
+
+def test_a_base_that_is_newer_than_the_view_takes_no_segment_away(
+    store: Store, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another Atlas may have made it of a view that got further than ours."""
+    held = Held(store)
+
+    async def work() -> None:
+        await held.create()
+        await held.put(mixed(0, 60))
+        await atlas(store, ["compact"])
+        base = newest_base(store.shard(DATA))
+        assert base is not None
+        later = msgspec.structs.replace(
+            base, sequence=base.sequence + 10_000, segment=base.segment + 9
+        )
+        monkeypatch.setattr(compaction, "newest_base", lambda _folder: later)
+        await held.delete(list(held.objects))
+        before = log_files(store)
+        none_is_due = AtlasSettings(grace_s=0, bytes_per_s=0, base_log_bytes=2**40)
+        await atlas(store, ["compact"], none_is_due, later_s=OLD_S)
+        assert set(log_files(store)) >= set(before)
+
+    asyncio.run(work())
+    assert stopped_and_checked(store, writer).clean
 
 
 def test_space_comes_back_from_files_that_front_ends_hold_open(

@@ -35,6 +35,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # The binding tells a comparison that failed at offset N by the number 4095 + N, and has a class
 # for all of them but the first.
 _MISMATCH = 4095
+_ZERO_GUARD_BYTES = 8
 
 
 class Cluster:
@@ -187,8 +188,14 @@ class Pool:
     ) -> None:
         """Give back the room of the ranges (start, end): they read as zeros, offsets stay; at
         the object's end it gets shorter. The object's attribute is set in the same operation.
+
+        Raises GuardError when the object is gone: nothing is made in its place.
         """
+        begin = self.read(name, 0, _ZERO_GUARD_BYTES)
+        if not begin:
+            raise GuardError("zero", f"{self._name}/{name}", "it is gone")
         with rados.WriteOpCtx() as operation:
+            operation.cmpext(begin, 0)
             for start, end in ranges:
                 operation.zero(*self._zero_arguments(start, end - start))
             operation.set_xattr(attribute, content)
