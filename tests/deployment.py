@@ -23,7 +23,7 @@ from objectstore_infra.validation import store_name
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STACK = "test"
-SECOND_UP_S_MAX = 120
+SECOND_UP_S_MAX = 60
 CAP_SYS_ADMIN = 21
 LOG_LINES = 40
 

@@ -121,7 +121,7 @@ STAGES = (
     suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE, limit_s=900),
     suite("zookeeper", "pods' coordination, a real ensemble", "tests/zookeeper", limit_s=600),
     on_deployment("up", "deploy four VMs", limit_s=1200),
-    on_deployment("up-again", "nothing changes, within two minutes", limit_s=240),
+    on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
     suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
     suite(
         "drift",

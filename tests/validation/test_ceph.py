@@ -80,7 +80,7 @@ def key_file(store, shells, request) -> Iterator[str]:
     """A service's keyring on the first default node, while the test lasts."""
     shell = shells[store.hosts("default")[0]]
     keyring = (store.folder / "ceph" / f"{store.name}.client.{request.param}.keyring").read_text()
-    file = shell.check_output("umask 077; mktemp /run/validation-XXXXXX")
+    file = shell.check_output("umask 077; mktemp --tmpdir=/run")
     shell.check_output("printf %%s %s > %s", keyring, file)
     yield f"-n client.{request.param} -k {file}"
     shell.check_output(f"rm {file}")
