@@ -28,7 +28,14 @@ def cluster() -> dict:
             for name in NODES
         ],
         "workloads": [
-            {"namespace": "objectstore", "name": name, "wanted": 3, "ready": 3, "updated": 3}
+            {
+                "namespace": "objectstore",
+                "name": name,
+                "wanted": 3,
+                "ready": 3,
+                "updated": 3,
+                "held_back": 0,
+            }
             for name in ("metadata", "zookeeper")
         ],
         "pods": [
@@ -199,16 +206,26 @@ def test_a_workload_that_kubernetes_has_not_looked_at_yet_is_not_of_the_newest_k
     assert looked.workload_facts(item)["updated"] == 3
 
 
-def test_pods_that_an_upgrade_holds_back_are_as_they_should_be():
+def test_what_an_upgrade_holds_back_is_told():
     item = {
         "kind": "StatefulSet",
         "metadata": {"namespace": "objectstore", "name": "s", "generation": 1},
         "spec": {"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}},
         "status": {"observedGeneration": 1, "readyReplicas": 3, "updatedReplicas": 1},
     }
-    assert looked.workload_facts(item)["updated"] == 3
-    item["status"]["updatedReplicas"] = 0
-    assert looked.workload_facts(item)["updated"] == 2
+    facts = looked.workload_facts(item)
+    assert (facts["updated"], facts["held_back"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("updated", "renewing", "red"), [(1, True, []), (0, True, ["pods"]), (1, False, ["pods"])]
+)
+def test_pods_held_back_are_right_only_while_an_upgrade_runs(
+    updated: int, renewing: bool, red: list[str]
+):
+    facts = cluster()
+    facts["workloads"][0] |= {"updated": updated, "held_back": 2}
+    assert reds(gate.cluster_findings(facts, NODES, renewing)) == red
 
 
 def test_what_a_pod_prints_of_its_shards_is_read(monkeypatch: pytest.MonkeyPatch):

@@ -30,8 +30,12 @@ def reason(facts: Mapping[str, Any]) -> str:
     return str(facts.get("error") or facts.get("msg") or "no answer")
 
 
-def cluster_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Finding]:
-    """Nodes, pods and shards. `nodes` are the default nodes that there should be."""
+def cluster_findings(
+    facts: Mapping[str, Any], nodes: Sequence[str], renewing: bool = False
+) -> list[Finding]:
+    """Nodes, pods and shards. `nodes` are the default nodes that there should be; while `renewing`,
+    pods that an upgrade holds back are as they should be.
+    """
     if facts.get("error") or "nodes" not in facts:
         step = (
             "see that the API answers on the management address: "
@@ -40,7 +44,7 @@ def cluster_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Fin
         return [finding("Kubernetes API", False, reason(facts), step)]
     return [
         *(node_finding(facts["nodes"], name) for name in nodes),
-        pods_finding(facts["workloads"], facts["pods"]),
+        pods_finding(facts["workloads"], facts["pods"], renewing),
         zookeeper_finding(facts["workloads"]),
         *shard_findings(facts["shards"]),
     ]
@@ -62,13 +66,13 @@ def node_finding(nodes: Sequence[Mapping[str, Any]], name: str) -> Finding:
 
 
 def pods_finding(
-    workloads: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]
+    workloads: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], renewing: bool
 ) -> Finding:
     """Whether every workload has all its pods, ready and of the newest kind, and no pod is not."""
     lacking = [
-        f"{one['name']} {one['ready']}/{one['wanted']}"
+        f"{one['name']} {one['ready']}/{one['wanted']} ready, {one['updated']} renewed"
         for one in workloads
-        if not one["ready"] == one["wanted"] == one["updated"]
+        if one["ready"] != one["wanted"] or one["updated"] not in renewed(one, renewing)
     ]
     wrong = [
         f"{pod['name']} on {pod['node'] or 'no node'}: {pod['reason']}"
@@ -78,6 +82,12 @@ def pods_finding(
     said = "; ".join([*lacking, *wrong]) or f"{len(pods)} ready"
     step = f"`{KUBECTL} describe pod NAME` and `{KUBECTL} logs NAME` say why"
     return finding("pods", not lacking and not wrong, said, step)
+
+
+def renewed(workload: Mapping[str, Any], renewing: bool) -> range:
+    """How many pods may be of the newest kind."""
+    held_back = workload["held_back"] if renewing else 0
+    return range(max(0, workload["wanted"] - held_back), workload["wanted"] + 1)
 
 
 def zookeeper_finding(workloads: Sequence[Mapping[str, Any]]) -> Finding:

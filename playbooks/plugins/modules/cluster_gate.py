@@ -112,16 +112,14 @@ def node_facts(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def workload_facts(item: dict[str, Any]) -> dict[str, Any]:
-    """How many pods there should be, how many are ready, and how many are of the kind they should
-    be: the newest, but for those that an upgrade under way holds back.
+    """How many pods there should be, how many are ready, how many are of the newest kind, and how
+    many an upgrade holds back from it.
     """
     spec, status = item["spec"], item.get("status", {})
     daemons = item["kind"] == "DaemonSet"
     wanted = status.get("desiredNumberScheduled", 0) if daemons else spec.get("replicas", 1)
     current = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
     updated = status.get("updatedNumberScheduled" if daemons else "updatedReplicas", 0)
-    if held_back := spec.get("updateStrategy", {}).get("rollingUpdate", {}).get("partition", 0):
-        updated = min(wanted, updated + held_back)
     return {
         "namespace": item["metadata"]["namespace"],
         "name": item["metadata"]["name"],
@@ -129,6 +127,7 @@ def workload_facts(item: dict[str, Any]) -> dict[str, Any]:
         "wanted": wanted,
         "ready": status.get("numberReady" if daemons else "readyReplicas", 0),
         "updated": updated if current else 0,
+        "held_back": spec.get("updateStrategy", {}).get("rollingUpdate", {}).get("partition", 0),
     }
 
 
