@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.promise("D5", "D7")
+
 
 def owners(shells, nodes: list[str], address: str) -> list[str]:
     shown = {node: shells[node].check_output("ip -4 -oneline address show") for node in nodes}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytestmark = pytest.mark.promise("S8", "D9")
+
 POOLS = {
     "log": {"type": "replicated", "size": 3, "min_size": 2},
     "open": {"type": "replicated", "size": 3, "min_size": 2},

@@ -6,6 +6,8 @@ import pytest
 
 from tests.validation.dns_client import ask
 
+pytestmark = pytest.mark.promise("D5")
+
 QUESTIONS_MAX = 60
 
 

@@ -13,6 +13,8 @@ from botocore.config import Config
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+pytestmark = pytest.mark.promise("D7", "S1")
+
 PORT = 7200
 TIMEOUT_S = 15
 

@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+pytestmark = pytest.mark.promise("D7", "D9")
+
 STORE_PORT, SSH_PORT = 7200, 22
 SERVICES = ("envoy", "objectstore-endpoints", "keepalived")
 ANY_IPV4, ANY_IPV6 = str(IPv4Address(0)), str(IPv6Address(0))

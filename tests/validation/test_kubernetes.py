@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.promise("D6", "D9")
+
 API_PORT = 6443
 KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
 TIMEOUT_S = 10

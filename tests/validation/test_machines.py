@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.promise("D1", "D2", "D5", "D9")
+
 MIB = 1 << 20
 MEMORY_SHARE_MIN = 0.9
 INFRASTRUCTURE_ADDRESSES = 18

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.promise("D6", "S1", "S2", "S3", "S4", "S6", "S7")
+
 REPLICAS = {
     "zookeeper": ("statefulset", 3),
     "metadata": ("statefulset", 3),
