@@ -278,14 +278,23 @@ def set_up(client: IncusClient, say: Callable[[str], None]) -> None:
 
 
 def stop(client: IncusClient, say: Callable[[str], None]) -> None:
-    """Stop the daemon if this module started it and nobody has instances in it."""
-    if not DAEMON_PID.exists() or not daemon_answers(client):
-        return
-    left = client.get("/instances").metadata
+    """Put back what `set_up` changed, once nobody has instances: the daemon, if it was started
+    here, and the packet filter for bridges.
+    """
+    answers = daemon_answers(client)
+    left = client.get("/instances").metadata if answers else []
     if left:
         names = ", ".join(path.rsplit("/", 1)[1] for path in left)
         say(f"host: Incus keeps running, it has instances: {names}")
         return
+    if answers and DAEMON_PID.exists():
+        _stop_daemon(say)
+    if BRIDGE_FILTER_BEFORE.exists():
+        BRIDGE_FILTER.write_text(BRIDGE_FILTER_BEFORE.read_text(encoding="ascii"), encoding="ascii")
+        BRIDGE_FILTER_BEFORE.unlink()
+
+
+def _stop_daemon(say: Callable[[str], None]) -> None:
     pid = int(DAEMON_PID.read_text(encoding="ascii"))
     if not _runs(pid, DAEMON):
         DAEMON_PID.unlink()  # the daemon that answers is not the one we started
@@ -297,9 +306,6 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
             raise HostError(f"Incus (process {pid}) has not ended after {STOP_TIMEOUT_S} s")
         time.sleep(0.1)
     DAEMON_PID.unlink()
-    if BRIDGE_FILTER_BEFORE.exists():
-        BRIDGE_FILTER.write_text(BRIDGE_FILTER_BEFORE.read_text(encoding="ascii"), encoding="ascii")
-        BRIDGE_FILTER_BEFORE.unlink()
     say("host: the Incus daemon that `make up` had started is stopped")
 
 

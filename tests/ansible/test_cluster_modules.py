@@ -105,6 +105,21 @@ def test_certificates_end_in_days_and_missing_ones_do_not_count():
     assert certificates.ending(days, 3) == []
 
 
+def test_access_is_made_again_where_a_run_ended_before_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    admin, deployer = tmp_path / "admin.conf", tmp_path / "deployer.conf"
+    admin.write_text("administrator")
+    deployer.touch()
+    monkeypatch.setattr(kubeadm, "ADMIN", admin)
+    monkeypatch.setattr(kubeadm, "DEPLOYER", deployer)
+    monkeypatch.setattr(kubeadm, "kubeadm", lambda *argv: "deployer")
+    first = kubeadm.access({"cluster_file": "c"}, False)
+    assert (first["changed"], first["kubeconfig_deployer"]) == (True, "deployer")
+    assert not kubeadm.access({"cluster_file": "c"}, False)["changed"]
+    assert deployer.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_an_interrupted_run_left_is_undone_before_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -194,6 +194,23 @@ def test_a_pod_that_is_ending_is_not_ready():
     assert (looked.pod_facts(pod)["ready"], looked.pod_facts(pod)["reason"]) == (False, "ending")
 
 
+@pytest.mark.parametrize(
+    ("phase", "owner", "over"),
+    [
+        ("Succeeded", "Job", True),
+        ("Failed", "ReplicaSet", True),
+        ("Failed", "Node", False),
+        ("Failed", "", False),
+        ("Running", "ReplicaSet", False),
+    ],
+)
+def test_a_failed_pod_is_over_where_its_workload_makes_another(phase: str, owner: str, over: bool):
+    pod = copy.deepcopy(POD)
+    pod["status"]["phase"] = phase
+    pod["metadata"]["ownerReferences"] = [{"kind": owner}] if owner else []
+    assert looked.pod_facts(pod)["done"] is over
+
+
 def test_a_workload_that_kubernetes_has_not_looked_at_yet_is_not_of_the_newest_kind():
     item = {
         "kind": "Deployment",

@@ -188,3 +188,14 @@ def test_bridges_are_left_alone_until_the_daemon_is_stopped(orphan: int) -> None
     host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
     assert host.BRIDGE_FILTER.read_text() == "1\n"
     assert not host.BRIDGE_FILTER_BEFORE.exists()
+
+
+def test_bridges_are_put_back_though_the_daemon_is_the_systems_own(orphan: int) -> None:
+    host.DAEMON_PID.unlink()
+    host.BRIDGE_FILTER.write_text("1\n")
+    host.leave_bridges_alone()
+    host.stop(cast("IncusClient", Daemon(["/1.0/instances/other-0"])), lambda _line: None)
+    assert host.BRIDGE_FILTER.read_text() == "0\n"
+    host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
+    assert host.BRIDGE_FILTER.read_text() == "1\n"
+    assert Path(f"/proc/{orphan}").exists()

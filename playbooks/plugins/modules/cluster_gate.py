@@ -149,10 +149,20 @@ def pod_facts(pod: dict[str, Any]) -> dict[str, Any]:
         "service": pod["metadata"].get("labels", {}).get(NAME_LABEL, ""),
         "node": pod["spec"].get("nodeName", ""),
         "ready": ready.get("status") == "True" and not ending,
-        "done": status.get("phase") == "Succeeded",
+        "done": is_over(pod),
         "reason": said or status.get("phase", "unknown"),
         "restarts": sum(one.get("restartCount", 0) for one in status.get("containerStatuses", [])),
     }
+
+
+def is_over(pod: dict[str, Any]) -> bool:
+    """Whether nothing is to be expected of the pod: it came to its end, or it failed, as one that
+    was evicted, and its workload makes another. Nobody does that for a pod that a node's own file
+    declares, whose owner is the node.
+    """
+    phase = pod.get("status", {}).get("phase")
+    owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
+    return phase == "Succeeded" or (phase == "Failed" and bool(owners - {"Node"}))
 
 
 def shard_facts(namespace: str, pod: str) -> dict[str, Any]:

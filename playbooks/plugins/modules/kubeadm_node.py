@@ -226,18 +226,19 @@ def ready(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def access(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """The administrator's kubeconfig, and one for who deploys the workloads."""
-    made = not DEPLOYER.exists()
+    made = not (DEPLOYER.exists() and DEPLOYER.read_text())
     if made and not check_mode:
-        DEPLOYER.touch(mode=0o600)
-        DEPLOYER.write_text(
-            kubeadm(
-                "kubeconfig",
-                "user",
-                "--client-name=deployer",
-                "--org=objectstore:deployers",
-                f"--config={params['cluster_file']}",
-            )
+        text = kubeadm(
+            "kubeconfig",
+            "user",
+            "--client-name=deployer",
+            "--org=objectstore:deployers",
+            f"--config={params['cluster_file']}",
         )
+        incoming = DEPLOYER.with_name(f".{DEPLOYER.name}")
+        incoming.touch(mode=0o600)
+        incoming.write_text(text)
+        incoming.rename(DEPLOYER)
     return {
         "changed": made,
         "kubeconfig": ADMIN.read_text(),

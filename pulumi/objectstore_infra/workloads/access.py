@@ -1,8 +1,8 @@
 """Service accounts, and what they may ask Kubernetes' API: least rights, most of them none.
 
-`endpoints` is the load balancers' (which pods there are), `status` that of `objectstore status`;
-both have a token that does not expire by itself. `deployers` is the group of the kubeconfig for
-the namespace alone belongs to. Pods get no token at all.
+`endpoints` is the load balancers' (which pods there are), with a token that does not expire by
+itself. `deployers` is the group that the kubeconfig for the namespace alone belongs to. Pods get no
+token at all.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from objectstore_infra.workloads.names import (
 from objectstore_infra.workloads.pods import Spec
 
 RBAC = "rbac.authorization.k8s.io"
-ENDPOINTS, STATUS = "endpoints", "status"
+ENDPOINTS = "endpoints"
 POD_ACCOUNTS = (OBJECT_CONTROLLER, METADATA, ATLAS, IAM, ZOOKEEPER, UI_GATEWAY)
-TOKEN_ACCOUNTS = (ENDPOINTS, STATUS)
+TOKEN_ACCOUNTS = (ENDPOINTS,)
 DEPLOYERS = "objectstore:deployers"
 _LOOK = ["get", "list", "watch"]
 
@@ -29,13 +29,6 @@ ROLES: dict[str, list[Spec]] = {
     ENDPOINTS: [
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _LOOK}
     ],
-    STATUS: [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": _LOOK},
-        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets"], "verbs": _LOOK},
-    ],
-}
-CLUSTER_ROLES: dict[str, list[Spec]] = {
-    STATUS: [{"apiGroups": [""], "resources": ["nodes"], "verbs": _LOOK}],
 }
 
 

@@ -241,18 +241,6 @@ class Workloads(pulumi.ComponentResource):
                     opts=self._within,
                 )
             )
-        for name, rules in access.CLUSTER_ROLES.items():
-            called = {"name": f"objectstore-{name}", "labels": described(name)}
-            made.append(rbac.ClusterRole(name, metadata=called, rules=rules, opts=self._within))
-            made.append(
-                rbac.ClusterRoleBinding(
-                    name,
-                    metadata=called,
-                    role_ref=access.role("ClusterRole", f"objectstore-{name}"),
-                    subjects=[access.account(name)],
-                    opts=self._within,
-                )
-            )
         made.append(
             rbac.RoleBinding(
                 "deployers",

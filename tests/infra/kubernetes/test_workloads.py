@@ -128,15 +128,15 @@ def test_no_secret_is_declared_outside_a_secret(everything: list[Declared]) -> N
             assert "holds" not in str(each.object)
 
 
-def test_only_two_accounts_may_ask_the_api_and_only_look(everything: list[Declared]) -> None:
+def test_only_the_load_balancers_account_may_ask_the_api_and_only_look(everything: list[Declared]) -> None:
     bound = [
         subject["name"]
         for each in of_kind(everything, "RoleBinding", "ClusterRoleBinding").values()
         for subject in each["subjects"]
         if subject["kind"] == "ServiceAccount"
     ]
-    assert set(bound) == {"endpoints", "status"}
-    for rules in [*access.ROLES.values(), *access.CLUSTER_ROLES.values()]:
+    assert set(bound) == {"endpoints"}
+    for rules in access.ROLES.values():
         for rule in rules:
             assert rule["verbs"] == ["get", "list", "watch"]
 
