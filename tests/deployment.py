@@ -59,17 +59,17 @@ def objectstore(*argv: str) -> Any:
     return json.loads(run(str(BIN / "objectstore"), *argv, show=False))
 
 
-def outputs() -> dict[str, Any]:
-    """The outputs of the stack `test`, secrets included."""
-    found = objectstore("stack", "output", "--stack", STACK, "--json", "--show-secrets")
+def outputs(stack: str = STACK) -> dict[str, Any]:
+    """A stack's outputs, secrets included."""
+    found = objectstore("stack", "output", "--stack", stack, "--json", "--show-secrets")
     if "endpoint_http" not in found:
-        raise DeploymentError(f"stack {STACK} is not deployed: make up STACK={STACK}")
+        raise DeploymentError(f"stack {stack} is not deployed: make up STACK={stack}")
     return found
 
 
-def environment() -> dict[str, str]:
+def environment(stack: str = STACK) -> dict[str, str]:
     """What tells the stages in between where the deployment is."""
-    found = outputs()
+    found = outputs(stack)
     folder = store_folder(store_name(found))
     return {
         "OBJECTSTORE_TEST_ENDPOINT": found["endpoint_http"],
@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
         "OBJECTSTORE_TEST_SECRET_KEY": found["secret_key"],
         "OBJECTSTORE_TEST_CA": str(folder / "authority" / "clients" / "ca.pem"),
         "OBJECTSTORE_INVENTORY": str(folder / INVENTORY),
-        "OBJECTSTORE_STACK": STACK,
+        "OBJECTSTORE_STACK": stack,
     }
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_nothing_acknowledged_is_lost_while_pods_come_and_go(
     make_buckets(store.ports[0])
     ledgers = [Ledger(number * WRITES_MAX, OwnBucket(f"own-{number}")) for number in range(WORKERS)]
     workers = [
-        Worker(f"w{number}", ledger, store.ports[number % 2], seed=number)
+        Worker(f"w{number}", ledger, Client(store.ports[number % 2]), seed=number)
         for number, ledger in enumerate(ledgers)
     ]
     stop = threading.Event()
@@ -105,7 +106,7 @@ def test_nothing_acknowledged_is_lost_while_pods_come_and_go(
         for each in running:
             each.result()
     assert longest.result() < WAIT_S_MAX
-    verify(store.ports[1], ledgers, random.Random(1))
+    verify(partial(Client, store.ports[1]), ledgers, random.Random(1))
 
 
 def longest_wait(port: int, stop: threading.Event) -> float:

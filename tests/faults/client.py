@@ -16,6 +16,7 @@ from objectstore_app.protocol.sigv4_signer import sign_request
 from .store import ACCESS_KEY, SECRET_KEY
 
 TIMEOUT_S = 30.0
+HERE = "127.0.0.1"
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -45,8 +46,13 @@ class Answer:
 class Client:
     """One connection, made when it is needed. After LostError the next call makes a new one."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self, port: int, host: str = HERE, access_key: str = ACCESS_KEY, secret: str = SECRET_KEY
+    ) -> None:
         self.port = port
+        self.host = host
+        self._access_key = access_key
+        self._secret = secret
         self._connection: http.client.HTTPConnection | None = None
         self.connections_made = 0
 
@@ -61,15 +67,15 @@ class Client:
         signed = sign_request(
             method,
             target,
-            {"Host": f"127.0.0.1:{self.port}", **(headers or {})},
-            access_key=ACCESS_KEY,
-            secret=SECRET_KEY,
+            {"Host": f"{self.host}:{self.port}", **(headers or {})},
+            access_key=self._access_key,
+            secret=self._secret,
             region="us-east-1",
             now=time.time(),
             payload_hash=hashlib.sha256(body).hexdigest(),
         )
         if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+            self._connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT_S)
             self.connections_made += 1
         try:
             self._connection.request(method, target, body or None, signed)

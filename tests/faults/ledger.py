@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from objectstore_app.core.limits import MIB
 
 MARKER = -1
+PLAIN, VERSIONED = "plain", "versioned"
 _PATTERN = random.Random(7).randbytes(8 * MIB)
 
 
@@ -110,11 +111,13 @@ class OwnBucket:
 @dataclass
 class Ledger:
     """One worker's keys, so that no lock is needed; it goes on from round to round. `completing` is
-    uploads whose completion is unsure.
+    uploads whose completion is unsure; `plain` and `versioned` are the buckets of its keys.
     """
 
     first: int
     bucket: OwnBucket
+    plain: str = PLAIN
+    versioned: str = VERSIONED
     writes: dict[int, Write] = field(default_factory=dict)
     keys: dict[tuple[str, str], Key] = field(default_factory=dict)
     uploads: list[Upload] = field(default_factory=list)

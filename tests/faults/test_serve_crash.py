@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ import pytest
 from objectstore_app.metadata_service.record import MAGIC
 
 from .client import Client, LostError, path
-from .ledger import Ledger, OwnBucket
-from .load import PLAIN, VERSIONED, Worker
+from .ledger import PLAIN, VERSIONED, Ledger, OwnBucket
+from .load import Worker
 from .store import Store, until
 from .verify import verify
 
@@ -70,7 +71,7 @@ def make_buckets(port: int) -> None:
 def load_and_kill(store: Store, ledgers: list[Ledger], kind: str, rng: random.Random) -> None:
     """Load until the random moment, kill; where the store lives on the load does for a while."""
     workers = [
-        Worker(f"w{number}", ledger, store.port, rng.randrange(1 << 30))
+        Worker(f"w{number}", ledger, Client(store.port), rng.randrange(1 << 30))
         for number, ledger in enumerate(ledgers)
     ]
     stop = threading.Event()
@@ -153,26 +154,26 @@ def test_kill_of_any_process_loses_nothing_acknowledged(
     client = Client(store.port)
     assert client("PUT", "/barrier").status == 200
     client.close()
-    partial = 0
+    partial_kills = 0
     for number in range(ROUNDS):
         kind = rng.choices(KINDS, KIND_WEIGHTS)[0]
         kills[kind] += 1
         load_and_kill(store, ledgers, kind, rng)
         if kind in ("group", "supervisor"):
-            partial = 0
+            partial_kills = 0
             if number % FSCK_EVERY == 0:
                 store.assert_sound()
             losses[lose_power(store, rng)] += 1
             kills["while starting"] += start_again(store, rng)
         else:
-            partial += 1
+            partial_kills += 1
         pass_barrier(store.port)
-        verify(store.port, ledgers, random.Random(rng.randrange(1 << 30)))
-        if partial >= PARTIAL_KILLS_MAX:
-            partial = 0
+        verify(partial(Client, store.port), ledgers, random.Random(rng.randrange(1 << 30)))
+        if partial_kills >= PARTIAL_KILLS_MAX:
+            partial_kills = 0
             store.stop()
             store.start()
-    verify(store.port, ledgers)
+    verify(partial(Client, store.port), ledgers)
     store.stop()
     store.assert_sound()
     acknowledged = sum(ledger.acknowledged for ledger in ledgers)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from .client import NAMESPACE, Client, path, text
 from .ledger import MARKER, Change, Key, Ledger, OwnBucket, Version
-from .load import PLAIN, VERSIONED, change_bucket, check_read, complete
+from .load import change_bucket, check_read, complete
 
 READERS = 4
 PAGE_KEYS = 37
@@ -20,30 +20,32 @@ VERSIONS_SAMPLED = 15
 Listed = tuple[str, str, str]
 
 
-def verify(port: int, ledgers: list[Ledger], rng: random.Random | None = None) -> None:
+def verify(
+    connect: Callable[[], Client], ledgers: list[Ledger], rng: random.Random | None = None
+) -> None:
     """Every acknowledged change is there, every unsure one is there whole or not at all; which of
     the two becomes the ledgers' truth. With `rng` only a sample of old versions is read back, else
-    all of them.
+    all of them. All ledgers have the same buckets.
     """
-    client = Client(port)
+    client, plain, versioned = connect(), ledgers[0].plain, ledgers[0].versioned
     try:
         for ledger in ledgers:
             repeat_unsure(client, ledger)
         verify_buckets(client, [ledger.bucket for ledger in ledgers])
-        objects = listed_objects(client)
-        versions = listed_versions(client)
+        objects = listed_objects(client, plain)
+        versions = listed_versions(client, versioned)
     finally:
         client.close()
     with ThreadPoolExecutor(READERS) as readers:
         seeds = [None if rng is None else rng.randrange(1 << 30) for _ in ledgers]
         checks = [
-            readers.submit(_verify_keys, port, ledger, objects, versions, seed)
+            readers.submit(_verify_keys, connect, ledger, objects, versions, seed)
             for ledger, seed in zip(ledgers, seeds, strict=True)
         ]
         for check in checks:
             check.result()
     known = {place for ledger in ledgers for place in ledger.keys}
-    strange = {(PLAIN, name) for name in objects} | {(VERSIONED, name) for name in versions}
+    strange = {(plain, name) for name in objects} | {(versioned, name) for name in versions}
     assert strange <= known, f"nobody wrote {sorted(strange - known)}"
 
 
@@ -53,7 +55,7 @@ def repeat_unsure(client: Client, ledger: Ledger) -> None:
         key = ledger.keys[upload.bucket, upload.key]
         assert key.pending == Change(upload.write.number)
         version_id = complete(client, upload).headers.get("x-amz-version-id", "")
-        key.settle(key.pending, version_id, versioned=upload.bucket == VERSIONED)
+        key.settle(key.pending, version_id, versioned=upload.bucket == ledger.versioned)
     ledger.completing.clear()
     if ledger.bucket.pending is not None:
         change_bucket(client, ledger.bucket, again=True)
@@ -71,16 +73,16 @@ def verify_buckets(client: Client, own: list[OwnBucket]) -> None:
 
 
 def _verify_keys(
-    port: int,
+    connect: Callable[[], Client],
     ledger: Ledger,
     objects: dict[str, Listed],
     versions: dict[str, list[Listed]],
     seed: int | None,
 ) -> None:
-    client = Client(port)
+    client = connect()
     try:
         for (bucket, name), key in ledger.keys.items():
-            if bucket == PLAIN:
+            if bucket == ledger.plain:
                 _verify_plain(client, ledger, name, key, objects.get(name))
             else:
                 _verify_versions(client, ledger, name, key, versions.get(name, []))
@@ -88,12 +90,12 @@ def _verify_keys(
             (name, version)
             for (bucket, name), key in ledger.keys.items()
             for version in key.versions
-            if bucket == VERSIONED and version.number != MARKER
+            if bucket == ledger.versioned and version.number != MARKER
         ]
         if seed is not None:
             olds = random.Random(seed).sample(olds, min(VERSIONS_SAMPLED, len(olds)))
         for name, version in olds:
-            answer = client("GET", path(VERSIONED, name, version.id))
+            answer = client("GET", path(ledger.versioned, name, version.id))
             check_read(f"version {version.id} of {name}", answer, ledger, version.number)
         for upload in ledger.uploads:
             target = f"{path(upload.bucket, upload.key)}?uploadId={upload.id}"
@@ -107,8 +109,8 @@ def _verify_keys(
 def _verify_plain(
     client: Client, ledger: Ledger, name: str, key: Key, listed: Listed | None
 ) -> None:
-    what = f"{PLAIN}/{name}"
-    answer = client("GET", path(PLAIN, name))
+    what = f"{ledger.plain}/{name}"
+    answer = client("GET", path(ledger.plain, name))
     found = MARKER if answer.status == 404 else int(answer.headers.get("x-amz-meta-number", "-2"))
     if key.pending and found == key.pending.number:
         key.settle(key.pending, "", versioned=False)
@@ -124,7 +126,7 @@ def _verify_plain(
 def _verify_versions(
     client: Client, ledger: Ledger, name: str, key: Key, listed: list[Listed]
 ) -> None:
-    what = f"{VERSIONED}/{name}"
+    what = f"{ledger.versioned}/{name}"
     ids = [version_id for version_id, _, _ in reversed(listed)]
     held = [version.id for version in key.versions]
     pending = key.pending
@@ -138,7 +140,7 @@ def _verify_versions(
     assert ids == held, f"{what}: versions {ids}, not {held} (pending was {pending})"
     wanted = [_as_listed(ledger, version) for version in reversed(key.versions)]
     assert listed == wanted, f"{what} is listed as {listed}, not {wanted}"
-    check_read(what, client("GET", path(VERSIONED, name)), ledger, key.current)
+    check_read(what, client("GET", path(ledger.versioned, name)), ledger, key.current)
 
 
 def _as_listed(ledger: Ledger, version: Version) -> Listed:
@@ -151,13 +153,13 @@ def _as_listed(ledger: Ledger, version: Version) -> Listed:
 # --- listings ---
 
 
-def listed_objects(client: Client) -> dict[str, Listed]:
-    """All objects of the bucket without versions, page by page."""
+def listed_objects(client: Client, bucket: str) -> dict[str, Listed]:
+    """All objects of a bucket without versions, page by page."""
     found: dict[str, Listed] = {}
     token = ""
     while True:
         after = f"&continuation-token={quote(token, safe='')}" if token else ""
-        page = client("GET", f"/{PLAIN}?list-type=2&max-keys={PAGE_KEYS}{after}").xml
+        page = client("GET", f"/{bucket}?list-type=2&max-keys={PAGE_KEYS}{after}").xml
         for entry in page.iter(f"{NAMESPACE}Contents"):
             name = text(entry, "Key")
             assert name not in found, f"{name} is listed twice"
@@ -168,10 +170,10 @@ def listed_objects(client: Client) -> dict[str, Listed]:
         token = text(page, "NextContinuationToken")
 
 
-def listed_versions(client: Client) -> dict[str, list[Listed]]:
-    """All versions and delete markers of the versioned bucket by key, newest first."""
+def listed_versions(client: Client, bucket: str) -> dict[str, list[Listed]]:
+    """All versions and delete markers of a versioned bucket by key, newest first."""
     found: dict[str, list[Listed]] = {}
-    for page in _version_pages(client):
+    for page in _version_pages(client, bucket):
         for entry in page:
             if entry.tag not in (f"{NAMESPACE}Version", f"{NAMESPACE}DeleteMarker"):
                 continue
@@ -183,10 +185,10 @@ def listed_versions(client: Client) -> dict[str, list[Listed]]:
     return found
 
 
-def _version_pages(client: Client) -> Iterator[Element]:
+def _version_pages(client: Client, bucket: str) -> Iterator[Element]:
     after = ""
     while True:
-        page = client("GET", f"/{VERSIONED}?versions&max-keys={PAGE_KEYS}{after}").xml
+        page = client("GET", f"/{bucket}?versions&max-keys={PAGE_KEYS}{after}").xml
         yield page
         if text(page, "IsTruncated") != "true":
             return
