@@ -103,6 +103,9 @@ RADOS_READ_AHEAD_BYTES_MAX = 16 * MIB
 RADOS_ROOM_MARGIN_BYTES = 512 * MIB
 RADOS_CONNECT_S_MAX = 10
 RADOS_LOOK_S_MAX = 5
+MIRROR_BYTES_MAX = 1 * GIB
+MIRROR_FREE_BYTES_MIN = 2 * GIB
+OPEN_MIRRORS_MAX = 64
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -168,5 +171,8 @@ invariant(
 invariant(
     RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
     "room is looked for once a chunk segment",
+)
+invariant(
+    HURRY_FREE_BYTES < MIRROR_FREE_BYTES_MIN, "mirrors go before room is looked for in what lives"
 )
 invariant(PUT_BYTES_MAX < OBJECT_BYTES_MAX, "large objects come in parts")

@@ -28,8 +28,10 @@ class Media(Protocol):
     def log(self, shard: ShardId) -> LogMedium:
         """A shard's log, for its only writer."""
 
-    def log_source(self, shard: ShardId) -> LogSource:
-        """A shard's log as it is read beside its writer."""
+    def log_source(self, shard: ShardId, *, standby: bool = False) -> LogSource:
+        """A shard's log as it is read beside its writer; by its `standby` in this folder, what was
+        read is kept at hand for readers.
+        """
 
     @property
     def segments(self) -> Segments:
@@ -62,7 +64,7 @@ class LocalMedia:
     def log(self, shard: ShardId) -> LogMedium:
         return LocalLog(self._store.shard(shard), shard, spare=shard != DIRECTORY_SHARD)
 
-    def log_source(self, shard: ShardId) -> LogSource:
+    def log_source(self, shard: ShardId, *, standby: bool = False) -> LogSource:
         return LocalLogReader(self._store.shard(shard), shard)
 
     @property

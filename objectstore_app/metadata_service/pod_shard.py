@@ -156,7 +156,7 @@ class PodShard:
         self._follower = Follower(
             self._shard,
             self._store.view(self._shard),
-            self._media.log_source(self._shard),
+            self._media.log_source(self._shard, standby=True),
             data_shards=self._store.info.data_shards,
         )
 

@@ -54,7 +54,7 @@ class SharedMedia:
     def log(self, shard: ShardId) -> RadosLog:
         return RadosLog(self.objects, shard)
 
-    def log_source(self, shard: ShardId) -> RadosLogReader:
+    def log_source(self, shard: ShardId, *, standby: bool = False) -> RadosLogReader:
         return RadosLogReader(self.objects, shard)
 
     def kept_files(self, _: ShardId) -> None:

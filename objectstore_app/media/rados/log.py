@@ -22,7 +22,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
@@ -34,7 +33,6 @@ from ...core.limits import (
     RADOS_ROOM_MARGIN_BYTES,
     RADOS_SEGMENT_BYTES_MAX,
 )
-from ...core.room import free_bytes
 from ..api import LogPiece
 from ..errors import CorruptDataError, FencedError, MediaError, MediaFailedError
 from ..segments import (
@@ -53,6 +51,7 @@ from .head import (
     encode_head,
     head_name,
 )
+from .mirror import LogMirror
 from .names import object_name
 from .objects import GuardError, Objects
 
@@ -105,11 +104,14 @@ def is_owned(pool: Objects, shard: ShardId, epoch: int) -> bool:
 
 
 class RadosLogReader:
-    """LogSource over a shard's segment objects, beside their owner or without one."""
+    """LogSource over a shard's segment objects, beside their owner or without one. What it reads
+    is mirrored where there is a mirror.
+    """
 
-    def __init__(self, pool: Objects, shard: ShardId) -> None:
+    def __init__(self, pool: Objects, shard: ShardId, mirror: LogMirror | None = None) -> None:
         self._pool = pool
         self._shard = shard
+        self._mirror = mirror
 
     def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
         found = read_head(self._pool, self._shard)
@@ -131,6 +133,8 @@ class RadosLogReader:
         data = self._pool.read(name, start, size - start) if start < size else b""
         if data is None or len(data) != size - start:
             raise CorruptDataError("read log", name, "the segment is shorter than it was")
+        if self._mirror is not None:
+            self._mirror.put(number, start, data)
         return LogPiece(number, start, memoryview(data), salt)
 
 
@@ -143,15 +147,15 @@ class RadosLog:
         shard: ShardId,
         *,
         owner: str = "",
-        view_folder: Path | None = None,
+        mirror: LogMirror | None = None,
         segment_bytes_max: int = RADOS_SEGMENT_BYTES_MAX,
     ) -> None:
-        """Where `view_folder` lies there must be room, too. Raises FencedError when another takes
-        the log over at the same time, CorruptDataError, MediaFailedError.
+        """Where the mirror lies, beside the view, there must be room, too. Raises FencedError when
+        another takes the log over at the same time, CorruptDataError, MediaFailedError.
         """
         self._pool = pool
         self._shard = shard
-        self._view_folder = view_folder
+        self._mirror = mirror
         self._segment_bytes_max = segment_bytes_max
         self._failed = ""
         self._size = 0
@@ -194,12 +198,14 @@ class RadosLog:
         except MediaFailedError as error:
             self._failed = str(error)
             raise
+        if self._mirror is not None:
+            self._mirror.put(segment, offset, data)
         self._size = offset + len(data)
         self._appends_since_look += 1
         return segment, offset
 
     def scan(self, segment: int, offset: int) -> Iterator[LogPiece]:
-        return RadosLogReader(self._pool, self._shard).scan(segment, offset)
+        return RadosLogReader(self._pool, self._shard, self._mirror).scan(segment, offset)
 
     def resume(self, segment: int, offset: int, *, torn: bool) -> None:
         size = self._pool.size(self._name)
@@ -227,12 +233,12 @@ class RadosLog:
         if self._appends_since_look >= APPENDS_PER_LOOK:
             self._appends_since_look = 0
             room = _room_of(self._pool.free_bytes())
-            if self._view_folder is not None:
+            if self._mirror is not None:
                 try:
-                    room = min(room, free_bytes(self._view_folder))
+                    room = min(room, self._mirror.room())
                 except OSError as error:
-                    folder = str(self._view_folder)
-                    raise MediaFailedError("look for room", folder, str(error)) from error
+                    name = shard_folder(self._shard)
+                    raise MediaFailedError("look for room", name, str(error)) from error
             self._room = room
         return self._room
 

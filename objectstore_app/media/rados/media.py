@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from ...config.ceph import CephSettings
 from ...core.ids import ShardId
-from ...core.limits import MIB, RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import MIB, MIRROR_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
 from .chunks import RadosChunks
 from .files import RadosFiles
 from .head import HEAD_BYTES_MAX, decode_head, head_name
 from .log import RadosLog, RadosLogReader, read_head
+from .mirror import LogMirror, MirrorReader
 from .pool import Cluster
 from .pools import open_pools
 from .reader import RadosReader
@@ -29,7 +30,7 @@ _mallopt = ctypes.CDLL(None).mallopt
 
 
 class RadosMedia:
-    """Media (`opened.py`). What lies in the store's folder is only views."""
+    """Media (`opened.py`). In the store's folder lie only views and mirrors of the logs."""
 
     def __init__(
         self, store: Store, ceph: CephSettings, *, segment_bytes_max: int = RADOS_SEGMENT_BYTES_MAX
@@ -40,19 +41,21 @@ class RadosMedia:
         _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
         self._cluster = Cluster(ceph.conf, ceph.client)
         self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
-        self.reader = RadosReader(self.pools)
+        self._mirrors: dict[ShardId, LogMirror] = {}
+        self.reader = RadosReader(self.pools, MirrorReader(store.path))
 
     def log(self, shard: ShardId) -> RadosLog:
         return RadosLog(
             self.pools.log,
             shard,
             owner=f"{socket.gethostname()} process {os.getpid()}",
-            view_folder=self._store.shard(shard),
+            mirror=self._mirror(shard),
             segment_bytes_max=self._segment_bytes_max,
         )
 
-    def log_source(self, shard: ShardId) -> RadosLogReader:
-        return RadosLogReader(self.pools.log, shard)
+    def log_source(self, shard: ShardId, *, standby: bool = False) -> RadosLogReader:
+        mirror = self._mirror(shard) if standby else None
+        return RadosLogReader(self.pools.log, shard, mirror)
 
     @property
     def segments(self) -> RadosSegments:
@@ -78,5 +81,15 @@ class RadosMedia:
         return RadosFiles(self.pools.log, shard)
 
     def close(self) -> None:
+        self.reader.close()
+        for mirror in self._mirrors.values():
+            mirror.close()
         self.pools.close()
         self._cluster.close()
+
+    def _mirror(self, shard: ShardId) -> LogMirror:
+        """The shard's, of which a standby and then the owner in this process have one."""
+        if shard not in self._mirrors:
+            bytes_max = MIRROR_BYTES_MAX // self._store.info.data_shards
+            self._mirrors[shard] = LogMirror(self._store.path, shard, bytes_max=bytes_max)
+        return self._mirrors[shard]

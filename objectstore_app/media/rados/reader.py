@@ -4,7 +4,7 @@ Theory of operation. A chunk's table and its blocks are asked for at the same ti
 several windows under way (`ReadAhead`). A chunk segment is looked for in the pool where it was
 written, and when it is gone there in the cold one, whose index (`cold.py`) is kept from then on. A
 cold segment is replaced when much of it died, and its index with it: what does not match is read
-once more with the index of now.
+once more with the index of now. What a mirror on this machine has of a log is read there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..api import Extent
 from ..errors import CorruptDataError
 from ..segments import check_blocks, checksum, corrupt, is_chunk, table_bytes
 from .cold import INDEX_BYTES_READ, ColdIndex, decode_index, wanted_bytes
+from .mirror import MirrorReader
 from .names import cold_name, object_name
 from .pool import READ_BYTES_MAX, Pool
 from .pools import StorePools
@@ -34,11 +35,12 @@ INDEXES_KEPT = 4096
 class RadosReader:
     """ExtentReader of one process. Belongs to one loop."""
 
-    def __init__(self, pools: StorePools) -> None:
+    def __init__(self, pools: StorePools, mirror: MirrorReader | None = None) -> None:
         self.ahead = ReadAhead(
             RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
         )
         self._pools = pools
+        self._mirror = mirror
         self._tables: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._cold: OrderedDict[int, ColdIndex] = OrderedDict()
 
@@ -53,12 +55,18 @@ class RadosReader:
     def file_of(self, extent: Extent) -> None:
         """No object is a file of this machine."""
 
+    def close(self) -> None:
+        if self._mirror is not None:
+            self._mirror.close()
+
     async def _verified(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
         if not extent.blocks:
-            data = await self._read(extent.segment, extent.offset, extent.length)
-            if checksum(data) != extent.crc:
-                raise corrupt(extent.segment, extent.offset, "a record's body")
-            return data if length == extent.length else memoryview(data)[start : start + length]
+            body = self._mirror.read(extent) if self._mirror else None
+            if body is None:
+                body = await self._read(extent.segment, extent.offset, extent.length)
+                if checksum(body) != extent.crc:
+                    raise corrupt(extent.segment, extent.offset, "a record's body")
+            return body if length == extent.length else memoryview(body)[start : start + length]
         step = CHECKSUM_BLOCK_BYTES
         first = start // step
         begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
