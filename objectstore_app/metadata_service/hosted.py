@@ -2,10 +2,23 @@
 it.
 
 Theory of operation. Requests gather in the queue while a commit runs; a turn of the loop commits
-all of them, one append after another, and answers each append's at once. An append that the log's
-guard refused has decided nothing: its requests, and those behind it, are still in the queue then
-(`take_undecided`), and whoever hosts the shard may tell their senders to ask the new owner. After
-any other failure outcomes are unknown: the process has to end, unanswered.
+all of them, one append after another, and answers each append's at once.
+
+It is over with the shard, for good, at the first of these; whatever is heard later changes nothing:
+
+    fenced      the guard refused an append, or a look at the head showed another owner while no
+                outcome was unknown. What is in the queue was in no append: what was appended was
+                also answered, and nothing is appended any more. So nothing of it was decided or
+                ever will be here, and whoever hosts the shard may tell its senders to ask the new
+                owner (`take_undecided`).
+    in doubt    an append, or anything else, failed in another way. It may be in the log, or get
+                there until the guard of a new owner is in place; then that owner replays it and it
+                is decided. So it must not be sent again on our word: the process has to end,
+                unanswered, and the senders learn that they cannot know.
+
+Between the look that showed another owner and the end of this one no commit may run: with the head
+taken and the guard not yet, its append might go through or fail in doubt. An append that went
+through before is in front of the new owner's guard, which replays it, so its answer was right.
 """
 
 from __future__ import annotations
@@ -17,7 +30,7 @@ from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
-from ..core.errors import ObjectStoreError
+from ..core.errors import ObjectStoreError, invariant
 from ..core.limits import COMMIT_REQUESTS_MAX
 from ..media.errors import FencedError
 from ..runtime.logging import event
@@ -79,6 +92,7 @@ class HostedShard:
     ) -> None:
         self.shard = shard
         self.fenced = False
+        self._over = False
         self._checkpointer = Checkpointer(shard.view, view_path, fail)
         self._watch = OwnershipWatch(shard.medium, self._lost)
         self._generation = generation
@@ -98,12 +112,16 @@ class HostedShard:
         self.shard.close(release=release)
 
     def _lost(self) -> None:
-        self.fenced = True
-        self._fail(f"another store has taken over the log of shard {self.shard.shard}")
+        self._end(f"another store has taken over the log of shard {self.shard.shard}", fenced=True)
+
+    def _end(self, reason: str, *, fenced: bool) -> None:
+        if not self._over:
+            self._over, self.fenced = True, fenced
+            self._fail(reason)
 
     def commit(self) -> None:
-        """Commit all that waits and answer it."""
-        while self._queue:
+        """Commit all that waits and answer it, unless the shard is over."""
+        while self._queue and not self._over:
             outcomes = self._commit_some()
             if outcomes is None:
                 return
@@ -121,26 +139,26 @@ class HostedShard:
                 connection.answer(messages)
 
     def take_undecided(self) -> list[Queued]:
-        """What nothing was decided about: all that waits, unless a failure other than a fence left
-        it in doubt. It is the caller's to answer.
+        """What nothing was decided about: all that waits, once the shard is fenced or before it
+        is over. It is the caller's to answer.
         """
+        invariant(self.fenced or not self._over, "what is in doubt is answered by nobody")
         queue, self._queue = self._queue, []
         return queue
 
     def _commit_some(self) -> list[Outcome] | None:
         """The outcomes of the first requests in the queue; None when the process must not go on."""
         outcomes: list[Outcome] | None = None
-        reason = f"a commit of {self.shard.shard} failed"
+        reason, fenced = f"a commit of {self.shard.shard} failed", False
         first = self._queue[:COMMIT_REQUESTS_MAX]
         try:
             outcomes = self.shard.commit_some([each.mutation for each in first])
         except (ObjectStoreError, OSError) as error:
-            reason = str(error)
-            self.fenced = self.fenced or isinstance(error, FencedError)
+            reason, fenced = str(error), isinstance(error, FencedError)
         finally:
             # Whatever it was, even what nobody expects: the process must not live on.
             if outcomes is None:
-                self._fail(reason)
+                self._end(reason, fenced=fenced)
         return outcomes
 
 
