@@ -4,7 +4,8 @@ Theory of operation. A chunk's table and its blocks are asked for at the same ti
 several windows under way (`ReadAhead`). A chunk segment is looked for in the pool where it was
 written, and when it is gone there in the cold one, whose index (`cold.py`) is kept from then on. A
 cold segment is replaced when much of it died, and its index with it: what does not match is read
-once more with the index of now. What a mirror on this machine has of a log is read there.
+once more, by an index that is read for that, whether or not another read has renewed the kept one
+meanwhile. What a mirror on this machine has of a log is read there.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class RadosReader:
         self._cold: OrderedDict[int, ColdIndex] = OrderedDict()
 
     async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
+        cold, segment = self._pools.cold, extent.segment
         try:
             return await self._verified(extent, start, length)
         except CorruptDataError:
-            if self._cold.pop(extent.segment, None) is None:
+            if cold is None or segment not in self._cold:
                 raise
-        return await self._verified(extent, start, length)
+        index = await self._read_index(cold, segment)
+        return await self._verified(extent, start, length, index)
 
     def file_of(self, extent: Extent) -> None:
         """No object is a file of this machine."""
@@ -59,11 +62,13 @@ class RadosReader:
         if self._mirror is not None:
             self._mirror.close()
 
-    async def _verified(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
+    async def _verified(
+        self, extent: Extent, start: int, length: int, index: ColdIndex | None = None
+    ) -> bytes | memoryview:
         if not extent.blocks:
             body = self._mirror.read(extent) if self._mirror else None
             if body is None:
-                body = await self._read(extent.segment, extent.offset, extent.length)
+                body = await self._read(extent.segment, extent.offset, extent.length, None)
                 if checksum(body) != extent.crc:
                     raise corrupt(extent.segment, extent.offset, "a record's body")
             return body if length == extent.length else memoryview(body)[start : start + length]
@@ -71,19 +76,20 @@ class RadosReader:
         first = start // step
         begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
         table, data = await asyncio.gather(
-            self._table(extent), self._read(extent.segment, extent.offset + begin, end - begin)
+            self._table(extent, index),
+            self._read(extent.segment, extent.offset + begin, end - begin, index),
         )
         view = memoryview(data)
         check_blocks(view, table, first, extent.segment, extent.offset + begin)
         return view[start - begin : start - begin + length]
 
-    async def _table(self, extent: Extent) -> bytes:
+    async def _table(self, extent: Extent, index: ColdIndex | None) -> bytes:
         key = (extent.segment, extent.offset, extent.crc)
         held = self._tables.get(key)
         if held is not None:
             return held
         place = extent.offset + extent.length
-        table = await self._read(extent.segment, place, table_bytes(extent.length))
+        table = await self._read(extent.segment, place, table_bytes(extent.length), index)
         if checksum(table) != extent.crc:
             raise corrupt(extent.segment, place, "a chunk's table")
         if len(self._tables) >= TABLES_KEPT:
@@ -91,13 +97,14 @@ class RadosReader:
         self._tables[key] = table
         return table
 
-    async def _read(self, segment: int, offset: int, length: int) -> bytes:
+    async def _read(self, segment: int, offset: int, length: int, index: ColdIndex | None) -> bytes:
         cold = self._pools.cold
         data = None
-        if segment not in self._cold:
+        if index is None and segment not in self._cold:
             data = await _read(self._pools.of(segment), object_name(segment), offset, length)
         if data is None and cold is not None and is_chunk(segment):
-            place = (await self._index(cold, segment)).place(offset, length)
+            index = index or self._cold.get(segment) or await self._read_index(cold, segment)
+            place = index.place(offset, length)
             data = b"" if place is None else await _read(cold, cold_name(segment), place, length)
         if data is None:
             raise CorruptDataError("read", object_name(segment), "the segment is missing")
@@ -106,10 +113,8 @@ class RadosReader:
             raise CorruptDataError("read", subject, "the segment is too short")
         return data
 
-    async def _index(self, cold: Pool, segment: int) -> ColdIndex:
-        held = self._cold.get(segment)
-        if held is not None:
-            return held
+    async def _read_index(self, cold: Pool, segment: int) -> ColdIndex:
+        """The index of now, kept from now on."""
         name = cold_name(segment)
         start = await cold.read_async(name, 0, INDEX_BYTES_READ)
         if start is not None and wanted_bytes(start) > len(start):
@@ -117,7 +122,7 @@ class RadosReader:
         if start is None:
             raise CorruptDataError("read", object_name(segment), "the segment is missing")
         index = decode_index(segment, start, name)
-        if len(self._cold) >= INDEXES_KEPT:
+        if segment not in self._cold and len(self._cold) >= INDEXES_KEPT:
             self._cold.popitem(last=False)
         self._cold[segment] = index
         return index
