@@ -42,6 +42,16 @@ bundle: ## Build what a deployment is made of; VERSION=1.2.3: a release
 preview: ## Show what `make up` would change
 	@scripts/deploy preview $(STACK)
 
+refresh: ## Look at what exists of STACK, so that `make up` sees what was changed
+	@scripts/deploy refresh $(STACK)
+
+backup: ## Keep the keys and settings of STACK in one sealed archive (docs/howto/backup.md)
+	@scripts/deploy backup $(STACK)
+
+restore: ## Put back what the archive BACKUP holds on this machine
+	@scripts/venv deploy
+	@$(BIN)/objectstore backup restore $(BACKUP)
+
 outputs: ## Show what STACK is: endpoints, addresses, VMs (JSON)
 	@scripts/venv deploy
 	@$(BIN)/objectstore stack output --stack $(STACK) --json
@@ -75,9 +85,13 @@ bench-cluster: ## Measure the store on RADOS beside radosgw (QUICK=1: shorter; B
 	@$(BIN)/python -m tests.ceph.host
 	@$(BIN)/python -m tests.bench.cluster $(if $(QUICK),--quick) $(BENCH)
 
+faults-cluster: ## Break the deployed STACK piece by piece under load (FAULTS="pod-kill …": only these)
+	@scripts/venv test
+	@PYTHONPATH=$(CURDIR)/pulumi $(BIN)/python -m tests.faults.cluster --stack $(STACK) $(FAULTS)
+
 requirements: ## Lock the dependencies of pyproject.toml anew
 	@scripts/venv test
 	@scripts/lock
 
-.PHONY: help serve up down host bundle preview outputs lint test stages lab bench \
-  bench-cluster requirements
+.PHONY: help serve up down host bundle preview refresh backup restore outputs lint test stages \
+  lab bench bench-cluster faults-cluster requirements

@@ -43,6 +43,9 @@ COMMANDS: dict[str, LazyCommand] = {
         "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"
     ),
     "stack": LazyCommand("stack", "stack", "Deploy an object store on VMs.", "deploy"),
+    "backup": LazyCommand(
+        "backup", "backup", "Keep and bring back the keys of a deployed store.", "deploy"
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 InfraError                 operation, subject, cause; hint = what the operator can do about it
 ├─ SpecError               the stack's configuration is refused; carries every problem at once
 ├─ HostError               this machine cannot be set up
+├─ BackupError             a backup cannot be made, is not usable, or would overwrite what is there
 └─ SubstrateError          the substrate (Incus) refused or failed; its own text is kept
    ├─ SubstrateUnreachableError nothing answers at its socket
    ├─ NotFoundError             the subject does not exist
@@ -35,6 +36,10 @@ class SpecError(InfraError):
 
 class HostError(InfraError):
     """This machine cannot carry a deployment; the message says why."""
+
+
+class BackupError(InfraError):
+    """A backup cannot be made, is not usable, or would overwrite what is there."""
 
 
 class SubstrateError(InfraError):

@@ -30,6 +30,30 @@ def store_folder(store: str) -> Path:
     return state_folder() / "stores" / store
 
 
+def write_new(file: Path, content: bytes) -> None:
+    """Write a new file, readable by its owner alone; returns when it is durable.
+
+    Raises FileExistsError rather than write over another one.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.link(scratch, file)
+    finally:
+        scratch.unlink()
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_private(file: Path, text: str) -> None:
     """Write the file atomically, readable by its owner alone."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -128,7 +128,9 @@ def test_no_secret_is_declared_outside_a_secret(everything: list[Declared]) -> N
             assert "holds" not in str(each.object)
 
 
-def test_only_the_load_balancers_account_may_ask_the_api_and_only_look(everything: list[Declared]) -> None:
+def test_only_the_load_balancers_account_may_ask_the_api_and_only_look(
+    everything: list[Declared],
+) -> None:
     bound = [
         subject["name"]
         for each in of_kind(everything, "RoleBinding", "ClusterRoleBinding").values()
