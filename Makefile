@@ -85,7 +85,7 @@ bench-cluster: ## Measure the store on RADOS beside radosgw (QUICK=1: shorter; B
 	@$(BIN)/python -m tests.ceph.host
 	@$(BIN)/python -m tests.bench.cluster $(if $(QUICK),--quick) $(BENCH)
 
-faults-cluster: ## Break the deployed STACK piece by piece under load (FAULTS="pod-kill …": only these)
+faults-cluster: ## Break the deployed STACK bit by bit under load (FAULTS="pod-kill": only that)
 	@scripts/venv test
 	@PYTHONPATH=$(CURDIR)/pulumi $(BIN)/python -m tests.faults.cluster --stack $(STACK) $(FAULTS)
 

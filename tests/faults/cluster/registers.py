@@ -33,8 +33,9 @@ class Register:
 class Registers:
     """Of one bucket, with a thread each that writes, reads and lists them."""
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, pause_s: float = PAUSE_S) -> None:
         self.bucket = bucket
+        self._pause_s = pause_s
         self.stale: list[str] = []
         self.reads = 0
         self.writes = 0
@@ -45,7 +46,7 @@ class Registers:
 
     def write(self, client: Client, stop: threading.Event) -> None:
         turn = 0
-        while not stop.wait(PAUSE_S):
+        while not stop.wait(self._pause_s):
             while len(self._writable) < OBJECTS:
                 self._writable.append(f"{PREFIX}{self._made:06d}")
                 self._made += 1
@@ -69,7 +70,7 @@ class Registers:
 
     def read(self, client: Client, stop: threading.Event) -> None:
         rng = random.Random(self.bucket)
-        while not stop.wait(PAUSE_S):
+        while not stop.wait(self._pause_s):
             with self._lock:
                 known = [key for key, register in self._held.items() if register.least]
                 key = rng.choice(known[-4 * OBJECTS :]) if known else ""
@@ -85,7 +86,7 @@ class Registers:
 
     def list(self, client: Client, stop: threading.Event) -> None:
         target = f"/{self.bucket}?list-type=2&prefix={PREFIX}"
-        while not stop.wait(PAUSE_S):
+        while not stop.wait(self._pause_s):
             with self._lock:
                 before = {key: register.least for key, register in self._held.items()}
             try:

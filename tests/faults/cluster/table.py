@@ -10,7 +10,7 @@ from tests.faults.cluster.trial import Trial
 DOCS = "docs/faults.md"
 _ROOT = Path(__file__).resolve().parents[3]
 _BEGIN, _END = "<!-- table: make faults-cluster -->\n", "<!-- end of table -->\n"
-_HEADING = ("fault", "goal", *KINDS, "when healed", "failed calls", "boto3", "data")
+_HEADING = ("fault", "goal", *KINDS, "when healed", "failed calls", "boto3", "data", "load")
 
 
 def row_of(trial: Trial) -> str:
@@ -43,4 +43,5 @@ def _cells(trial: Trial) -> tuple[str, ...]:
         f"{sum(trial.failed.values())} of {trial.calls}",
         f"{application}, longest {trial.application_longest_s:.1f}",
         "**wrong**" if trial.wrong else f"{trial.acknowledged} kept",
+        f"{trial.load:.0f}",
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
 
 from tests.faults.cluster.calls import KINDS, failures, longest_waits
 from tests.faults.cluster.faults import Fault
@@ -17,9 +22,10 @@ WELL_S_MAX = 240.0
 
 @dataclass(frozen=True)
 class Trial:
-    """`waited_s` and `returned_s` are the longest waits by kind of call, from the fault on and from
-    the moment of its healing; `failed` counts calls by what was said. `application_*` are those of
-    clients with retries of their own.
+    """What one fault did. `waited_s` and `returned_s` are the longest waits by kind of call, from
+    the fault on and from the moment of its healing; `failed` counts calls by what was said.
+    `application_*` are those of clients with retries of their own. `at` is the time of day (UTC),
+    `load` the machine's load average: all VMs share its processors.
     """
 
     fault: str
@@ -36,6 +42,8 @@ class Trial:
     well_after_s: float
     acknowledged: int
     reads: int
+    at: str
+    load: float
     wrong: str = ""
 
     @property
@@ -47,8 +55,21 @@ class Trial:
         """Whether a client waited longer than the goal allows."""
         return bool(self.goal_s) and self.longest_s > self.goal_s
 
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
+
+def read_trials(path: Path) -> dict[str, Trial]:
+    """The trials kept in a file, by fault."""
+    if not path.exists():
+        return {}
+    kept = msgspec.json.decode(path.read_bytes(), type=list[Trial])
+    return {trial.fault: trial for trial in kept}
+
+
+def keep_trials(path: Path, trials: Iterable[Trial]) -> None:
+    """Beside what the file holds of other faults."""
+    kept = read_trials(path) | {trial.fault: trial for trial in trials}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = msgspec.json.encode([asdict(trial) for trial in kept.values()])
+    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
 def try_fault(fault: Fault, machines: Machines, traffic: Traffic) -> Trial:
@@ -65,6 +86,7 @@ def try_fault(fault: Fault, machines: Machines, traffic: Traffic) -> Trial:
         well_after_s = machines.until_well(WELL_S_MAX)
         time.sleep(AFTER_S)
         end = time.monotonic()
+    load = os.getloadavg()[0]
     wrong = ""
     try:
         traffic.settle()
@@ -87,6 +109,8 @@ def try_fault(fault: Fault, machines: Machines, traffic: Traffic) -> Trial:
         well_after_s=round(well_after_s, 1),
         acknowledged=traffic.acknowledged,
         reads=traffic.reads,
+        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        load=round(load, 1),
         wrong=wrong,
     )
 
