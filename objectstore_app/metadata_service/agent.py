@@ -7,6 +7,9 @@ so a round's run in a thread, one round after the other. While the service canno
 is decided: whoever has a shard keeps it, the copy of the map stays. The shards' processes are heard
 all the while.
 
+The pod's own gateway is asked, too, for without it nobody reaches the shards: while it is silent
+the processes count for nothing, so the pod is ready for no shard, and claims go to pods that are.
+
 Leaving: the pod is registered as one that leaves; the shards that it has are planned elsewhere and
 handed over one by one; then the agent ends, and the session with it.
 """
@@ -24,11 +27,13 @@ import msgspec
 
 from ..config.coordination import Coordination, Identity, PodRecord, Seen
 from ..config.errors import CoordinationError, ShardMapError
-from ..config.shard_map import ShardMap, ShardOwner, write_map
+from ..config.shard_map import ShardOwner
+from ..core.errors import invariant
 from ..runtime.logging import event
 from . import sockets
 from .claims import DropClaim, Send, SetPlan, Situation, Step, TakeClaim, next_steps
 from .errors import UnavailableError
+from .map_copy import MapCopy
 from .peers import Peers
 from .pod_talk import (
     LINE_BYTES_MAX,
@@ -48,6 +53,11 @@ CONNECT_S_MAX = 2.0
 AGAIN_S = 1.0
 LEAVE_S_MAX = 20.0
 UNREACHED_S_MAX = 0.2
+UNHEARD_GATEWAY_S_MAX = 3.0
+HANGS_S_MIN = 15.0
+
+invariant(UNHEARD_GATEWAY_S_MAX < HANGS_S_MIN, "shards go to others before the pod begins anew")
+invariant(UNHEARD_S_MAX < HANGS_S_MIN, "shards go to others before the pod begins anew")
 
 
 @dataclass(slots=True)
@@ -56,7 +66,6 @@ class _Process:
 
     transport: asyncio.Transport
     state: ShardState
-    heard: float
     ordered: Order | None = None
     ordered_at: float = 0.0
 
@@ -74,8 +83,11 @@ class Agent:
         shards: tuple[str, ...],
         identity: Identity,
         run: Path,
+        gateway_silent_s: Callable[[], float],
     ) -> None:
-        """`address` is where others reach this pod's gateway; `shards` are those of the service."""
+        """`address` is where others reach this pod's gateway, `gateway_silent_s` for how long that
+        has answered nothing; `shards` are those of the service.
+        """
         self._coordination = coordination
         self._pod = pod
         self._service = service
@@ -83,12 +95,14 @@ class Agent:
         self._shards = shards
         self._identity = identity
         self._run = run
+        self._gateway_silent_s = gateway_silent_s
         self._loop = asyncio.get_running_loop()
+        self._heard = dict.fromkeys(shards, self._loop.time())
         self._wake = asyncio.Event()
         self._processes: dict[str, _Process] = {}
         self._free_since: dict[str, float] = {}
         self._peers = Peers(self._wake.set)
-        self._map: ShardMap | None = None
+        self._copy = MapCopy(run)
         self._leaving = False
         self._leave_by = 0.0
         self._alone = False
@@ -119,6 +133,8 @@ class Agent:
         """Return when the pod is ready: each shard is its own, or it could take it, and the map is
         known. Raises UnavailableError.
         """
+        if self._gateway_silent_s() > UNHEARD_GATEWAY_S_MAX:
+            raise UnavailableError("host", self._pod, "its gateway does not answer")
         states = self._states()
         for shard in self._shards:
             state = states.get(shard)
@@ -126,8 +142,18 @@ class Agent:
                 raise UnavailableError("host", shard, "its process does not answer")
             if not (state.close or state.mode is Mode.OWNING):
                 raise UnavailableError("host", shard, "its view is still catching up")
-            if self._map is None or self._map.owner(shard) is None:
+            if self._copy.map is None or self._copy.map.owner(shard) is None:
                 raise UnavailableError("host", shard, "nobody is known to have it")
+
+    async def check_alive(self) -> None:
+        """Return unless a process of the pod hangs: the pod should begin anew then. One that waits
+        for the medium does not hang. Raises UnavailableError.
+        """
+        if self._gateway_silent_s() > HANGS_S_MIN:
+            raise UnavailableError("live", self._pod, "its gateway hangs")
+        for shard in self._shards:
+            if self._loop.time() - self._heard[shard] > HANGS_S_MIN:
+                raise UnavailableError("live", shard, "its process hangs")
 
     # --- what the processes say ---
 
@@ -136,14 +162,14 @@ class Agent:
         state = decode_state(line)
         known = self._processes.get(state.shard)
         if known is None or known.transport is not transport:
-            known = self._processes[state.shard] = _Process(transport, state, 0.0)
+            known = self._processes[state.shard] = _Process(transport, state)
             self._wake.set()
         if state != known.state:
             if state.mode is not known.state.mode:
                 known.ordered = None
             known.state = state
             self._wake.set()
-        known.heard = self._loop.time()
+        self._heard[state.shard] = self._loop.time()
 
     def lost(self, transport: asyncio.Transport) -> None:
         for shard, process in list(self._processes.items()):
@@ -152,12 +178,14 @@ class Agent:
                 self._wake.set()
 
     def _states(self) -> dict[str, ShardState]:
-        """Of the processes that live and do something."""
+        """Of the processes that live and do something; none while nobody could reach them."""
+        if self._gateway_silent_s() > UNHEARD_GATEWAY_S_MAX:
+            return {}
         oldest = self._loop.time() - UNHEARD_S_MAX
         return {
             shard: process.state
             for shard, process in self._processes.items()
-            if process.heard >= oldest and not process.state.blocked
+            if self._heard[shard] >= oldest and not process.state.blocked
         }
 
     def _send(self, shard: str, order: Order) -> None:
@@ -191,7 +219,7 @@ class Agent:
         try:
             record, news = self._record(states), self._news(states)
             seen = await self._loop.run_in_executor(None, self._look, record, news)
-            self._keep_map(seen.shard_map)
+            self._copy.take(seen.shard_map)
             others = {
                 name: other
                 for name, other in seen.pods.items()
@@ -243,7 +271,7 @@ class Agent:
         """The shards of ours that the map, as we know it, gives to others."""
         news = {}
         for shard, state in states.items():
-            known = self._map.owner(shard) if self._map else None
+            known = self._copy.map.owner(shard) if self._copy.map else None
             if state.mode is Mode.OWNING and (known is None or known.epoch < state.epoch):
                 news[shard] = ShardOwner(address=self._address, epoch=state.epoch, pod=self._pod)
         return news
@@ -303,12 +331,6 @@ class Agent:
                     pass
         return claimed
 
-    def _keep_map(self, found: ShardMap) -> None:
-        merged = found if self._map is None else self._map.merged(found)
-        if merged != self._map:
-            write_map(self._run, merged)
-            self._map = merged
-
     # --- leaving ---
 
     def _leave(self) -> None:
@@ -353,36 +375,3 @@ class _Listener(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._agent.lost(self._transport)
-
-
-async def follow_map(coordination: Coordination, run: Path, stop: asyncio.Event) -> None:
-    """Keep the copy of the map in `run` until `stop`: the agent of a pod without shards."""
-    loop = asyncio.get_running_loop()
-    wake = asyncio.Event()
-    known: ShardMap | None = None
-
-    def changed() -> None:
-        with suppress(RuntimeError):  # the loop is closed already
-            loop.call_soon_threadsafe(wake.set)
-
-    async def wake_at_stop() -> None:
-        await stop.wait()
-        wake.set()
-
-    coordination.start(changed)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(wake_at_stop())
-            while not stop.is_set():
-                wake.clear()
-                with suppress(CoordinationError, ShardMapError, OSError):
-                    found = await loop.run_in_executor(None, coordination.read_map)
-                    merged = found if known is None else known.merged(found)
-                    if merged != known:
-                        write_map(run, merged)
-                        known = merged
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(ROUND_S):
-                        await wake.wait()
-    finally:
-        await loop.run_in_executor(None, coordination.close)

@@ -5,6 +5,7 @@ Frames as in `wire.py`, over TCP with mutual TLS: `[[number, method, shard, argu
 not have that shard answers NotOwnerError, having decided nothing. `READS` has the reads, each a
 function of the shard's view; values travel in the form that they have here. `GENERATION` is the
 directory's (`cache.py`). `MUTATE` carries one mutation, which the gateway passes on unread.
+`PING` is answered by the gateway itself, whatever its shards do.
 
 Both ends are of one store and hold certificates of its own authority; names in these are not
 compared, for pods are known by address.
@@ -45,7 +46,7 @@ from .machine import Mutation
 CALL_FRAME_BYTES_MAX = 4 * RPC_FRAME_BYTES_MAX
 CALLS_IN_FLIGHT_MAX = 512
 
-MUTATE, GENERATION, LOOKUP = "mutate", "generation", "lookup"
+MUTATE, GENERATION, LOOKUP, PING = "mutate", "generation", "lookup", "ping"
 
 REPEATABLE: frozenset[type[Mutation]] = frozenset(
     (OpenBucket, CloseBucket, CloseKey, CompleteUpload)

@@ -23,7 +23,7 @@ import msgspec
 from ..config.shard_map import MapFile
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId, UserId
-from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX, ROUTE_WAIT_S_MAX
+from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX, ROUTE_WAIT_S_MAX
 from ..media.segments import DIRECTORY_SHARD, shard_folder
 from .api import (
     AccessKey,
@@ -44,49 +44,19 @@ from .api import (
     VersionsPage,
 )
 from .cache import DirectoryCache
-from .calls import CALL_FRAME_BYTES_MAX, GENERATION, LOOKUP, MUTATE, READS, REPEATABLE
+from .calls import GENERATION, LOOKUP, MUTATE, READS, REPEATABLE
 from .errors import NotOwnerError, UnavailableError, UnsentError
-from .link import Link
+from .gateway_link import GatewayLink
 from .machine import Mutation
 from .owners import Owners
 from .reads import add_usage
 from .wire import result_of
 
-CONNECT_S_MAX = 2.0
 GIVE_UP_S = 1.0
 PAUSE_S_MIN = 0.02
 PAUSE_S_MAX = 0.1
 
 _decode_generation = msgspec.msgpack.Decoder(int).decode
-
-
-class GatewayLink(Link):
-    """To one gateway, for all shards of its pod: the shard is a call's tag."""
-
-    OPERATION = "call"
-    RETRY_DELAY_S = 0.05
-    ANSWER_S_MAX = CALL_S_MAX
-    GREETS = False
-    ABSENT = "cannot be reached"
-    SILENT = "it drops the connection"  # it refuses our certificate, say
-
-    def __init__(self, address: str, context: ssl.SSLContext) -> None:
-        super().__init__(f"gateway {address}", CALL_FRAME_BYTES_MAX)
-        host, _, port = address.rpartition(":")
-        self._host = host.strip("[]")
-        self._port = int(port)
-        self._context = context
-
-    @property
-    def patience_s(self) -> float:
-        """Short: the router looks at the map again meanwhile."""
-        return 0.25
-
-    async def _open(self) -> None:
-        async with asyncio.timeout(CONNECT_S_MAX):
-            await self._loop.create_connection(
-                lambda: self, self._host, self._port, ssl=self._context
-            )
 
 
 class Router:

@@ -31,6 +31,7 @@ from .calls import (
     GENERATION,
     LOOKUP,
     MUTATE,
+    PING,
     READS,
     decode_calls,
 )
@@ -136,6 +137,9 @@ class _Peer(asyncio.BufferedProtocol):
 
     def _begin(self, number: int, method: str, shard: int, arguments: msgspec.Raw) -> None:
         """Raises FrameError, msgspec.MsgspecError: the peer is none of ours."""
+        if method == PING:
+            self._answer(encoder.encode((number, RESULT, None)))
+            return
         try:
             held = self._gateway.shard(shard)
             if method == MUTATE:

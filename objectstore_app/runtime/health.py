@@ -1,16 +1,16 @@
 """Health and metrics: the few paths that the runtime answers itself.
 
-`/_health/live` says that the process serves; `/_health/ready` that it should get requests: every
-check passes and it is not draining. `/_metrics` is Prometheus text. A bucket's name cannot begin
-with an underscore, so path-style requests never collide; a host name that holds a bucket goes to
-the application whatever its path.
+`/_health/live` says that the process serves, and that none hangs that it answers for;
+`/_health/ready` that it should get requests: every check passes and it is not draining. `/_metrics`
+is Prometheus text. A bucket's name cannot begin with an underscore, so path-style requests never
+collide; a host name that holds a bucket goes to the application whatever its path.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..core.errors import ObjectStoreError
 from .http import SYSTEM_OPERATION, Application, Request, Response
@@ -24,8 +24,9 @@ Check = Callable[[], Awaitable[None]]
 class SystemRoutes:
     """Answers health and metrics in front of an application.
 
-    `draining` tells whether the process is on its way out; `publish` stores this process's counters
-    before they are added up; `facts` are the store's, where it is at hand.
+    `checks` are those of readiness, `living` those of life; `draining` tells whether the process is
+    on its way out; `publish` stores this process's counters before they are added up; `facts` are
+    the store's, where it is at hand.
     """
 
     version: str
@@ -37,6 +38,7 @@ class SystemRoutes:
     draining: Callable[[], bool]
     domains: tuple[str, ...] = ()
     facts: Callable[[], Awaitable[StoreFacts]] | None = None
+    living: Mapping[str, Check] = field(default_factory=dict)
 
     def wrap(self, application: Application) -> Application:
         """The application with the system's routes before it."""
@@ -68,8 +70,11 @@ class SystemRoutes:
             text = render(self.board, self.version, await self._facts())
             return Response(200, [("Content-Type", "text/plain; version=0.0.4")], text)
         if path == b"/_health/live":
-            return self._json(200, "live", {})
-        reasons = await self._reasons()
+            hangs = await _reasons(self.living)
+            hung = any(hangs.values())
+            return self._json(503 if hung else 200, "not live" if hung else "live", hangs)
+        draining = {"draining": "the process is ending" if self.draining() else ""}
+        reasons = draining | await _reasons(self.checks)
         ready = not any(reasons.values())
         return self._json(200 if ready else 503, "ready" if ready else "not ready", reasons)
 
@@ -82,17 +87,6 @@ class SystemRoutes:
         except ObjectStoreError:
             return None
 
-    async def _reasons(self) -> dict[str, str]:
-        """For each check, what is wrong; empty text when nothing is."""
-        reasons = {"draining": "the process is ending" if self.draining() else ""}
-        for name, check in self.checks.items():
-            try:
-                await check()
-                reasons[name] = ""
-            except ObjectStoreError as error:
-                reasons[name] = str(error)
-        return reasons
-
     def _json(self, status: int, word: str, reasons: Mapping[str, str]) -> Response:
         checks = {
             name: {"ok": not reason, "reason": reason} if reason else {"ok": True}
@@ -101,3 +95,15 @@ class SystemRoutes:
         answer = {"status": word, "version": self.version, "role": self.role, "checks": checks}
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
         return Response(status, headers, (json.dumps(answer) + "\n").encode())
+
+
+async def _reasons(checks: Mapping[str, Check]) -> dict[str, str]:
+    """For each check, what is wrong; empty text when nothing is."""
+    reasons = {}
+    for name, check in checks.items():
+        try:
+            await check()
+            reasons[name] = ""
+        except ObjectStoreError as error:
+            reasons[name] = str(error)
+    return reasons

@@ -22,10 +22,10 @@ from objectstore_app.config.shard_map import MapFile, ShardOwner
 from objectstore_app.config.zookeeper import ZooKeeper
 from objectstore_app.core.ids import BucketId, ShardId, UserId
 from objectstore_app.media.segments import shard_folder
-from objectstore_app.metadata_service.agent import follow_map
 from objectstore_app.metadata_service.api import OpenBucket, PutVersion
 from objectstore_app.metadata_service.errors import NotOwnerError, UnavailableError, UnsentError
 from objectstore_app.metadata_service.machine import Mutation
+from objectstore_app.metadata_service.map_copy import follow_map
 from objectstore_app.metadata_service.pipe import MutationPipe
 from objectstore_app.metadata_service.reads import lookup
 from objectstore_app.metadata_service.view import open_reader

@@ -55,6 +55,7 @@ class MemoryPod:
     def __init__(self, folder: Path, number: int, logs: SharedLogs, hall: Hall) -> None:
         self.name = f"metadata-{number}"
         self.address = f"127.0.0.1:{number + 1}"  # where nobody listens
+        self.gateway_silent_s = 0.0
         self.store = open_store(folder / self.name, data_shards=len(SHARDS))
         self.coordination = MemoryCoordination(hall, self.name)
         self.map = MapFile(self.store.run)
@@ -81,6 +82,7 @@ class MemoryPod:
             shards=tuple(map(shard_folder, SHARDS)),
             identity=IDENTITY,
             run=self.store.run,
+            gateway_silent_s=lambda: self.gateway_silent_s,
         )
         self._begin("agent", lambda stop: self.agent.serve(ready=lambda: None, stop=stop))
 

@@ -11,6 +11,7 @@ import pytest
 from objectstore_app.core.ids import ShardId
 from objectstore_app.media.rados.log import read_head
 from objectstore_app.media.segments import shard_folder
+from objectstore_app.metadata_service import agent as agents
 from objectstore_app.metadata_service import ownership, pod_shard
 from objectstore_app.metadata_service.api import OpenBucket
 from objectstore_app.metadata_service.errors import NotOwnerError, UnavailableError
@@ -143,6 +144,61 @@ def test_dead_process_gives_its_shard_to_another_pod_at_once(tmp_path: Path) -> 
         await until(lambda: len(set(house.owners())) == 3, "it gets a shard again")
         await finds(house, "before")
         await finds(house, "after")
+
+    in_house(tmp_path, story)
+
+
+def test_pod_whose_gateway_hangs_lets_go_of_its_shards_until_it_answers(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await fill(house, "before")
+        owner = house.owner(SHARD)
+        assert owner is not None
+        pod = house.pods[owner.pod]
+        await pod.agent.check_alive()
+        pod.gateway_silent_s = agents.UNHEARD_GATEWAY_S_MAX + 0.1
+        with pytest.raises(UnavailableError, match="gateway"):
+            await pod.agent.check()
+        await until(lambda: owner.pod not in house.owners(), "its shards are elsewhere")
+        await pod.agent.check_alive()  # it may still come back
+        pod.gateway_silent_s = agents.HANGS_S_MIN + 0.1
+        with pytest.raises(UnavailableError, match="gateway"):
+            await pod.agent.check_alive()
+        await fill(house, "after")
+        pod.gateway_silent_s = 0.0
+        await until(lambda: len(set(house.owners())) == 3, "it gets a shard again")
+        await finds(house, "before")
+        await finds(house, "after")
+
+    in_house(tmp_path, story)
+
+
+def test_owners_stay_while_all_gateways_are_silent(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        owners = house.owners()
+        for pod in house.pods.values():
+            pod.gateway_silent_s = agents.UNHEARD_GATEWAY_S_MAX + 0.1
+        await until(lambda: not any(one.ready for _, one in house.hall.pods.values()), "all say so")
+        await asyncio.sleep(2 * agents.LISTEN_S)
+        await fill(house, "meanwhile")
+        assert house.owners() == owners
+        for pod in house.pods.values():
+            pod.gateway_silent_s = 0.0
+        await finds(house, "meanwhile")
+
+    in_house(tmp_path, story)
+
+
+def test_process_that_is_not_heard_of_any_more_is_reason_to_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(house: House) -> None:
+        pod = next(iter(house.pods.values()))
+        await pod.agent.check_alive()
+        await pod.cut(shard_folder(SHARD))
+        await pod.agent.check_alive()
+        monkeypatch.setattr(agents, "HANGS_S_MIN", 0.0)
+        with pytest.raises(UnavailableError, match="hangs"):
+            await pod.agent.check_alive()
 
     in_house(tmp_path, story)
 

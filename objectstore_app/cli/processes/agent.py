@@ -10,7 +10,10 @@ from ... import __version__
 from ...config.coordination import Identity
 from ...config.zookeeper import ZooKeeper
 from ...media.segments import shard_folder
-from ...metadata_service.agent import Agent, follow_map
+from ...metadata_service.agent import Agent
+from ...metadata_service.cluster import cluster_context
+from ...metadata_service.gateway_link import OwnGateway
+from ...metadata_service.map_copy import follow_map
 from ...runtime.health import SystemRoutes
 from ...runtime.http import Request, Response
 from ...runtime.listeners import bind_listeners
@@ -35,7 +38,9 @@ def follow(pod: PodPlan, context: ChildContext) -> None:
 
 
 async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> None:
-    settings = pod.settings
+    settings, files = pod.settings, pod.settings.cluster_tls
+    tls = cluster_context(files.ca, files.certificate, files.key, server=False)
+    gateway = OwnGateway(str(settings.address), tls)
     agent = Agent(
         ZooKeeper(settings.zookeeper, settings.pod),
         pod=settings.pod,
@@ -44,12 +49,14 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
         shards=tuple(shard_folder(shard) for shard in pod.shards),
         identity=Identity(data_shards=settings.data_shards, region=settings.region),
         run=settings.run,
+        gateway_silent_s=gateway.silent_s,
     )
     counters = pod.board.load(context.slot, "agent")
     routes = SystemRoutes(
         version=__version__,
         role=pod.service,
         checks={"shards": agent.check},
+        living={"processes": agent.check_alive},
         board=pod.board,
         counters=counters,
         slot=context.slot,
@@ -61,6 +68,7 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
     try:
         await agent.serve(ready=context.ready, stop=stop)
     finally:
+        await gateway.close()
         await server.drain(0.0, DRAIN_S)
 
 

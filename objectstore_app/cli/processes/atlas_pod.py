@@ -22,10 +22,10 @@ from ...core.clock import now_ms
 from ...core.ids import ShardId
 from ...media.opened import open_media
 from ...media.segments import shard_folder
-from ...metadata_service.agent import follow_map
 from ...metadata_service.api import DataMutation, MutationResult
 from ...metadata_service.cluster import cluster_context
 from ...metadata_service.errors import UnavailableError
+from ...metadata_service.map_copy import follow_map
 from ...metadata_service.router import Router
 from ...runtime import logging
 from ...runtime.health import SystemRoutes
