@@ -37,6 +37,12 @@ options:
     type: list
     elements: str
     required: true
+  needed:
+    description:
+      - Names that have a key in a cluster that exists. Where theirs is missing here, nothing is made.
+    type: list
+    elements: str
+    default: []
 """
 
 KEY_BYTES = 16
@@ -49,15 +55,28 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "prefix": {"type": "str", "required": True},
             "names": {"type": "list", "elements": "str", "required": True},
+            "needed": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     folder, prefix = Path(module.params["directory"]), module.params["prefix"]
     try:
+        refuse_new(folder, prefix, module.params["needed"])
         keys, made = ensure(folder, prefix, module.params["names"], check_mode=module.check_mode)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the keys in {folder} are not usable: {error}")
     module.exit_json(changed=bool(made), made=made, keys=keys)
+
+
+def refuse_new(folder: Path, prefix: str, needed: list[str]) -> None:
+    """Raises ValueError where a new key would lock us out of a cluster that has another one."""
+    lost = [name for name in needed if not keyring(folder, prefix, name).is_file()]
+    if lost:
+        raise ValueError(
+            f"the cluster exists, and the keys of {', '.join(lost)} are not here: new ones would "
+            "fit nothing. Put the folder back from a backup: `make restore BACKUP=FILE`. Nothing "
+            "was changed"
+        )
 
 
 def ensure(
@@ -77,7 +96,7 @@ def read_or_make(
 ) -> tuple[dict[str, str], list[str]]:
     keys, made = {}, []
     for name in names:
-        path = folder / f"{prefix}.{name.rstrip('.')}.keyring"
+        path = keyring(folder, prefix, name)
         if path.is_file():
             keys[name] = key_in(path, name)
             continue
@@ -86,6 +105,10 @@ def read_or_make(
         if keep:
             write(path, f"[{name}]\n\tkey = {keys[name]}\n")
     return keys, made
+
+
+def keyring(folder: Path, prefix: str, name: str) -> Path:
+    return folder / f"{prefix}.{name.rstrip('.')}.keyring"
 
 
 def key_in(path: Path, name: str) -> str:
