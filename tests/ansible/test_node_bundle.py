@@ -151,6 +151,10 @@ def test_packages_start_nothing_while_they_are_installed(
     with node_bundle.services_untouched():
         assert subprocess.run([policy], check=False).returncode == 101
     assert not policy.exists()
+    policy.write_text(node_bundle.POLICY_TEXT)  # of a run that was cut off
+    with node_bundle.services_untouched():
+        pass
+    assert not policy.exists()
     policy.write_text("of the operator")
     with pytest.raises(node_bundle.RefusedError), node_bundle.services_untouched():
         raise node_bundle.RefusedError

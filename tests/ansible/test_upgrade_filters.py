@@ -11,6 +11,25 @@ from tests.ansible.plugins import plugin
 
 upgrade = plugin("filter", "objectstore_upgrade")
 
+LISTING = {
+    "version": "1.1",
+    "artefacts": [
+        {"name": "kube-apiserver", "version": "v1.34.5"},
+        {"name": "ceph-packages", "version": "18.2.8"},
+        {"name": "zookeeper", "version": "3.9.4"},
+    ],
+}
+
+
+def node(name: str, kubernetes: dict, ceph: dict, missing: list[str]) -> dict:
+    row: dict = upgrade.node_plan(name, kubernetes, ceph, missing, upgrade.targets(LISTING))
+    return row
+
+
+NODES = [
+    node("default-0", {"version": "v1.34.4", "due": True}, {"node": {"version": "18.2.7"}}, [])
+]
+
 
 def found(**versions: str) -> list[dict]:
     return [
@@ -69,7 +88,7 @@ def test_pods_with_an_identity_are_renewed_one_after_the_other():
 )
 def test_the_recommendation_fits(running: dict, bundles: list[str], said: str):
     rows = upgrade.plan(found(**running), "")
-    assert said in upgrade.inventory_text(rows, bundles)[-1]
+    assert said in upgrade.inventory_text(rows, bundles, [])[-1]
 
 
 def test_the_report_says_what_moved_from_which_version_to_which():
@@ -77,7 +96,7 @@ def test_the_report_says_what_moved_from_which_version_to_which():
     after = found(front="1.1", iam="1.1", metadata="1.0", atlas="1.0")
     after[3]["pods_ready"] = 2
     word = "stopped at metadata"
-    result = upgrade.outcome(before, after, "abc-oss", "1.1", word, "gate", "/f.json")
+    result = upgrade.outcome(before, after, NODES, "abc-oss", "1.1", word, "gate", "/f.json")
     states = {row["name"]: (row["from"], row["to"], row["state"]) for row in result["workloads"]}
     assert states == {
         "front": ("1.0", "1.1", "upgraded"),
@@ -85,7 +104,44 @@ def test_the_report_says_what_moved_from_which_version_to_which():
         "metadata": ("1.0", "1.0", "as before"),
         "atlas": ("1.0", "1.0", "not healthy"),
     }
-    assert any("cause: gate" in line for line in upgrade.report_text(result))
+    text = upgrade.report_text(result)
+    assert any("cause: gate" in line for line in text)
+    assert any("default-0  Kubernetes v1.34.4 -> v1.34.5, Ceph 18.2.7" in line for line in text)
+
+
+def test_what_stands_under_the_store_goes_to_the_versions_that_the_bundle_has():
+    bundle = upgrade.targets(LISTING)
+    assert bundle == {"kubernetes": "v1.34.5", "ceph": "18.2.8", "zookeeper": "3.9.4"}
+    rows = upgrade.plan(found(front="1.1", zookeeper="3.9.3"), "1.1", bundle)
+    assert [(row["target"], row["action"]) for row in rows] == [
+        ("1.1", "up to date"),
+        ("3.9.4", "upgrade"),
+    ]
+    with pytest.raises(AnsibleFilterError, match="holds no kube-apiserver"):
+        upgrade.targets({"version": "1.1", "artefacts": []})
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing", "action"),
+    [
+        ({}, [], "up to date"),
+        ({"version": "v1.34.4"}, [], "upgrade"),
+        ({"due": True}, [], "upgrade"),
+        ({"outdated": ["osd.0"]}, [], "upgrade"),
+        ({}, ["node-packages/less_1_amd64.deb"], "upgrade"),
+        ({}, ["objectstore-image/index.json"], "up to date"),
+    ],
+)
+def test_a_machine_is_upgraded_only_for_what_it_runs(changes: dict, missing: list, action: str):
+    look = {"version": "v1.34.5", "due": False, "outdated": []} | changes
+    ceph = {"node": {"version": "18.2.8", "outdated": look["outdated"]}}
+    assert node("default-0", look, ceph, missing)["action"] == action
+
+
+def test_a_machine_of_the_entry_has_packages_alone():
+    row = node("envoy-1", {}, {}, ["node-packages/less_1_amd64.deb"])
+    assert (row["kubernetes"], row["ceph"], row["action"]) == ("", "", "upgrade")
+    assert upgrade.node_text(row) == "1 packages to install"
 
 
 def test_a_live_run_keeps_its_lock_and_a_dead_one_loses_it():

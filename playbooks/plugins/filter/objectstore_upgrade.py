@@ -29,17 +29,81 @@ def older_release(version: str, running: str) -> bool:
     return parsed(parsed(version).public) < parsed(parsed(running).public)
 
 
-def plan(found: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:
-    """Per workload: what its pods run, and what this upgrade does with them."""
+def targets(listing: Mapping[str, Any]) -> dict[str, str]:
+    """The versions that a bundle has of what the store stands on, as they are called where they
+    run: Kubernetes and ZooKeeper by the tags of their images, Ceph by its packages.
+    """
+    rows = {row["name"]: row["version"] for row in listing["artefacts"]}
+    named = {"kubernetes": "kube-apiserver", "ceph": "ceph-packages", "zookeeper": "zookeeper"}
+    try:
+        return {name: rows[artefact] for name, artefact in named.items()}
+    except KeyError as error:
+        raise AnsibleFilterError(
+            f"the bundle {listing['version']} holds no {error.args[0]}: it is not for a deployment"
+        ) from error
+
+
+def plan(
+    found: Sequence[Mapping[str, Any]], version: str, others: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Per workload: what its pods run, and what this upgrade does with them. `others` are the
+    versions of those that do not go by the store's own.
+    """
     rows = []
     for workload in found:
+        target = (others or {}).get(workload["name"], version)
         action = UPGRADE
-        if workload["running"] == version and workload["whole"]:
+        if workload["running"] == target and workload["whole"]:
             action = UP_TO_DATE
-        elif version and older_release(version, workload["running"]):
+        elif version and older_release(target, workload["running"]):
             action = DOWNGRADE
-        rows.append({**workload, "action": action if version else ""})
+        rows.append({**workload, "target": target, "action": action if version else ""})
     return rows
+
+
+def node_plan(
+    name: str,
+    kubernetes: Mapping[str, Any],
+    ceph: Mapping[str, Any],
+    missing: Sequence[str],
+    bundle: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a machine runs, and what this upgrade does with it.
+
+    The looks come from the modules `kubeadm_node` and `ceph_status`, which machines of the entry
+    do not answer; `missing` are the paths that it lacks of the bundle, whose versions `bundle` are.
+    """
+    runs = kubernetes.get("version", "")
+    node = ceph.get("node", {})
+    packages = sum(path.endswith(".deb") for path in missing)
+    row = {
+        "name": name,
+        "kubernetes": runs,
+        "kubernetes_target": bundle.get("kubernetes", runs) if runs else "",
+        "ceph": node.get("version", ""),
+        "ceph_target": bundle.get("ceph", "") if node else "",
+        "packages": packages,
+        "state": "as before",
+        "action": "",
+    }
+    if bundle:
+        due = packages or kubernetes.get("due") or runs != row["kubernetes_target"]
+        row["action"] = UPGRADE if due or node.get("outdated") else UP_TO_DATE
+        row["state"] = "as before" if row["action"] == UPGRADE else "was up to date"
+    return row
+
+
+def node_text(row: Mapping[str, Any]) -> str:
+    """What a machine runs and what changes, for reading."""
+    parts = []
+    for what in ("kubernetes", "ceph"):
+        runs, target = row[what], row[f"{what}_target"]
+        if runs:
+            moved = f" -> {target}" if target and target != runs else ""
+            parts.append(f"{what.capitalize()} {runs}{moved}")
+    if row["packages"]:
+        parts.append(f"{row['packages']} packages to install")
+    return ", ".join(parts) or "packages as in the bundle"
 
 
 def steps(row: Mapping[str, Any]) -> list[int]:
@@ -53,21 +117,32 @@ def steps(row: Mapping[str, Any]) -> list[int]:
     return [*range(1, row["pods"]), 0]
 
 
-def inventory_text(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) -> list[str]:
-    """What each workload runs and what is available, for reading."""
-    width = max(len(row["name"]) for row in rows)
+def inventory_text(
+    rows: Sequence[Mapping[str, Any]],
+    bundles: Sequence[str],
+    nodes: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """What each workload and machine runs and what is available, for reading."""
+    width = max(len(row["name"]) for row in (*rows, *nodes))
     lines = [
-        f"{row['name']:<{width}}  runs {row['running']}"
+        f"{row['name']:<{width}}  runs {row['running']}{arrow(row)}"
         f"  ({row['pods_ready']} of {row['pods']} pods ready)  {row['action']}".rstrip()
         for row in rows
+    ]
+    lines += [
+        f"{row['name']:<{width}}  {node_text(row)}  {row['action']}".rstrip() for row in nodes
     ]
     lines.append(f"available on this machine: {', '.join(bundles) or 'none'}")
     lines.append(recommendation(rows, bundles))
     return lines
 
 
+def arrow(row: Mapping[str, Any]) -> str:
+    return f" -> {row['target']}" if row["target"] not in ("", row["running"]) else ""
+
+
 def recommendation(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) -> str:
-    now = {row["running"] for row in rows}
+    now = {row["running"] for row in rows if row["name"] != "zookeeper"}
     newest = max(bundles, key=parsed, default="")
     if newest and any(older_release(runs, newest) for runs in now):
         return f"recommendation: upgrade to {newest} with -e version={newest}"
@@ -105,13 +180,16 @@ def born(pid: int) -> str:
 def outcome(
     rows: Sequence[Mapping[str, Any]],
     found: Sequence[Mapping[str, Any]],
+    nodes: Sequence[Mapping[str, Any]],
     store: str,
     version: str,
     word: str,
     cause: str,
     file: str,
 ) -> dict[str, Any]:
-    """The report: per workload the version it ran when the upgrade began and the one now."""
+    """The report: per workload the version it ran when the upgrade began and the one now, per
+    machine what was to change and how far it came.
+    """
     now = {workload["name"]: workload for workload in found}
     return {
         "store": store,
@@ -124,20 +202,21 @@ def outcome(
                 "name": row["name"],
                 "from": row["running"],
                 "to": now[row["name"]]["running"],
-                "state": state(row, now[row["name"]], version),
+                "state": state(row, now[row["name"]]),
             }
             for row in rows
         ],
+        "nodes": [{key: row[key] for key in row if key != "action"} for row in nodes],
     }
 
 
-def state(row: Mapping[str, Any], now: Mapping[str, Any], version: str) -> str:
+def state(row: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What happened to a workload in this run."""
     if now["pods_ready"] < now["pods"]:
         return "not healthy"
     if row["action"] == UP_TO_DATE:
         return "was up to date"
-    if now["running"] == version:
+    if now["running"] == row["target"]:
         return "upgraded" if row["action"] == UPGRADE else "taken back"
     return "as before" if now["running"] == row["running"] else "changed by another"
 
@@ -145,9 +224,11 @@ def state(row: Mapping[str, Any], now: Mapping[str, Any], version: str) -> str:
 def report_text(result: Mapping[str, Any]) -> list[str]:
     """The outcome of an upgrade for reading."""
     lines = [f"upgrade of {result['store']} to {result['version']}: {result['outcome']}"]
-    width = max(len(row["name"]) for row in result["workloads"])
+    width = max(len(row["name"]) for row in (*result["workloads"], *result["nodes"]))
     for row in result["workloads"]:
         lines.append(f"  {row['name']:<{width}}  {row['from']} -> {row['to']}  {row['state']}")
+    for row in result["nodes"]:
+        lines.append(f"  {row['name']:<{width}}  {node_text(row)}  {row['state']}")
     if result.get("cause"):
         lines.append(f"  cause: {result['cause']}")
     lines.append(f"  report: {result['file']}")
@@ -159,7 +240,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "upgrade_targets": targets,
             "upgrade_plan": plan,
+            "upgrade_node_plan": node_plan,
             "upgrade_steps": steps,
             "upgrade_inventory_text": inventory_text,
             "upgrade_run_identity": run_identity,

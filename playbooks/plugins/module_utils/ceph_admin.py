@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.programs import runs_replaced
+
 try:
     import rados
 
@@ -195,10 +197,16 @@ def daemons_here() -> list[tuple[str, str]]:
 
 
 def outdated(settings: Path = Path(CONF)) -> list[tuple[str, str]]:
-    """Those that run with settings of before the file was written."""
+    """Those that run with settings of before the file was written, or programs of before a new
+    package was installed.
+    """
     written = int(settings.stat().st_mtime) if settings.is_file() else 0
-    started = {daemon: Unit(*daemon).started() for daemon in daemons_here()}
-    return [daemon for daemon, when in started.items() if 0 < when < written]
+    units = {daemon: Unit(*daemon) for daemon in daemons_here()}
+    return [
+        daemon
+        for daemon, unit in units.items()
+        if 0 < unit.started() < written or runs_replaced(unit.name)
+    ]
 
 
 def keyring(entries: dict[str, tuple[str, dict[str, str]]]) -> str:

@@ -2,10 +2,13 @@
 
 Replicas are not moved meanwhile (`noout`), each daemon is back before the next one goes, and at the
 end every placement group is active+clean again. Nodes go one after the other: the task that calls
-this has `throttle: 1`.
+this has `throttle: 1`. That the flag was set here is noted in a file first, so that a run that was
+cut off leaves it to the next one to take it back; one that an operator set stays.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ceph_admin import (
@@ -24,7 +27,7 @@ description:
   - Restarts monitor, manager and OSD of this node in that order, each when the one before is back.
 options:
   outdated:
-    description: Only those that run with settings older than C(/etc/ceph/ceph.conf).
+    description: Only those that run with older settings or programs than lie on the node.
     type: bool
     default: false
   timeout_s:
@@ -32,6 +35,8 @@ options:
     type: int
     default: 120
 """
+
+NOOUT_IS_OURS = Path("/var/lib/ceph/noout-of-restart")
 
 
 def main() -> None:
@@ -44,25 +49,31 @@ def main() -> None:
     )
     try:
         daemons = outdated() if module.params["outdated"] else daemons_here()
-        if daemons and not module.check_mode:
+        left_over = NOOUT_IS_OURS.exists()
+        if (daemons or left_over) and not module.check_mode:
             restart(daemons, module.params["timeout_s"])
     except CephError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(daemons), restarted=[f"{kind}.{name}" for kind, name in daemons])
+    module.exit_json(
+        changed=bool(daemons) or left_over,
+        restarted=[f"{kind}.{name}" for kind, name in daemons],
+    )
 
 
 def restart(daemons: list[tuple[str, str]], timeout_s: int) -> None:
     with Admin() as admin:
-        had_noout = "noout" in admin.ask("osd dump")["flags"].split(",")
-        admin.wait_clean(timeout_s)
-        admin.ask("osd set", key="noout")
+        if "noout" not in admin.ask("osd dump")["flags"].split(","):
+            NOOUT_IS_OURS.touch()
         try:
+            admin.wait_clean(timeout_s)
+            admin.ask("osd set", key="noout")
             for kind, name in daemons:
                 restart_one(admin, kind, name, timeout_s)
             admin.wait_clean(timeout_s)
         finally:
-            if not had_noout:
+            if NOOUT_IS_OURS.exists():
                 admin.ask("osd unset", key="noout")
+                NOOUT_IS_OURS.unlink()
 
 
 def restart_one(admin: Admin, kind: str, name: str, timeout_s: int) -> None:

@@ -10,7 +10,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ceph_admin import CLEAN, Admin, CephError, daemons_here, outdated
+from ansible.module_utils.ceph_admin import CLEAN, Admin, CephError, daemons_here, outdated, run
 
 DOCUMENTATION = """
 module: ceph_status
@@ -43,16 +43,27 @@ def main() -> None:
     module.exit_json(changed=False, node=node_facts(), cluster=cluster, error=error)
 
 
-def node_facts() -> dict[str, list[str]]:
-    """Which daemons were made here, which run with old settings, which programs are missing."""
+def node_facts() -> dict[str, Any]:
+    """Which daemons were made here, which run with old settings or programs, what is installed and
+    which programs are missing.
+    """
     here = daemons_here()
     return {
         "monitors": [name for kind, name in here if kind == "mon"],
         "managers": [name for kind, name in here if kind == "mgr"],
         "osds": [name for kind, name in here if kind == "osd"],
         "outdated": [".".join(daemon) for daemon in outdated()],
+        "version": installed_version(),
         "missing": [name for name in PROGRAMS if shutil.which(name) is None],
     }
+
+
+def installed_version() -> str:
+    """The version of Ceph's packages; empty where there are none."""
+    try:
+        return run("dpkg-query", "--show", "--showformat=${Version}", PROGRAMS[0])
+    except CephError:
+        return ""
 
 
 def cluster_facts(admin: Admin) -> dict[str, Any]:

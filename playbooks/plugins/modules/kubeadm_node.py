@@ -2,6 +2,8 @@
 
 A node is a member when a marker says that its beginning or joining came to its end; anything else
 that kubeadm left behind is from a run that was interrupted, and is undone before the next attempt.
+The marker also says of which settings, the version among them, the node was made or upgraded last:
+what the cluster's file says now is due where it differs.
 What joins needs an invitation, made on a member: a token and a key that hold for minutes, so no
 secret that lets nodes in outlives a run. Standard library only, since it runs with the node's own
 Python.
@@ -9,11 +11,13 @@ Python.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +47,28 @@ options:
       - C(invited) runs on a member and returns what another node joins with.
       - C(drained) and C(uncordoned) run on a member and move a node's pods, or let it have some.
       - C(forgotten) runs on a member and removes the object of a node that is gone.
+      - >-
+        C(planned) runs on the first member and lets the kubeadm that is installed there judge
+        whether the cluster can be upgraded to O(version).
+      - >-
+        C(upgraded) brings this node to O(version) and to what O(cluster_file) says, and restarts
+        its kubelet. The first node, where O(leads), does so for the cluster, too.
       - C(ready) runs on a member and waits for nodes and the cluster's own workloads.
       - C(access) runs on a member and returns the ways in from outside.
     type: str
-    choices: [look, begun, joined, left, invited, drained, uncordoned, forgotten, ready, access]
+    choices:
+      - look
+      - begun
+      - joined
+      - left
+      - invited
+      - drained
+      - uncordoned
+      - forgotten
+      - planned
+      - upgraded
+      - ready
+      - access
     default: look
   name:
     description: Name of the node.
@@ -64,17 +86,35 @@ options:
     description: Whether the invited node carries the control plane.
     type: bool
     default: true
+  version:
+    description: The version that the node is upgraded to, as C(v1.34.4).
+    type: str
+    default: ""
+  leads:
+    description: Whether this node upgrades what the whole cluster shares.
+    type: bool
+    default: false
   timeout_s:
-    description: How long O(state=ready) and O(state=drained) wait.
+    description: How long O(state=ready), O(state=drained) and the end of O(state=upgraded) wait.
     type: int
     default: 180
 """
 
 MARKER = ETC / "member.json"
 NEEDED = (Path("/usr/bin/containerd"), Path("/usr/sbin/conntrack"), Path("/usr/sbin/nft"))
+KUBELET = Path("/usr/local/bin/kubelet")
 KUBELET_KEYS = Path("/var/lib/kubelet/pki")
 LEFT_BEHIND = (ETC / "kubelet.conf", MANIFESTS / "etcd.yaml", ETCD_DATA / "member")
 INVITATION_HOLDS = "15m"
+POLL_S = 1.0
+# Images come with the bundle; certificates have a playbook of their own.
+UPGRADE = """\
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: UpgradeConfiguration
+plan: {{kubernetesVersion: {version}}}
+apply: {{kubernetesVersion: {version}, imagePullPolicy: Never, certificateRenewal: false}}
+node: {{imagePullPolicy: Never, certificateRenewal: false}}
+"""
 
 
 def main() -> None:
@@ -85,6 +125,8 @@ def main() -> None:
             "node": {"type": "str", "default": "", "no_log": True},
             "cluster_file": {"type": "path", "default": str(ETC / "cluster.yaml")},
             "control_plane": {"type": "bool", "default": True},
+            "version": {"type": "str", "default": ""},
+            "leads": {"type": "bool", "default": False},
             "timeout_s": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
@@ -103,6 +145,8 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": False,
         "member": bool(marker),
         "name": marker.get("name", ""),
+        "version": installed_version(),
+        "due": bool(marker) and marker.get("settings") != settings_of(params["cluster_file"]),
         "addresses": [
             info["local"] for link in json.loads(shown) for info in link.get("addr_info", [])
         ],
@@ -119,7 +163,7 @@ def begun(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         cleared()
         text = f"{params['node']}\n---\n{Path(params['cluster_file']).read_text()}"
         told(text, "init", "--skip-phases=addon/coredns,show-join-command")
-        marked(params["name"])
+        marked(params["name"], params["cluster_file"])
     return {"changed": True}
 
 
@@ -129,7 +173,7 @@ def joined(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not check_mode:
         cleared()
         told(params["node"], "join")
-        marked(params["name"])
+        marked(params["name"], params["cluster_file"])
     return {"changed": True}
 
 
@@ -163,14 +207,18 @@ def invited(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 def certificates_offered(cluster_file: str) -> str:
     """The key of the copies of the authorities that a new control plane fetches."""
     key = secrets.token_hex(32)
-    node = (
-        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
-        f"certificateKey: {key}\n"
-        "nodeRegistration: {criSocket: 'unix:///run/containerd/containerd.sock'}\n"
-    )
-    text = f"{node}---\n{Path(cluster_file).read_text()}"
+    text = described(cluster_file, f"certificateKey: {key}\n")
     told(text, "init", "phase", "upload-certs", "--upload-certs", "--skip-certificate-key-print")
     return key
+
+
+def described(cluster_file: str, more: str = "") -> str:
+    """The cluster as its file says, for a phase of kubeadm's that changes it."""
+    return (
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
+        f"{more}nodeRegistration: {{criSocket: 'unix:///run/containerd/containerd.sock'}}\n"
+        f"---\n{Path(cluster_file).read_text()}"
+    )
 
 
 def drained(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -206,6 +254,58 @@ def forgotten(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if known and not check_mode:
         kubectl("delete", "node", params["name"], "--wait=false")
     return {"changed": known}
+
+
+def planned(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Nothing is changed: kubeadm looks whether nodes are well and the versions go together."""
+    told(UPGRADE.format(version=params["version"]), "upgrade", "plan")
+    return {"changed": False}
+
+
+def upgraded(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Control plane, settings and kubelet of this node; a run that was cut off is repeated."""
+    marker = json.loads(MARKER.read_text()) if MARKER.exists() else {}
+    if not marker:
+        raise CommandError(f"{params['name']} is no member of the cluster")
+    due = marker.get("settings") != settings_of(params["cluster_file"])
+    if due and not check_mode:
+        upgrade = UPGRADE.format(version=params["version"])
+        if params["leads"]:
+            told(described(params["cluster_file"]), "init", "phase", "upload-config", "all")
+            told(upgrade, "upgrade", "apply", "--yes")
+        else:
+            told(upgrade, "upgrade", "node")
+        run("systemctl", "restart", "kubelet.service", timeout_s=KUBECTL_TIMEOUT_S)
+        until(lambda: not_upgraded(params["name"], params["version"]), params["timeout_s"])
+        marked(params["name"], params["cluster_file"])
+    return {"changed": due}
+
+
+def not_upgraded(name: str, version: str) -> str:
+    """What of a node is not of the version yet or not ready; while the API is away, why."""
+    try:
+        node = json.loads(kubectl("get", "node", name, "--output=json"))
+        selector = f"--field-selector=spec.nodeName={name}"
+        static = ("--selector=tier=control-plane", selector, "--output=json")
+        pods = json.loads(kubectl("-n", "kube-system", "get", "pods", *static))["items"]
+    except CommandError as error:
+        return str(error)
+    kubelet = node["status"]["nodeInfo"]["kubeletVersion"]
+    lacking = [] if kubelet == version else [f"kubelet is {kubelet}"]
+    lacking += [item for item, well in [(name, is_ready(node))] if not well]
+    for pod in pods:
+        image = pod["spec"]["containers"][0]["image"]
+        component = pod["metadata"]["labels"]["component"]
+        if component.startswith("kube-") and not image.endswith(f":{version}"):
+            lacking.append(f"{component} is {image}")
+        elif not is_ready(pod):
+            lacking.append(component)
+    return f"{name} is not upgraded yet: {', '.join(lacking)}" if lacking else ""
+
+
+def is_ready(item: dict[str, Any]) -> bool:
+    conditions = item["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def ready(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -255,6 +355,8 @@ STATES = {
     "drained": drained,
     "uncordoned": uncordoned,
     "forgotten": forgotten,
+    "planned": planned,
+    "upgraded": upgraded,
     "ready": ready,
     "access": access,
 }
@@ -271,8 +373,30 @@ def cleared() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def marked(name: str) -> None:
-    MARKER.write_text(json.dumps({"name": name}) + "\n")
+def marked(name: str, cluster_file: str) -> None:
+    MARKER.write_text(json.dumps({"name": name, "settings": settings_of(cluster_file)}) + "\n")
+
+
+def settings_of(cluster_file: str) -> str:
+    """The hash of what the cluster's file says; empty without the file."""
+    path = Path(cluster_file)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def installed_version() -> str:
+    """What the node's kubelet is, as `v1.34.4`; empty where there is none yet."""
+    if not KUBELET.exists():
+        return ""
+    return run(str(KUBELET), "--version", timeout_s=KUBECTL_TIMEOUT_S).split()[-1]
+
+
+def until(lacking: Callable[[], str], timeout_s: float) -> None:
+    """Wait until nothing lacks any more. Raises CommandError with what lacked last."""
+    deadline = time.monotonic() + timeout_s
+    while said := lacking():
+        if time.monotonic() > deadline:
+            raise CommandError(said)
+        time.sleep(POLL_S)
 
 
 def waited(deadline: float, *argv: str) -> None:

@@ -228,8 +228,13 @@ def install(packages: list[Path]) -> None:
 
 @contextmanager
 def services_untouched() -> Iterator[None]:
-    """While this lasts, packages start, stop and restart nothing (invoke-rc.d's policy)."""
+    """While this lasts, packages start, stop and restart nothing (invoke-rc.d's policy).
+
+    A policy that a run left behind which was cut off goes, too.
+    """
     before = POLICY.read_bytes() if POLICY.exists() else None
+    if before == POLICY_TEXT.encode("ascii"):
+        before = None
     POLICY.write_text(POLICY_TEXT, encoding="ascii")
     POLICY.chmod(0o755)
     try:

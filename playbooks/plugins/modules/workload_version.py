@@ -172,7 +172,7 @@ class Workload:
         wanted = spec.replicas or 0
         if self.is_stateful:
             renewed = (status.updated_replicas or 0) >= wanted - self.partition
-            return renewed and (status.ready_replicas or 0) == wanted
+            return renewed and (status.available_replicas or 0) == wanted
         counts = (status.replicas, status.updated_replicas, status.available_replicas)
         return all((count or 0) == wanted for count in counts)
 
