@@ -42,7 +42,7 @@ Counts = Counter[str]
 class Stage:
     """A command that runs in the repository's root, for at most `limit_s`.
 
-    `folders` are the test folders it covers; a stage without any counts as one test. A `deployed`
+    `folders` are the tests it covers, by folder or file; a stage without any counts as one test. A `deployed`
     stage needs the deployment.
     """
 
@@ -106,7 +106,7 @@ STAGES = (
     suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
     suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600),
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
-    suite("faults", "processes killed, disks full or lying", "tests/faults", limit_s=900),
+    suite("faults", "processes killed, disks full or lying", "tests/faults", *PURE, limit_s=900),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
     BUNDLE,
@@ -132,6 +132,13 @@ STAGES = (
         deployed=True,
     ),
     suite("lab-vms", "real clients through the envoy", "tests/e2e", limit_s=600, deployed=True),
+    suite(
+        "faults-vms",
+        "parts of it die under load",
+        "tests/faults/cluster/test_store.py",
+        limit_s=600,
+        deployed=True,
+    ),
     suite(
         "upgrade",
         "upgrades under load",

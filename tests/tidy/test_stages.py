@@ -19,9 +19,9 @@ def test_every_test_file_is_covered_by_a_stage():
     assert not findings, report(findings)
 
 
-def test_every_stage_names_a_folder_that_exists():
+def test_every_stage_names_tests_that_exist():
     folders = {folder for stage in STAGES for folder in stage.folders}
-    missing = sorted(folder for folder in folders if not (ROOT / folder).is_dir())
+    missing = sorted(folder for folder in folders if not (ROOT / folder).exists())
     assert not missing, report(missing)
 
 
