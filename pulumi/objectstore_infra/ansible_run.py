@@ -6,13 +6,14 @@ The same playbooks an operator can run by hand: inventory and settings come from
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from objectstore_infra import state_folder
@@ -22,6 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONTENT = ("ansible.cfg", "inventories", "playbooks", "roles")
 TAIL_LINES_MAX = 40
 _STEP = re.compile(r"^(?:PLAY|TASK|RUNNING HANDLER) \[(.*?)\]")
+# `[HOST]`, or `[HOST -> ASKED(ADDRESS)]` where another one was asked.
+_SILENT = re.compile(r"^fatal: \[(?:\S+ -> )?([^\]\s(]+)\S*\]: UNREACHABLE!", re.MULTILINE)
 _TROUBLE = re.compile(r"^(fatal|failed|ERROR|\[ERROR\])")
 
 
@@ -48,7 +51,12 @@ def log_file(store: str, playbook: str) -> Path:
 
 
 def run_playbook(
-    playbook: str, store: str, say: Callable[[str], None], *, root: Path = REPOSITORY
+    playbook: str,
+    store: str,
+    say: Callable[[str], None],
+    variables: Mapping[str, object] | None = None,
+    *,
+    root: Path = REPOSITORY,
 ) -> None:
     """Run `playbooks/PLAYBOOK` on the store's nodes. Raises ConfigurationError."""
     folder = state_folder.store_folder(store)
@@ -60,6 +68,7 @@ def run_playbook(
         "-i",
         str(root / "inventories" / "local"),
         str(root / "playbooks" / playbook),
+        *(["--extra-vars", json.dumps(variables)] if variables else []),
     ]
     environment = {
         **os.environ,
@@ -97,9 +106,22 @@ def run_playbook(
         shown = "\n    ".join(line for line in tail if line)
         raise ConfigurationError(
             f"playbook {playbook} ended with {process.returncode}:\n    {shown}",
-            hint=f"the whole output is in {log}; `make up` runs it again",
+            hint=_hint(log),
         )
     say(f"{playbook} done in {time.monotonic() - began:.0f} s")
+
+
+def _hint(log: Path) -> str:
+    """Return what the operator does about a playbook that failed."""
+    silent = sorted(set(_SILENT.findall(log.read_text(encoding="utf-8"))))
+    if not silent:
+        return f"the whole output is in {log}; `make up` runs it again"
+    return (
+        f"{', '.join(silent)} cannot be reached, and a change needs all machines. See whether it "
+        "runs; one that was switched off or is gone for good is started or made anew by `make "
+        "refresh` and `make up`, and joins again. Meanwhile playbooks/healthcheck.yml and "
+        f"diagnostics.yml look at the others. The whole output is in {log}"
+    )
 
 
 def _progress(line: str) -> str:

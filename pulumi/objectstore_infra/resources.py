@@ -184,6 +184,8 @@ class ConfigurationRunArgs:
     version: Input[str]
     machines: Input[Mapping[str, Input[str]]]
     """name → host key: a machine made anew is a bare one"""
+    members: Input[Mapping[str, Input[str]]]
+    """name → address: who is no longer among them leaves first; empty: another run sees to it"""
 
 
 Args = (

@@ -22,6 +22,7 @@ PLAYBOOKS = (
     "etcd_snapshot",
     "etcd_restore",
     "node_left",
+    "leave",
     "node_replaced",
 )
 TIMEOUT_S = 900

@@ -49,6 +49,9 @@ class Answers:
     def wait_clean(self, _limit_s: float) -> None:
         self.changes.append(("wait clean", {}))
 
+    def refresh(self) -> None:
+        """What it answers is as of now."""
+
     def asked(self) -> list[str]:
         return [prefix for prefix, _ in self.changes]
 
@@ -75,13 +78,6 @@ def test_a_key_is_what_ceph_takes_for_one(tmp_path: Path):
     raw = base64.b64decode(made(tmp_path)[0]["client.metadata"])
     kind, _, nanoseconds, length = struct.unpack("<hiih", raw[:12])
     assert (kind, nanoseconds, length, len(raw)) == (1, 0, 16, 28)
-
-
-def test_keys_of_a_cluster_that_exists_are_not_made_anew(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"keys of mon\. are not here.*make restore"):
-        keys.refuse_new(tmp_path, "abc-oss", ["mon."])
-    made(tmp_path)
-    keys.refuse_new(tmp_path, "abc-oss", ["mon."])
 
 
 def test_check_mode_makes_no_key(tmp_path: Path):
@@ -132,7 +128,20 @@ def hosts(**numbers: list[int]) -> dict[str, Any]:
     return {"nodes": [{"type": "root", "name": "default", "children": []}, *rows]}
 
 
-LEAVING = {"node": "d3", "device": "", "hosts_min": 3, "state": "absent", "timeout_s": 5}
+def dump(*running: int) -> dict[str, Any]:
+    rows = [{"osd": number, "up": int(number in running), "in": 1} for number in range(4)]
+    return {"osds": rows, "nearfull_ratio": 0.85}
+
+
+LEAVING = {
+    "node": "d3",
+    "device": "",
+    "hosts_min": 3,
+    "state": "absent",
+    "here": True,
+    "timeout_s": 5,
+}
+FOUR = hosts(d0=[0], d1=[1], d2=[2], d3=[3])
 
 
 @pytest.fixture
@@ -158,7 +167,7 @@ def test_an_osd_is_purged_when_it_holds_nothing_any_more(
 ):
     (folders / "ceph-3").mkdir()
     (folders / "ceph-3" / "ready").write_text("ready\n")
-    admin = Answers(osd_tree=hosts(d0=[0], d1=[1], d2=[2], d3=[3]), pg_dump=held(20, 7, 0))
+    admin = Answers(osd_tree=FOUR, osd_dump=dump(0, 1, 2, 3), pg_dump=held(20, 7, 0))
     monkeypatch.setattr(osd, "Admin", lambda: admin)
     monkeypatch.setattr(osd.Unit, "stop", lambda unit: admin.changes.append((unit.name, {})))
     assert osd.leave(LEAVING, check_mode=False) == ({"number": 3}, None)
@@ -170,7 +179,7 @@ def test_an_osd_is_purged_when_it_holds_nothing_any_more(
 
 
 def test_an_osd_that_still_holds_something_stays(folders: Path, monkeypatch: pytest.MonkeyPatch):
-    admin = Answers(osd_tree=hosts(d0=[0], d1=[1], d2=[2], d3=[3]), pg_dump=held(1))
+    admin = Answers(osd_tree=FOUR, osd_dump=dump(0, 1, 2, 3), pg_dump=held(1))
     monkeypatch.setattr(osd, "Admin", lambda: admin)
     with pytest.raises(osd.CephError, match="there is: 1 placement groups"):
         osd.leave(LEAVING | {"timeout_s": 0}, check_mode=False)
@@ -178,9 +187,55 @@ def test_an_osd_that_still_holds_something_stays(folders: Path, monkeypatch: pyt
 
 
 def test_the_third_last_node_cannot_leave(folders: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(osd, "Admin", lambda: Answers(osd_tree=hosts(d0=[0], d1=[1], d3=[3])))
+    admin = Answers(osd_tree=hosts(d0=[0], d1=[1], d3=[3]), osd_dump=dump(0, 1, 3))
+    monkeypatch.setattr(osd, "Admin", lambda: admin)
     with pytest.raises(osd.CephError, match="let another node join"):
         osd.leave(LEAVING, check_mode=False)
+    assert not admin.changes
+
+
+def rooms(stored_gib: float) -> dict[str, Any]:
+    """Four OSDs of 20 GiB, evenly filled."""
+    used_kb = stored_gib * (1 << 20) / 4
+    return {"nodes": [{"id": n, "kb": 20 << 20, "kb_used": used_kb} for n in range(4)]}
+
+
+def emptying(monkeypatch: pytest.MonkeyPatch, running: tuple[int, ...], stored_gib: float) -> Any:
+    admin = Answers(
+        osd_tree=FOUR, osd_dump=dump(*running), osd_df=rooms(stored_gib), pg_dump=held(20, 20, 7)
+    )
+    monkeypatch.setattr(osd, "Admin", lambda: admin)
+    return admin
+
+
+def test_an_osd_is_emptied_in_rounds_that_say_how_much_is_left(monkeypatch: pytest.MonkeyPatch):
+    admin = emptying(monkeypatch, (0, 1, 2, 3), 8)
+    before, after = osd.empty(LEAVING | {"timeout_s": 0}, check_mode=False)
+    assert (before, after) == ({"placement_groups": 20}, {"placement_groups": 20})
+    assert osd.empty(LEAVING | {"timeout_s": 0}, check_mode=False)[1] == {"placement_groups": 7}
+    assert admin.changes[0] == ("osd crush reweight", {"name": "osd.3", "weight": 0.0})
+
+
+def test_a_node_whose_data_fits_nowhere_else_stays(monkeypatch: pytest.MonkeyPatch):
+    admin = emptying(monkeypatch, (0, 1, 2, 3), 52)
+    with pytest.raises(osd.CephError, match=r"52\.0 GiB are used, .* only 51\.0 GiB may be"):
+        osd.empty(LEAVING, check_mode=False)
+    assert not admin.changes
+
+
+def test_nobody_leaves_while_an_osd_of_the_others_is_down(monkeypatch: pytest.MonkeyPatch):
+    admin = emptying(monkeypatch, (0, 1, 3), 8)
+    with pytest.raises(osd.CephError, match="there are 2: d0, d1"):
+        osd.empty(LEAVING, check_mode=False)
+    assert not admin.changes
+
+
+def test_an_osd_that_stays_after_all_gets_its_weight_back():
+    tree = {"nodes": [{"type": "osd", "id": 3, "crush_weight": 0}]}
+    admin = Answers(osd_tree=tree, osd_dump=dump(3), osd_df=rooms(8))
+    assert osd.lacking(osd.state_of(admin, 3)) == "its weight is 0"
+    osd.give_weight(admin, 3)
+    assert admin.changes == [("osd crush reweight", {"name": "osd.3", "weight": 20 / 1024})]
 
 
 def test_a_node_that_left_changes_nothing(folders: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,8 +287,16 @@ def test_a_device_with_data_is_not_taken(tmp_path: Path, monkeypatch: pytest.Mon
     osd.check_device(device, "4-5-6")
 
 
+@pytest.fixture
+def noout_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a restart notes that the flag is its own."""
+    note = tmp_path / "noout"
+    monkeypatch.setattr(restart, "NOOUT_IS_OURS", note)
+    return note
+
+
 def test_daemons_are_restarted_in_order_and_replicas_stay_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, noout_note: Path
 ):
     count = iter(range(100))
     admin = Answers(
@@ -247,8 +310,22 @@ def test_daemons_are_restarted_in_order_and_replicas_stay_meanwhile(
         "wait clean", "osd set", "ceph-mon@d0.service", "ceph-mgr@d0.service", "ceph-osd@0.service",
         "wait clean", "osd unset",
     ]  # fmt: skip
+    assert not noout_note.exists()
 
 
+@pytest.mark.parametrize("cut_off", [True, False])
+def test_a_flag_of_a_run_that_was_cut_off_is_taken_back_and_an_operators_stays(
+    monkeypatch: pytest.MonkeyPatch, noout_note: Path, cut_off: bool
+):
+    admin = Answers(osd_dump={"flags": "noout,other", "osds": []})
+    monkeypatch.setattr(restart, "Admin", lambda: admin)
+    if cut_off:
+        noout_note.touch()
+    restart.restart([], 5)
+    assert ("osd unset" in admin.asked()) is cut_off
+
+
+@pytest.mark.usefixtures("noout_note")
 def test_a_restart_that_fails_leaves_no_flag_behind(monkeypatch: pytest.MonkeyPatch):
     admin = Answers(osd_dump={"flags": "", "osds": []})
     monkeypatch.setattr(restart, "Admin", lambda: admin)

@@ -158,6 +158,18 @@ def test_each_lack_of_ceph_is_named(changes: dict, check: str):
     assert reds(gate.ceph_findings(ceph(**changes))) == [check]
 
 
+def test_data_may_be_on_its_way_where_that_is_said_as_long_as_no_copy_lacks():
+    spread = ceph(
+        clean=False, placement_groups={"active+clean": 48, "active+remapped+backfilling": 16}
+    )
+    assert reds(gate.ceph_findings(spread)) == ["placement groups"]
+    assert reds(gate.ceph_findings(spread, True)) == []
+    lacking = ceph(
+        clean=False, placement_groups={"active+undersized+degraded+remapped+backfilling": 1}
+    )
+    assert reds(gate.ceph_findings(lacking, True)) == ["placement groups"]
+
+
 def test_a_ceph_that_does_not_answer_is_the_only_row():
     assert reds(gate.ceph_findings({"cluster": {}, "error": "no quorum"})) == ["Ceph"]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from objectstore_infra import ansible_run, state_folder
 from objectstore_infra.errors import InfraError
-from objectstore_infra.provider.configuration import ConfigurationRun
+from objectstore_infra.provider.configuration import ConfigurationRun, OperatorFiles
 from objectstore_infra.provider.handler import Context, OnChange
 from objectstore_infra.provider.values import Record
 from tests.infra.substrate import MemorySubstrate
@@ -23,6 +24,7 @@ RUN: Record = {
     "playbooksHash": "2",
     "version": "0.1.0",
     "machines": {"abc-default-0": "ssh-ed25519 AAAAhost"},
+    "members": {"abc-default-0": "192.0.2.10", "abc-envoy-2": "192.0.2.27"},
 }
 
 
@@ -32,9 +34,14 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path))
     names: list[str] = []
 
-    def run(playbook: str, store: str, say: Callable[[str], None]) -> None:
+    def run(
+        playbook: str,
+        store: str,
+        say: Callable[[str], None],
+        variables: Mapping[str, object] | None = None,
+    ) -> None:
         del say
-        names.append(playbook)
+        names.append(f"{playbook} {json.dumps(variables)}" if variables else playbook)
         folder = state_folder.store_folder(store)
         state_folder.write_private(folder / "kubeconfig", f"after {len(names)}")
         state_folder.write_private(folder / "ceph" / "ceph.conf", "[global]")
@@ -52,15 +59,83 @@ def test_playbooks_run_in_order_and_their_files_are_handed_on(ran: list[str]) ->
     assert again == {"files": {"kubeconfig": "after 4", "ceph/ceph.conf": "[global]"}}
 
 
+def test_who_is_no_longer_a_member_leaves_before_all_else(ran: list[str]) -> None:
+    smaller = {**RUN, "members": {"abc-default-0": "192.0.2.10"}}
+    ConfigurationRun().update(CONTEXT, "abc/platform.yml", RUN, smaller)
+    leaving = 'leave.yml {"leaving": {"abc-envoy-2": "192.0.2.27"}}'
+    assert ran == [leaving, "platform.yml", "healthcheck.yml"]
+
+
+def test_nobody_leaves_when_members_join_or_the_run_knew_of_none(ran: list[str]) -> None:
+    larger = {**RUN, "members": {**RUN["members"], "abc-default-3": "192.0.2.14"}}
+    before = {name: value for name, value in RUN.items() if name != "members"}
+    for state in (RUN, before):
+        ConfigurationRun().update(CONTEXT, "abc/platform.yml", state, larger)
+    assert ran == ["platform.yml", "healthcheck.yml"] * 2
+
+
 def test_a_file_that_no_playbook_left_is_named(ran: list[str]) -> None:
     with pytest.raises(InfraError, match=r"did not leave ceph/keyring in .*/stores/abc"):
         ConfigurationRun().create(CONTEXT, {**RUN, "collects": ["kubeconfig", "ceph/keyring"]})
 
 
-def test_what_is_collected_is_secret_and_what_runs_may_change() -> None:
+def test_what_is_collected_is_secret_and_what_runs_may_change(ran: list[str]) -> None:
     run = ConfigurationRun()
+    _, outputs = run.create(CONTEXT, RUN)
     assert run.secrets == {"files"}
-    assert run.changed(RUN, {**RUN, "playbooks": ["entry.yml"], "version": "0.2.0"}) == {
+    wanted = {**RUN, "playbooks": ["entry.yml"], "version": "0.2.0"}
+    assert run.changed(RUN | outputs, wanted) == {
         "playbooks": OnChange.UPDATE,
         "version": OnChange.UPDATE,
     }
+    assert run.changed(RUN | outputs, RUN) == {}
+
+
+def test_a_renewed_kubeconfig_is_handed_on_without_a_run(ran: list[str]) -> None:
+    run = ConfigurationRun()
+    found, outputs = run.create(CONTEXT, RUN)
+    ran.clear()
+    file = state_folder.store_folder("abc") / "kubeconfig"
+    state_folder.write_private(file, "renewed")
+    assert run.changed(RUN | outputs, RUN)
+    again = run.update(CONTEXT, found, RUN | outputs, RUN)
+    assert again == {"files": {"kubeconfig": "renewed", "ceph/ceph.conf": "[global]"}}
+    assert ran == []
+    assert run.changed(RUN | again, RUN) == {}
+
+
+def test_a_file_that_went_is_made_by_a_run(ran: list[str]) -> None:
+    run = ConfigurationRun()
+    found, outputs = run.create(CONTEXT, RUN)
+    ran.clear()
+    (state_folder.store_folder("abc") / "ceph" / "ceph.conf").unlink()
+    assert run.changed(RUN | outputs, RUN)
+    run.update(CONTEXT, found, RUN | outputs, RUN)
+    assert ran == ["platform.yml", "healthcheck.yml"]
+
+
+FILES: Record = {
+    "store": "abc",
+    "inventory": {"all": {"vars": {}}},
+    "accessKey": "A",
+    "secretKey": "S",
+    "privateKey": "P",
+    "hostKeys": {"10.77.0.10": "ssh-ed25519 AAAAhost"},
+}
+
+
+@pytest.mark.parametrize("name", ["inventory.json", "id_ed25519", "known_hosts"])
+def test_operator_files_that_went_or_changed_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OBJECTSTORE_STATE_DIR", str(tmp_path))
+    files = OperatorFiles()
+    found, _ = files.create(CONTEXT, FILES)
+    file = state_folder.store_folder("abc") / name
+    before = file.read_text()
+    assert files.changed(FILES, FILES) == {}
+    for harm in (file.unlink, lambda: file.write_text("other")):
+        harm()
+        assert files.changed(FILES, FILES) == {"inventory": OnChange.UPDATE}
+        files.update(CONTEXT, found, FILES, FILES)
+        assert file.read_text() == before

@@ -12,6 +12,14 @@ from typing import Any
 Finding = dict[str, Any]
 
 CLUSTER = "cluster"
+# States of placement groups of which every copy is there, if not yet where it belongs.
+MOVING = {
+    "active+clean",
+    "active+remapped",
+    "active+remapped+backfilling",
+    "active+remapped+backfill_wait",
+    "active+clean+remapped",
+}
 KUBECTL = "kubectl --namespace=objectstore"
 
 
@@ -142,8 +150,10 @@ def etcd_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Findin
     return [finding("etcd", not wrong, said, step)]
 
 
-def ceph_findings(facts: Mapping[str, Any]) -> list[Finding]:
-    """Whether nothing that is stored lacks a copy, and there is room."""
+def ceph_findings(facts: Mapping[str, Any], moving: bool = False) -> list[Finding]:
+    """Whether nothing that is stored lacks a copy, and there is room. With `moving`, copies may be
+    on their way to other places, as after a node has joined, as long as none is lacking.
+    """
     step = "`ceph status` and `ceph health detail` on a default node"
     if not facts.get("cluster"):
         return [finding("Ceph", False, reason(facts), f"{step}; most monitors have to run")]
@@ -151,6 +161,9 @@ def ceph_findings(facts: Mapping[str, Any]) -> list[Finding]:
     missing = ceph["monitors"] - len(ceph["quorum"])
     away = sorted(str(n) for n, osd in ceph["osds"].items() if not (osd["up"] and osd["in"]))
     states = ", ".join(f"{count} {state}" for state, count in ceph["placement_groups"].items())
+    on_their_way = moving and not ceph["clean"] and set(ceph["placement_groups"]) <= MOVING
+    if on_their_way:
+        states += ": all copies are there, data is being spread anew"
     flags = sorted({"noout", "norebalance", "norecover", "nobackfill"} & set(ceph["flags"]))
     used = ceph["used_share"]
     return [
@@ -168,7 +181,7 @@ def ceph_findings(facts: Mapping[str, Any]) -> list[Finding]:
         ),
         finding(
             "placement groups",
-            bool(ceph["clean"]),
+            bool(ceph["clean"]) or on_their_way,
             states or "none",
             f"copies are being made anew, wait; if it does not go on: {step}",
         ),

@@ -5,13 +5,16 @@ folder says whether it is made. What is known there and not here was lost with t
 number is taken again, so that nothing moves but what has to be copied back. A folder counts as made
 when `ready` is in it, which `ceph-osd --mkfs` writes last; an interrupted one is made again.
 
-Leaving: weight 0, wait until the OSD holds nothing any more, stop, purge.
+Leaving: weight 0, wait until the OSD holds nothing any more, stop, purge. Emptying is asked for in
+rounds, so that whoever waits can say how far it is. An OSD of weight 0 that is to be present gets
+its weight back, as when its node stays after all.
 """
 
 from __future__ import annotations
 
 import shutil
 import stat
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ module: ceph_osd
 short_description: A node's OSD
 description:
   - Makes it, enables and starts it and waits until it is up and in; or empties and removes it.
+  - Emptying returns RV(left), the number of placement groups that it holds still.
 options:
   node:
     description: This node's name, the OSD's host in the CRUSH map.
@@ -49,10 +53,17 @@ options:
     type: int
     default: 3
   state:
-    description: Whether the node has an OSD.
+    description:
+      - Whether the node has an OSD. C(emptied) moves its data to others for at most O(timeout_s).
     type: str
-    choices: [present, absent]
+    choices: [present, emptied, absent]
     default: present
+  here:
+    description:
+      - Whether this is run on the node itself; otherwise on one that speaks for it, because it
+        does not answer any more.
+    type: bool
+    default: true
   timeout_s:
     description: How long it may take to be up and in, or to be emptied.
     type: int
@@ -63,6 +74,7 @@ FOLDERS = DATA / "osd"
 READY = "ready"
 NOTE = FOLDERS / "making"
 LABEL_BYTES = 4096
+ROUND_POLL_S = 1
 CAPS = ["mon", "allow profile osd", "mgr", "allow profile osd", "osd", "allow *"]
 
 
@@ -72,17 +84,25 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "device": {"type": "path", "default": ""},
             "hosts_min": {"type": "int", "default": 3},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "emptied", "absent"],
+                "default": "present",
+            },
+            "here": {"type": "bool", "default": True},
             "timeout_s": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )
     params = module.params
-    act = leave if params["state"] == "absent" else join
+    act = {"present": join, "emptied": empty, "absent": leave}[params["state"]]
     try:
         before, after = act(params, check_mode=module.check_mode)
     except CephError as error:
         module.fail_json(msg=f"{params['node']}: {error}")
+    if params["state"] == "emptied":
+        left = after["placement_groups"] if after else 0
+        module.exit_json(changed=before != after, left=left)
     module.exit_json(
         changed=before != after, osd=after, diff={"before": before or "", "after": after or ""}
     )
@@ -104,38 +124,95 @@ def join(params: dict, *, check_mode: bool) -> tuple[dict | None, dict | None]:
         unit.start()
         # One that was marked out, by hand or because it was away for long, belongs in again.
         admin.ask("osd in", ids=[str(number)])
+        give_weight(admin, number)
         wait(lambda: lacking(state_of(admin, number)), "the OSD up and in", params["timeout_s"])
         return None, state_of(admin, number)
+
+
+def empty(params: dict, *, check_mode: bool) -> tuple[dict | None, dict | None]:
+    """Take the OSD's weight, and wait a while; what it holds before and after. None: no OSD."""
+    with Admin() as admin:
+        hosts = hosts_of_osds(admin)
+        numbers = hosts.get(params["node"], [])
+        if not numbers:
+            return None, None
+        refuse_too_few(admin, hosts, params["node"], params["hosts_min"])
+        refuse_too_small(admin, hosts, params["node"], params["hosts_min"])
+        before = held(admin, numbers)
+        if check_mode:
+            return {"placement_groups": before}, None
+        for one in numbers:
+            # Not `out`: what is purged with weight would move data a second time.
+            admin.ask("osd crush reweight", name=f"osd.{one}", weight=0.0)
+        deadline = time.monotonic() + params["timeout_s"]
+        admin.refresh()
+        while (after := held(admin, numbers)) and time.monotonic() < deadline:
+            time.sleep(ROUND_POLL_S)
+        return {"placement_groups": before}, {"placement_groups": after}
 
 
 def leave(params: dict, *, check_mode: bool) -> tuple[dict | None, dict | None]:
     with Admin() as admin:
         hosts = hosts_of_osds(admin)
-        number = number_here()
+        number = number_here() if params["here"] else None
         known = hosts.get(params["node"], [])
         if number is None and not known:
             return None, None
-        if len(set(hosts) - {params["node"]}) < params["hosts_min"]:
-            raise CephError(
-                f"{len(hosts)} nodes have OSDs and {params['hosts_min']} are needed: "
-                "let another node join before this one leaves"
-            )
+        refuse_too_few(admin, hosts, params["node"], params["hosts_min"])
         before = {"number": number}
         if check_mode:
             return before, None
         numbers = sorted({*known, *([] if number is None else [number])})
         for one in numbers:
-            # Not `out`: what is purged with weight would move data a second time.
             admin.ask("osd crush reweight", name=f"osd.{one}", weight=0.0)
         wait(lambda: still_there(admin, numbers), "its data elsewhere", params["timeout_s"])
         admin.wait_clean(params["timeout_s"])
         for one in numbers:
-            Unit("osd", str(one)).stop()
+            if params["here"]:
+                Unit("osd", str(one)).stop()
             admin.ask("osd down", ids=[str(one)])
             admin.ask("osd purge-actual", id=one, yes_i_really_mean_it=True)
-            shutil.rmtree(FOLDERS / f"ceph-{one}", ignore_errors=True)
+            if params["here"]:
+                shutil.rmtree(FOLDERS / f"ceph-{one}", ignore_errors=True)
         admin.ask("osd crush remove", name=params["node"])
     return before, None
+
+
+def refuse_too_few(admin: Admin, hosts: dict[str, list[int]], node: str, hosts_min: int) -> None:
+    """The hosts that stay have OSDs that run, enough of them for all replicas. Raises CephError."""
+    rows = admin.ask("osd dump")["osds"]
+    running = {row["osd"] for row in rows if row["up"] and row["in"]}
+    staying = [name for name, numbers in hosts.items() if name != node and running & set(numbers)]
+    if len(staying) < hosts_min:
+        raise CephError(
+            f"{hosts_min} other nodes with a running OSD are needed, there are {len(staying)}: "
+            f"{', '.join(sorted(staying)) or 'none'}. Mend the others, or let another node join, "
+            "before this one leaves"
+        )
+
+
+def refuse_too_small(admin: Admin, hosts: dict[str, list[int]], node: str, hosts_min: int) -> None:
+    """All that is stored fits on the hosts that stay. With no more hosts than replicas each of them
+    holds a copy of everything, so that the smallest one decides. Raises CephError.
+    """
+    rows = {row["id"]: row for row in admin.ask_manager("osd df")["nodes"]}
+    rooms = [
+        sum(rows[number]["kb"] for number in numbers if number in rows)
+        for name, numbers in hosts.items()
+        if name != node
+    ]
+    room_kb = sum(rooms) if len(rooms) > hosts_min else min(rooms) * len(rooms)
+    nearfull = admin.ask("osd dump")["nearfull_ratio"]
+    used_kb = sum(row["kb_used"] for row in rows.values())
+    if used_kb > room_kb * nearfull:
+        raise CephError(
+            f"{gib(used_kb)} are used, and without this node only {gib(room_kb * nearfull)} may "
+            "be: delete objects, or keep the node"
+        )
+
+
+def gib(kb: float) -> str:
+    return f"{kb / (1 << 20):.1f} GiB"
 
 
 def number_here() -> int | None:
@@ -154,25 +231,43 @@ def hosts_of_osds(admin: Admin) -> dict[str, list[int]]:
 
 
 def state_of(admin: Admin, number: int) -> dict[str, Any] | None:
+    """`weightless` is one that was to be emptied: it gets no data."""
+    tree = admin.ask("osd tree")["nodes"]
+    weights = {row["id"]: row["crush_weight"] for row in tree if row["type"] == "osd"}
     for row in admin.ask("osd dump")["osds"]:
         if row["osd"] == number:
-            return {"number": number, "up": row["up"], "in": row["in"]}
+            state = {"number": number, "up": row["up"], "in": row["in"]}
+            return state | ({"weightless": True} if weights.get(number) == 0 else {})
     return None
 
 
 def lacking(state: dict[str, Any] | None) -> str:
     if state is None:
         return "no such OSD"
+    if state.get("weightless"):
+        return "its weight is 0"
     return "" if state["up"] and state["in"] else f"up {state['up']}, in {state['in']}"
 
 
-def still_there(admin: Admin, numbers: list[int]) -> str:
+def give_weight(admin: Admin, number: int) -> None:
+    """The weight that it would get as a new one, its size in TiB, where it has none."""
+    state = state_of(admin, number)
+    if state and state.get("weightless"):
+        rows = {row["id"]: row for row in admin.ask_manager("osd df")["nodes"]}
+        admin.ask("osd crush reweight", name=f"osd.{number}", weight=rows[number]["kb"] / (1 << 30))
+
+
+def held(admin: Admin, numbers: list[int]) -> int:
     """How many placement groups these OSDs hold. They tell so themselves, and let go of one only
     when it is whole elsewhere.
     """
     rows = admin.ask_manager("pg dump", dumpcontents=["osds"])["osd_stats"]
-    held = sum(row["num_pgs"] for row in rows if row["osd"] in numbers)
-    return f"{held} placement groups" if held else ""
+    return sum(row["num_pgs"] for row in rows if row["osd"] in numbers)
+
+
+def still_there(admin: Admin, numbers: list[int]) -> str:
+    left = held(admin, numbers)
+    return f"{left} placement groups" if left else ""
 
 
 def make(admin: Admin, node: str, device: str, timeout_s: int) -> int:

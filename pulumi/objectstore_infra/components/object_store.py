@@ -143,7 +143,7 @@ class ObjectStore(pulumi.ComponentResource):
             self._child,
         )
         platform = self._run(
-            "platform", ["platform.yml"], [files, *machines.values()], machines, collects=True
+            "platform", ["platform.yml"], [files, *machines.values()], machines, first=True
         )
         workloads = Workloads(
             WorkloadsArgs(
@@ -167,20 +167,23 @@ class ObjectStore(pulumi.ComponentResource):
         after: Sequence[pulumi.Resource],
         machines: Mapping[str, res.Instance],
         *,
-        collects: bool = False,
+        first: bool = False,
     ) -> res.ConfigurationRun:
+        """Run playbooks; the first run lets leave who leaves and hands on what its roles made."""
+        addresses = {vm.name: str(vm.address) for vm in self._spec.vms()}
         described = Output.from_input(self.inventory)
         return res.ConfigurationRun(
             name,
             res.ConfigurationRunArgs(
                 store=self._spec.name,
                 playbooks=playbooks,
-                collects=keys.collected_files(self._spec.name) if collects else [],
+                collects=keys.collected_files(self._spec.name) if first else [],
                 # The hash of random keys gives nothing away, and a diff of it should be seen.
                 inventoryHash=Output.unsecret(described.apply(inventory.fingerprint)),
                 playbooksHash=ansible_run.content_hash(),
                 version=self._spec.version,
                 machines={name: machine.hostKey for name, machine in machines.items()},
+                members=addresses if first else {},
             ),
             ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from objectstore_infra import ansible_run, bundle, inventory, state_folder
@@ -20,7 +22,9 @@ from objectstore_infra.provider.handler import (
     text,
     texts,
 )
-from objectstore_infra.provider.values import Record
+from objectstore_infra.provider.values import Record, has_unknown
+
+LEAVE = "leave.yml"
 
 
 class OperatorFiles(Handler):
@@ -35,6 +39,15 @@ class OperatorFiles(Handler):
         "privateKey": Input(str, OnChange.UPDATE, secret=True),
         "hostKeys": Input(dict, OnChange.UPDATE),
     }
+
+    def changed(self, state: Record, inputs: Record) -> dict[str, OnChange]:
+        """Also write files that are there no more, or say something else."""
+        differing = super().changed(state, inputs)
+        there = has_unknown(inputs) or all(
+            path.is_file() and path.read_text(encoding="utf-8") == content
+            for path, content in _contents(inputs).items()
+        )
+        return differing if there else differing | {"inventory": OnChange.UPDATE}
 
     def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
         """Write the files."""
@@ -65,11 +78,18 @@ class OperatorFiles(Handler):
 
 
 def _write(inputs: Record) -> None:
+    for path, content in _contents(inputs).items():
+        state_folder.write_private(path, content)
+
+
+def _contents(inputs: Record) -> dict[Path, str]:
     folder = state_folder.store_folder(text(inputs, "store"))
-    state_folder.write_private(folder / state_folder.PRIVATE_KEY, text(inputs, "privateKey"))
     known = "".join(f"{ip} {key}\n" for ip, key in sorted(mapping(inputs, "hostKeys").items()))
-    state_folder.write_private(folder / state_folder.KNOWN_HOSTS, known)
-    state_folder.write_private(folder / state_folder.INVENTORY, _inventory_text(inputs))
+    return {
+        folder / state_folder.PRIVATE_KEY: text(inputs, "privateKey"),
+        folder / state_folder.KNOWN_HOSTS: known,
+        folder / state_folder.INVENTORY: _inventory_text(inputs),
+    }
 
 
 def _inventory_text(inputs: Record) -> str:
@@ -83,7 +103,12 @@ class ConfigurationRun(Handler):
     """One run of playbooks; it is repeated when anything that decides its outcome changed.
 
     What it leaves in the store's folder and others need, it hands on: `collects` are paths there,
-    `files` says what they hold.
+    `files` says what they hold. `members` are the machines, name → address, that are part of the
+    store from this run on: one that was and is not any more leaves in good order first, while it is
+    still there. A run that fails keeps its old members, so that the next one goes on with them.
+
+    Where somebody else changed one of the files, as renewed certificates do, they are handed on
+    anew without a run. Where one is gone, the playbooks make it, or say what is to be done.
     """
 
     type_name = "ConfigurationRun"
@@ -95,23 +120,38 @@ class ConfigurationRun(Handler):
         "playbooksHash": Input(str, OnChange.UPDATE),
         "version": Input(str, OnChange.UPDATE),
         "machines": Input(dict, OnChange.UPDATE),
+        "members": Input(dict, OnChange.UPDATE),
     }
     outputs: ClassVar = {"files": Output(secret=True)}
+
+    def changed(self, state: Record, inputs: Record) -> dict[str, OnChange]:
+        """Also hand on files that changed since, or went."""
+        differing = super().changed(state, inputs)
+        return differing if _handed_on(state, inputs) else differing | {"collects": OnChange.UPDATE}
 
     def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
         """Configure and check the nodes."""
         first = texts(inputs, "playbooks")[0]
-        return f"{text(inputs, 'store')}/{first}", self._run(context, inputs)
+        return f"{text(inputs, 'store')}/{first}", self._run(context, inputs, {})
 
     def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
-        """Configure and check the nodes again."""
-        return self._run(context, inputs)
+        """Let leave who leaves, then configure and check the nodes again, unless only the files
+        are to be handed on.
+        """
+        store, paths = text(inputs, "store"), texts(inputs, "collects")
+        only_files = not super().changed(state, inputs) and not _handed_on(state, inputs)
+        if only_files and not _missing(store, paths):
+            return {"files": _collected(store, paths)}
+        staying = mapping(inputs, "members")
+        before = mapping(state, "members") if "members" in state else {}
+        leaving = {name: address for name, address in before.items() if name not in staying}
+        return self._run(context, inputs, leaving)
 
     def delete(self, context: Context, resource_id: str, state: Record) -> None:
         """What a run made goes with the machines."""
 
     @staticmethod
-    def _run(context: Context, inputs: Record) -> Record:
+    def _run(context: Context, inputs: Record, leaving: Mapping[str, object]) -> Record:
         version, store = text(inputs, "version"), text(inputs, "store")
         if source.MARK in version:
             if version != source.content_version():
@@ -120,15 +160,27 @@ class ConfigurationRun(Handler):
                     hint="run it again",
                 )
             bundle.build(report=context.say)
+        if leaving:
+            context.say(f"leaving: {', '.join(leaving)}")
+            ansible_run.run_playbook(LEAVE, store, context.say, {"leaving": leaving})
         for playbook in texts(inputs, "playbooks"):
             ansible_run.run_playbook(playbook, store, context.say)
         return {"files": _collected(store, texts(inputs, "collects"))}
 
 
+def _handed_on(state: Record, inputs: Record) -> bool:
+    store, paths = text(inputs, "store"), texts(inputs, "collects")
+    return not _missing(store, paths) and state.get("files") == _collected(store, paths)
+
+
+def _missing(store: str, paths: list[str]) -> list[str]:
+    folder = state_folder.store_folder(store)
+    return [path for path in paths if not (folder / path).is_file()]
+
+
 def _collected(store: str, paths: list[str]) -> dict[str, str]:
     folder = state_folder.store_folder(store)
-    missing = [path for path in paths if not (folder / path).is_file()]
-    if missing:
+    if missing := _missing(store, paths):
         raise InfraError(
             f"the playbooks did not leave {', '.join(missing)} in {folder}",
             hint="run it again; a role that was skipped makes them",

@@ -97,6 +97,8 @@ class Workloads(pulumi.ComponentResource):
         self.register_outputs({"image": self._image})
 
     def _zookeeper(self, needed: Sequence[Resource]) -> Resource:
+        # Only on the first nodes, which never leave: a volume binds a server to its node.
+        nodes = [vm for vm in self._spec.vms() if vm.role == "default"][: zookeeper.SERVERS]
         volumes = [
             kubernetes.core.v1.PersistentVolume(
                 f"zookeeper-{vm.name}",
@@ -104,8 +106,7 @@ class Workloads(pulumi.ComponentResource):
                 spec=zookeeper.volume(vm.name),
                 opts=self._after(needed),
             )
-            for vm in self._spec.vms()
-            if vm.role == "default"
+            for vm in nodes
         ]
         service = self._service(ZOOKEEPER, zookeeper.service())
         configuration = self._configuration(ZOOKEEPER, zookeeper.files())

@@ -45,10 +45,11 @@ def test_the_workloads_are_the_prescribed_ones(everything: list[Declared]) -> No
     assert services["object-controller"]["spec"]["ports"][0]["port"] == 7200
 
 
-def test_more_nodes_have_more_front_ends_and_more_volumes() -> None:
+def test_more_nodes_have_more_front_ends_and_zookeeper_stays_where_nobody_leaves() -> None:
     more = declared(workers=4)
     assert of_kind(more, "Deployment")["object-controller"]["spec"]["replicas"] == 4
-    assert len(of_kind(more, "PersistentVolume")) == 4
+    volumes = of_kind(more, "PersistentVolume")
+    assert sorted(volumes) == [f"zookeeper-abc-default-{number}" for number in range(3)]
 
 
 def test_every_pod_has_next_to_no_rights(everything: list[Declared]) -> None:
