@@ -98,7 +98,7 @@ def list_bundles(output: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(known))
         return
     for contents in known:
-        rows = contents["artefacts"] or contents["archives"]
+        rows = contents["artefacts"]
         held = ", ".join(f"{row['name']} {row['version']}" for row in rows)
         mark = "" if contents["trusted"] else f"  NOT TRUSTED, signed by {contents['signer']}"
         click.echo(f"{contents['version']}  built {contents['built']}  {held}{mark}")

@@ -69,18 +69,6 @@ def _use_file(context: click.Context, _option: click.Parameter, path: Path | Non
     help="Certificate chain (PEM); a replaced file is used without a restart.",
 )
 @click.option("--tls-key", metavar="FILE", help="Its key (PEM).")
-@click.option("--cluster-listen", metavar="ADDR:PORT", help="Serve front ends of other nodes here.")
-@click.option("--cluster-ca", metavar="FILE", help="Authority that the nodes' certificates are of.")
-@click.option("--cluster-cert", metavar="FILE", help="This node's certificate between nodes.")
-@click.option("--cluster-key", metavar="FILE", help="Its key.")
-@click.option(
-    "--upstream",
-    metavar="HOST:PORT",
-    help="Have no data here: serve the store of the node that has this --cluster-listen.",
-)
-@click.option(
-    "--master-key", metavar="FILE", help="With --upstream: a copy of DIR/keys/master.key."
-)
 @click.option(
     "--encryption",
     type=click.Choice(ENCRYPTIONS),

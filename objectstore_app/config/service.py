@@ -26,7 +26,7 @@ from .atlas import (
 )
 from .ceph import CephPools, CephSettings
 from .errors import SettingsError
-from .settings import LOG_FORMATS, REGION_DEFAULT, Address, ClusterTls, address
+from .settings import LOG_FORMATS, REGION_DEFAULT, Address, address
 
 SHARDS_MAX = 999
 SESSION_S_DEFAULT = 3.0
@@ -74,6 +74,17 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ceph_conf: str = ""
     ceph_client: str = ""
     ceph_pools: _Pools | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTls:
+    """Files of the mutual TLS between pods, or to ZooKeeper: the authority's certificate, our own
+    and its key.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,6 @@ _KINDS: dict[str, type] = {
     "region": str,
     "tls_cert": str,
     "tls_key": str,
-    "cluster_listen": str,
-    "cluster_ca": str,
-    "cluster_cert": str,
-    "cluster_key": str,
-    "upstream": str,
-    "master_key": str,
     "encryption": str,
     "compression": str,
     "atlas_interval": float,
@@ -74,34 +68,19 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterTls:
-    """Files of the mutual TLS between nodes: the authority's certificate, our own and its key."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """What `objectstore serve` was asked to do.
 
-    Either `data` is set (a store of its own) or `upstream` (front ends of another node's store,
-    which then need `master_key` and `cluster_tls`). `encrypted` and `compressed` are what becomes
-    of objects in buckets that say nothing about it.
+    `encrypted` and `compressed` are what becomes of objects in buckets that say nothing about it.
     """
 
-    data: Path | None
+    data: Path
     listen: Address
     domains: tuple[str, ...] = ()
     workers: int = 1
     region: str = REGION_DEFAULT
     tls: tuple[Path, Path] | None = None
-    cluster_listen: Address | None = None
-    cluster_tls: ClusterTls | None = None
-    upstream: Address | None = None
-    master_key: Path | None = None
     encrypted: bool = False
     compressed: bool = False
     log_format: str = "text"
@@ -119,12 +98,6 @@ def serve_settings(
     region: str = REGION_DEFAULT,
     tls_cert: str | None = None,
     tls_key: str | None = None,
-    cluster_listen: str | None = None,
-    cluster_ca: str | None = None,
-    cluster_cert: str | None = None,
-    cluster_key: str | None = None,
-    upstream: str | None = None,
-    master_key: str | None = None,
     encryption: str = "none",
     compression: str = "none",
     log_format: str = "text",
@@ -141,11 +114,8 @@ def serve_settings(
 
     Raises: SettingsError naming the setting, the value and what would be right.
     """
-    tls = _files("tls", tls_cert=tls_cert, tls_key=tls_key)
-    cluster = _files(
-        "cluster", cluster_ca=cluster_ca, cluster_cert=cluster_cert, cluster_key=cluster_key
-    )
-    _check_roles(data, upstream, cluster_listen, master_key, clustered=cluster is not None)
+    if not data:
+        raise SettingsError("--data", "not given", "a folder; it is made when missing")
     _check(encryption in ENCRYPTIONS, "--encryption", encryption, " or ".join(ENCRYPTIONS))
     _check(compression in COMPRESSIONS, "--compression", compression, " or ".join(COMPRESSIONS))
     _check(log_format in LOG_FORMATS, "--log-format", log_format, " or ".join(LOG_FORMATS))
@@ -154,16 +124,12 @@ def serve_settings(
     count = default_workers() if workers is None else workers
     _check(1 <= count <= WORKERS_MAX, "--workers", str(count), f"1 to {WORKERS_MAX}")
     return ServeSettings(
-        data=Path(data).absolute() if data else None,
+        data=Path(data).absolute(),
         listen=address(listen, "--listen"),
         domains=tuple(_domain(value) for value in domain),
         workers=count,
         region=region,
-        tls=(tls[0], tls[1]) if tls else None,
-        cluster_listen=address(cluster_listen, "--cluster-listen") if cluster_listen else None,
-        cluster_tls=ClusterTls(*cluster) if cluster else None,
-        upstream=address(upstream, "--upstream") if upstream else None,
-        master_key=Path(master_key).absolute() if master_key else None,
+        tls=_tls(tls_cert, tls_key),
         encrypted=encryption != "none",
         compressed=compression != "none",
         log_format=log_format,
@@ -173,35 +139,6 @@ def serve_settings(
         ),
         ceph=ceph_settings(ceph_conf, ceph_client, ceph_pool),
     )
-
-
-def _check_roles(
-    data: str | None,
-    upstream: str | None,
-    cluster_listen: str | None,
-    master_key: str | None,
-    *,
-    clustered: bool,
-) -> None:
-    """Which settings belong together: a store of its own, or front ends of another one."""
-    if bool(data) == bool(upstream):
-        raise SettingsError(
-            "--data", data or "not given", "give --data DIR for a store, or --upstream, not both"
-        )
-    if (cluster_listen or upstream) and not clustered:
-        raise SettingsError(
-            "--cluster-ca",
-            "not given",
-            "--cluster-listen and --upstream need --cluster-ca, --cluster-cert and --cluster-key",
-        )
-    if upstream and not master_key:
-        raise SettingsError("--master-key", "not given", "--upstream needs the store's master key")
-    if master_key and not upstream:
-        raise SettingsError(
-            "--master-key", master_key, "only with --upstream; --data has its own in DIR/keys"
-        )
-    if cluster_listen and upstream:
-        raise SettingsError("--cluster-listen", cluster_listen, "only with --data")
 
 
 def read_file(path: Path) -> dict[str, object]:
@@ -262,20 +199,20 @@ def _domain(value: str) -> str:
     return lowered
 
 
-def _files(group: str, **given: str | None) -> tuple[Path, ...] | None:
-    """All files of a group, or None when none of them is given."""
-    if not any(given.values()):
+def _tls(certificate: str | None, key: str | None) -> tuple[Path, Path] | None:
+    """Both files, or None when neither is given."""
+    if not certificate and not key:
         return None
-    paths = []
-    for name, value in given.items():
-        flag = "--" + name.replace("_", "-")
-        if not value:
-            others = ", ".join("--" + other.replace("_", "-") for other in given if other != name)
-            raise SettingsError(flag, "not given", f"{group}: needed together with {others}")
-        path = Path(value).absolute()
-        _check(os.access(path, os.R_OK), flag, value, "a file that can be read")
-        paths.append(path)
-    return tuple(paths)
+    if not certificate or not key:
+        missing, other = ("--tls-key", "--tls-cert") if certificate else ("--tls-cert", "--tls-key")
+        raise SettingsError(missing, "not given", f"needed together with {other}")
+    return _file("--tls-cert", certificate), _file("--tls-key", key)
+
+
+def _file(setting: str, value: str) -> Path:
+    path = Path(value).absolute()
+    _check(os.access(path, os.R_OK), setting, value, "a file that can be read")
+    return path
 
 
 def _check(holds: bool, setting: str, value: str, right: str) -> None:

@@ -61,7 +61,6 @@ CODED_CHUNK_BYTES_MAX = 2 * MIB
 CRYPT_INLINE_BYTES_MAX = 128 * KIB
 COMPRESS_INLINE_BYTES_MAX = 32 * KIB
 CHUNK_BYTES_MAX = 16 * MIB
-UPLOAD_CHUNK_BYTES = 4 * MIB
 UPLOAD_MEMORY_BYTES = 16 * MIB
 UPLOAD_TURN_S = 1.0
 UPLOAD_PIECE_BYTES_MIN = 128 * KIB
@@ -106,6 +105,9 @@ RADOS_LOOK_S_MAX = 5
 MIRROR_BYTES_MAX = 1 * GIB
 MIRROR_FREE_BYTES_MIN = 2 * GIB
 OPEN_MIRRORS_MAX = 64
+HEAP_MAPPED_BYTES_MIN = 8 * MIB
+HEAP_KEPT_BYTES_MAX = 64 * MIB
+HEAP_TRIM_S = 1.0
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -116,7 +118,7 @@ invariant(
 invariant(RECORD_BODY_BYTES_MAX <= FRAME_BYTES, "a body in a record is one frame")
 invariant(
     CODED_CHUNK_BYTES_MAX + CODED_CHUNK_BYTES_MAX // FRAME_BYTES * CODED_FRAME_BYTES_MORE
-    <= UPLOAD_CHUNK_BYTES,
+    <= CHUNK_BYTES_MAX,
     "what is cut off a body fits a chunk when it is encrypted",
 )
 invariant(
@@ -126,14 +128,8 @@ invariant(
 invariant(
     CHUNK_BYTES_MAX % CHECKSUM_BLOCK_BYTES == 0, "a chunk is a whole number of checksum blocks"
 )
-invariant(
-    UPLOAD_CHUNK_BYTES < RPC_FRAME_BYTES_MAX and CHUNK_BYTES_MAX < SEGMENT_BYTES_MAX,
-    "what is sent as a whole fits a frame, a chunk fits a segment",
-)
-invariant(
-    RECORD_BODY_BYTES_MAX < UPLOAD_CHUNK_BYTES <= CHUNK_BYTES_MAX,
-    "what is held whole is not the largest chunk",
-)
+invariant(RECORD_BODY_BYTES_MAX < RPC_FRAME_BYTES_MAX, "a body in a record fits a frame")
+invariant(CHUNK_BYTES_MAX < SEGMENT_BYTES_MAX, "a chunk fits a segment")
 invariant(
     UPLOAD_PIECE_BYTES_MIN < UPLOAD_PIECE_BYTES_MAX <= UPLOAD_MEMORY_BYTES // 2,
     "one body alone may hold two of the largest pieces",
@@ -171,6 +167,10 @@ invariant(
 invariant(
     RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
     "room is looked for once a chunk segment",
+)
+invariant(
+    max(READ_PIECE_BYTES, UPLOAD_PIECE_BYTES_MAX) < HEAP_MAPPED_BYTES_MIN < HEAP_KEPT_BYTES_MAX,
+    "pieces of large bodies come from the heap",
 )
 invariant(
     HURRY_FREE_BYTES < MIRROR_FREE_BYTES_MIN, "mirrors go before room is looked for in what lives"

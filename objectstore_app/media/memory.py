@@ -7,14 +7,13 @@ asks its `Faults` what survives of an append when the power fails in the midst o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..core.errors import invariant
 from ..core.ids import ShardId
 from ..core.limits import CHUNK_BYTES_MAX, COMMIT_BYTES_MAX, LOG_SEGMENT_BYTES_MAX
-from .api import Extent, LogPiece
-from .collected import CollectedChunk
+from .api import Also, Buffer, ChunkWriter, Extent, LogPiece, nothing
 from .errors import CorruptDataError, MediaFailedError, MediaFullError
 from .segments import (
     SEGMENT_HEADER_BYTES,
@@ -159,7 +158,34 @@ def _salt(segment: int) -> int:
     return checksum(segment.to_bytes(8, "little"))
 
 
-class MemoryChunks:
+class MemoryChunk:
+    """ChunkInProgress that is put into the store when it is whole."""
+
+    def __init__(self, length: int, put: Callable[[bytes], Extent]) -> None:
+        self._data = bytearray()
+        self._length = length
+        self._put = put
+
+    async def append(self, pieces: Sequence[Buffer], also: Also = nothing) -> None:
+        for piece in pieces:
+            also(piece)
+            self._data += piece
+
+    async def finish(self, pieces: Sequence[Buffer], also: Also = nothing) -> Extent:
+        await self.append(pieces, also)
+        invariant(len(self._data) == self._length, "a chunk has the length it began with")
+        # Whoever writes a body may hold on to its chunks until the last one, not to their bytes.
+        data, self._data = bytes(self._data), bytearray()
+        return self._put(data)
+
+    async def settle(self) -> None:
+        """It is there."""
+
+    def close(self) -> None:
+        """Nothing names what was not put."""
+
+
+class MemoryChunks(ChunkWriter):
     """ChunkWriter over a MemoryStore; each writer has one segment of its own."""
 
     def __init__(self, store: MemoryStore) -> None:
@@ -175,22 +201,22 @@ class MemoryChunks:
     def streams(self) -> bool:
         return True
 
-    def begin(self, length: int) -> CollectedChunk:
-        return CollectedChunk(length, self.write)
-
-    async def write(self, data: bytes | memoryview) -> Extent:
-        content = self._store.segments[self._segment]
-        offset = len(content)
-        table = encode_table(memoryview(data))
-        content += data
-        content += table
-        return Extent(self._segment, offset, len(data), checksum(table), blocks=True)
+    def begin(self, length: int) -> MemoryChunk:
+        return MemoryChunk(length, self.put)
 
     async def flush(self) -> None:
         return None
 
     async def close(self) -> None:
         return None
+
+    def put(self, data: bytes) -> Extent:
+        content = self._store.segments[self._segment]
+        offset = len(content)
+        table = encode_table(memoryview(data))
+        content += data
+        content += table
+        return Extent(self._segment, offset, len(data), checksum(table), blocks=True)
 
 
 class MemoryReader:

@@ -2,13 +2,12 @@
 
 Theory of operation. Messages started in one turn of the loop leave in one frame. When the
 connection is lost it is made again as soon as something waits: what was not sent yet waits for the
-next one, `patience_s` at most, and fails with UnsentError then; of what was sent and not answered a
-call that may be repeated is sent again, any other fails with UnavailableError, for its outcome is
-unknown. Calls may have a `tag`, by which those under way can be given up. A peer that greets (an
-empty frame) is sent nothing before: a socket takes connections even while its process dies. A peer
-that leaves a call unanswered for ANSWER_S_MAX hangs: the connection is given up with all that is in
-flight on it. An answer resolves a future and runs no code of the caller, so no caller can break the
-connection.
+next one, `patience_s` at most, and fails with UnsentError then; what was sent and not answered
+fails with UnavailableError, for its outcome is unknown. Calls may have a `tag`, by which those
+under way can be given up. A peer that greets (an empty frame) is sent nothing before: a socket
+takes connections even while its process dies. A peer that leaves a call unanswered for ANSWER_S_MAX
+hangs: the connection is given up with all that is in flight on it. An answer resolves a future and
+runs no code of the caller, so no caller can break the connection.
 """
 
 from __future__ import annotations
@@ -38,11 +37,10 @@ WATCH_S = 1.0
 
 
 class _Waiting(msgspec.Struct, gc=False):
-    """A call on its way; `again` says that it may be sent twice."""
+    """A call on its way."""
 
     message: bytes
     future: asyncio.Future[msgspec.Raw]
-    again: bool
     tag: int
     send_by: float
     answer_by: float = 0.0
@@ -86,16 +84,10 @@ class Link(asyncio.BufferedProtocol, ABC):
         """How long a call waits for a connection."""
         return RPC_RECONNECT_S_MAX
 
-    async def ask(self, *content: object, again: bool = False) -> msgspec.Raw:
-        """Send `content` behind a number and return what answers it. Raises what the peer raised,
-        RecordTooLargeError, UnavailableError.
-        """
-        return await self.start(content, again=again)
-
     async def ask_all(
         self, contents: Iterable[tuple[object, ...]]
     ) -> list[msgspec.Raw | ObjectStoreError]:
-        """As `ask` for each of them, sent together; what one raises stands in its answer's place.
+        """What answers each of them, sent together; what one raises stands in its answer's place.
         Raises RecordTooLargeError, UnavailableError where nothing was sent.
         """
         futures = [self.start(content) for content in contents]
@@ -111,10 +103,10 @@ class Link(asyncio.BufferedProtocol, ABC):
                 future.cancel()
         return answers
 
-    def start(
-        self, content: tuple[object, ...], *, again: bool = False, tag: int = 0
-    ) -> asyncio.Future[msgspec.Raw]:
-        """As `ask`, without waiting. Raises RecordTooLargeError, UnsentError at once."""
+    def start(self, content: tuple[object, ...], *, tag: int = 0) -> asyncio.Future[msgspec.Raw]:
+        """Send `content` behind a number; the future gets what answers it, or raises what the peer
+        raised, UnavailableError. Raises RecordTooLargeError, UnsentError at once.
+        """
         if self._closed:
             raise UnsentError(self.OPERATION, self._name, "this client is closed")
         self._number += 1
@@ -123,7 +115,7 @@ class Link(asyncio.BufferedProtocol, ABC):
             raise RecordTooLargeError(self.OPERATION, self._name, f"{len(message)} bytes")
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
         send_by = self._loop.time() + self.patience_s
-        self._unsent[self._number] = _Waiting(message, future, again, tag, send_by)
+        self._unsent[self._number] = _Waiting(message, future, tag, send_by)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_S, self._look)
         if not self._scheduled:
@@ -165,11 +157,7 @@ class Link(asyncio.BufferedProtocol, ABC):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        unknown: dict[int, _Waiting] = {}
-        for number, waiting in self._sent.items():
-            (self._unsent if waiting.again else unknown)[number] = waiting
-        self._sent.clear()
-        self._fail(unknown, UnavailableError, "the connection was lost, the outcome is unknown")
+        self._fail(self._sent, UnavailableError, "the connection was lost, the outcome is unknown")
         self._connect()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -204,8 +192,7 @@ class Link(asyncio.BufferedProtocol, ABC):
                 messages.append(waiting.message)
                 self._sent[number] = waiting
                 waiting.answer_by = answer_by
-                if not waiting.again:
-                    waiting.message = b""
+                waiting.message = b""
         self._unsent.clear()
         for content in frames(messages):
             transport.write(content)

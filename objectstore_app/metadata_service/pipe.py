@@ -32,7 +32,7 @@ class MutationPipe(Link):
         """Return when the mutation is durable and visible. Raises what it was refused with,
         RecordTooLargeError, UnavailableError.
         """
-        return result_of(type(mutation), await self.ask(mutation))
+        return result_of(type(mutation), await self.start((mutation,)))
 
     async def submit_all(
         self, mutations: Sequence[Mutation]

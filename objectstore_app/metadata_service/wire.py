@@ -119,7 +119,7 @@ class FrameError(ObjectStoreError):
 class FrameReader:
     """Cuts a stream of bytes into frames, in a buffer of its own which they are received into.
 
-    A frame is a view of the buffer: it holds until `space` or `feed` is called again.
+    A frame is a view of the buffer: it holds until `space` is called again.
     """
 
     def __init__(self, frame_bytes_max: int = RPC_FRAME_BYTES_MAX) -> None:
@@ -154,16 +154,6 @@ class FrameReader:
                 return
             self._start = begin + length
             yield self._buffer[begin : begin + length]
-
-    def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Take bytes that were received elsewhere. Yields and raises as `received` does."""
-        rest = memoryview(data)
-        while rest:
-            space = self.space()
-            count = min(len(space), len(rest))
-            space[:count] = rest[:count]
-            rest = rest[count:]
-            yield from self.received(count)
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from objectstore_app.config.ceph import CephPools, CephSettings
 from objectstore_app.core.ids import ShardId
-from objectstore_app.core.limits import MIB, UPLOAD_CHUNK_BYTES
+from objectstore_app.core.limits import MIB
 from objectstore_app.media.errors import FencedError
 from objectstore_app.media.rados.chunks import RadosChunks
+from objectstore_app.media.rados.heap import Heap
 from objectstore_app.media.rados.log import RadosLog, RadosLogReader
 from objectstore_app.media.rados.pool import Cluster, Pool
 from objectstore_app.media.rados.pools import StorePools, open_pools
@@ -114,8 +115,8 @@ def takeovers(pool: Pool, view: Path) -> None:
 
 
 async def bulk(pools: StorePools) -> None:
-    chunks, reader = RadosChunks(pools.open, now_ms), RadosReader(pools)
-    piece = os.urandom(UPLOAD_CHUNK_BYTES)
+    chunks, reader = RadosChunks(pools.open, Heap(), now_ms), RadosReader(pools, Heap())
+    piece = os.urandom(4 * MIB)
 
     async def write(count: int) -> list:
         begun = time.perf_counter()

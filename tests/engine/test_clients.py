@@ -1,4 +1,4 @@
-"""The embedded and the remote client against a real writer: answers, exact caches, outages."""
+"""The embedded client against a real writer: answers, exact caches, outages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from objectstore_app.core.limits import CHUNK_BYTES_MAX
-from objectstore_app.media.chunks import LocalChunks, LocalReader
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, StoreInUseError
 from objectstore_app.metadata_service import link, sockets
@@ -35,23 +32,18 @@ from objectstore_app.metadata_service.api import (
     WriteCondition,
 )
 from objectstore_app.metadata_service.client import EmbeddedClient
-from objectstore_app.metadata_service.cluster import ClusterTlsError, cluster_context
 from objectstore_app.metadata_service.errors import (
     BucketExistsError,
     BucketMissingError,
     BucketNotEmptyError,
     ConditionFailedError,
     KeyMissingError,
-    RecordTooLargeError,
     UnavailableError,
     UserExistsError,
 )
-from objectstore_app.metadata_service.gateway import GatewayService, serve_gateway
 from objectstore_app.metadata_service.pipe import MutationPipe
-from objectstore_app.metadata_service.remote import RemoteStore
 from objectstore_app.metadata_service.wire import frame
-from objectstore_app.metadata_service.writer import now_ms, serve_writer
-from tests.engine.authorities import context
+from objectstore_app.metadata_service.writer import serve_writer
 from tests.engine.processes import WriterProcess
 from tests.engine.support import OWNER, put
 
@@ -76,61 +68,16 @@ def writer(store: Store) -> Iterator[WriterProcess]:
     process.kill()
 
 
-class Gateway:
-    """A gateway in this loop, on one port, that can be stopped and started again."""
-
-    def __init__(self, store: Store, tls: Path) -> None:
-        self._store = store
-        self._tls = tls
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.port = self.sock.getsockname()[1]
-
-    async def __aenter__(self) -> Gateway:
-        self._client = EmbeddedClient(self._store)
-        self._reader = LocalReader(self._store.path)
-        self._chunks = LocalChunks(self._store.path, now_ms)
-        self._stop = asyncio.Event()
-        ready = asyncio.Event()
-        if self.sock.fileno() < 0:
-            self.sock = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-        service = GatewayService(self._client, self._reader, self._chunks)
-        self._task = asyncio.ensure_future(
-            serve_gateway(
-                service,
-                self.sock,
-                context(self._tls, server=True),
-                ready=ready.set,
-                stop=self._stop,
-            )
-        )
-        await ready.wait()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stop.set()
-        await self._task
-        await self._client.close()
-        await self._chunks.close()
-        self._reader.close()
-        self.sock.close()
-
-
-async def each_client(store: Store, tls: Path, scenario: Scenario) -> None:
+async def with_client(store: Store, scenario: Scenario) -> None:
     client = EmbeddedClient(store)
     await scenario(client)
     await client.close()
-    async with Gateway(store, tls) as gateway:
-        far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
-        await scenario(far.client)
-        await far.close()
 
 
 @pytest.mark.usefixtures("writer")
-def test_every_operation_answers_alike_here_and_remotely(store: Store, tls: Path) -> None:
-    names = iter(("first", "second"))
-
+def test_every_operation_is_answered(store: Store) -> None:
     async def scenario(client: MetadataClient) -> None:
-        name = next(names)
+        name = "first"
         assert await client.bucket(name) is None
         bucket = await new_bucket(client, name)
         assert await client.bucket(name) == bucket
@@ -171,11 +118,11 @@ def test_every_operation_answers_alike_here_and_remotely(store: Store, tls: Path
         await client.mutate_directory(RemoveBucket(id=bucket.id))
         assert await client.bucket(name) is None
 
-    asyncio.run(each_client(store, tls, scenario))
+    asyncio.run(with_client(store, scenario))
 
 
 @pytest.mark.usefixtures("writer")
-def test_people_and_their_keys(store: Store, tls: Path) -> None:
+def test_people_and_their_keys(store: Store) -> None:
     async def scenario(client: MetadataClient) -> None:
         key = AccessKey(access_key="AK", sealed_secret=b"s", created_ms=1)
         add = AddUser(id=OWNER, email="a@b.example", name="A", keys=(key,))
@@ -190,82 +137,23 @@ def test_people_and_their_keys(store: Store, tls: Path) -> None:
         await client.mutate_directory(RemoveUser(id=OWNER))
         assert await client.user_of_key("AK") is None
 
-    asyncio.run(each_client(store, tls, scenario))
+    asyncio.run(with_client(store, scenario))
 
 
 @pytest.mark.usefixtures("writer")
-def test_a_change_is_seen_by_every_other_client_at_once(store: Store, tls: Path) -> None:
+def test_a_change_is_seen_by_every_other_client_at_once(store: Store) -> None:
     async def run() -> None:
         one, other = EmbeddedClient(store), EmbeddedClient(store)
-        async with Gateway(store, tls) as gateway:
-            far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
-            bucket = await new_bucket(one, "shared")
-            for number in range(30):
-                acl = ("private", "public-read")[number % 2]
-                await one.mutate_directory(SetBucketAcl(id=bucket.id, acl=acl))
-                for client in (one, other, far.client):
-                    seen = await asyncio.gather(*(client.bucket("shared") for _ in range(3)))
-                    assert {held.acl for held in seen if held} == {acl}
-            await far.close()
+        bucket = await new_bucket(one, "shared")
+        for number in range(30):
+            acl = ("private", "public-read")[number % 2]
+            await one.mutate_directory(SetBucketAcl(id=bucket.id, acl=acl))
+            for client in (one, other):
+                seen = await client.bucket("shared")
+                assert seen is not None
+                assert seen.acl == acl
         await one.close()
         await other.close()
-
-    asyncio.run(run())
-
-
-@pytest.mark.usefixtures("writer")
-def test_chunks_go_through_the_gateway_and_back(store: Store, tls: Path) -> None:
-    async def run() -> None:
-        async with Gateway(store, tls) as gateway:
-            far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
-            data = os.urandom(far.chunks.chunk_bytes_max)
-            extent = await far.chunks.write(memoryview(data))
-            await far.chunks.flush()
-            assert await far.reader.read(extent, 0, len(data)) == data
-            assert await far.reader.read(extent, 1000, 5) == data[1000:1005]
-            with pytest.raises(RecordTooLargeError):
-                await far.chunks.write(bytes(CHUNK_BYTES_MAX + 1))
-            await far.close()
-
-    asyncio.run(run())
-
-
-def test_nodes_of_another_authority_are_refused(
-    store: Store, tls: Path, writer: WriterProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link, "RPC_RECONNECT_S_MAX", 0.5)
-
-    async def run() -> None:
-        async with Gateway(store, tls) as gateway:
-            stranger = RemoteStore(
-                "127.0.0.1", gateway.port, context(tls, server=False, node="stranger")
-            )
-            with pytest.raises(UnavailableError):
-                await stranger.client.users()
-            await stranger.close()
-
-    asyncio.run(run())
-    with pytest.raises(ClusterTlsError):
-        cluster_context(tls / "absent.pem", tls / "node.pem", tls / "node.key", server=True)
-
-
-@pytest.mark.usefixtures("writer")
-def test_remote_requests_wait_for_a_gateway_that_restarts(store: Store, tls: Path) -> None:
-    async def run() -> None:
-        gateway = Gateway(store, tls)
-        far = RemoteStore("127.0.0.1", gateway.port, context(tls, server=False))
-        async with gateway:
-            bucket = await new_bucket(far.client, "b")
-        while far.connection.connected:  # noqa: ASYNC110 - losing it wakes nobody
-            await asyncio.sleep(0.001)
-        waiting = asyncio.gather(
-            far.client.mutate(bucket, replace_bucket(put(b"k", b"v"), bucket)),
-            far.client.state(bucket),
-        )
-        async with gateway:
-            await waiting
-            assert await far.client.lookup(bucket, b"k") is not None
-            await far.close()
 
     asyncio.run(run())
 

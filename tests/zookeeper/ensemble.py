@@ -19,9 +19,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from objectstore_app.config.service import ZooKeeperSettings
-from objectstore_app.config.settings import Address, ClusterTls
-from tests.unit.runtime.cluster_pki import make_pki
+from objectstore_app.config.service import ClusterTls, ZooKeeperSettings
+from objectstore_app.config.settings import Address
+from tests.engine.authorities import make_authorities
 
 SERVERS = 3
 TICK_MS = 1000
@@ -112,7 +112,7 @@ class Ensemble:
         """Return once every server serves."""
         pki = self._folder / "pki"
         pki.mkdir(parents=True)
-        make_pki(pki)
+        make_authorities(pki)
         both = (pki / "node.key").read_bytes() + (pki / "node.pem").read_bytes()
         (pki / "both.pem").write_bytes(both)
         for package in _packages():

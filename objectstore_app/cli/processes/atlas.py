@@ -19,7 +19,7 @@ from .plan import Plan
 def main(plan: Plan, context: ChildContext) -> None:
     context.ready()
     lowest_priority()
-    store, settings = open_store(plan.data, create=False), plan.settings.atlas
+    store, settings = open_store(plan.settings.data, create=False), plan.settings.atlas
 
     async def work(stop: asyncio.Event) -> None:
         pace = Pace(settings.bytes_per_s, stop=stop)

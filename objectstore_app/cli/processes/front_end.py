@@ -1,4 +1,4 @@
-"""The process that speaks S3, over the data folder beside it or over that of another node."""
+"""The process that speaks S3, over the data folder beside it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from ...atlas.state import load_state
 from ...config.settings import first_administrator_keys
 from ...core.clock import now_ms
 from ...core.ids import UserId
 from ...iam.keyring import Keyring
-from ...media.api import ChunkWriter, ExtentReader
 from ...media.opened import open_media
 from ...media.store import Store, open_store
 from ...metadata_service.api import MetadataClient, RemoveUser
 from ...metadata_service.client import EmbeddedClient
 from ...metadata_service.errors import UnavailableError, UserMissingError
 from ...object_controller.people import ensure_first_administrator
-from ...runtime.errors import StartError
 from ...runtime.metrics import AtlasFacts, StoreFacts
 from ...runtime.supervisor import ChildContext
 from ...s3_adapter.services import Services
@@ -38,82 +34,51 @@ def main(plan: Plan, context: ChildContext, number: int) -> None:
     """`number` tells which of the plan's listeners is its own."""
     listener = plan.listeners[number]
     plan.close_listeners(but=listener)
-    store = None if plan.settings.data is None else open_store(plan.data, create=False)
-    front_end = _FrontEnd(plan, store, socket.socket(fileno=listener))
+    front_end = _FrontEnd(
+        plan, open_store(plan.settings.data, create=False), socket.socket(fileno=listener)
+    )
     run_until_stopped(lambda stop: front_end.serve(context, stop, first=number == 0))
 
 
 @dataclass(frozen=True, slots=True)
 class _FrontEnd:
     plan: Plan
-    store: Store | None
+    store: Store
     listener: socket.socket
 
     async def serve(self, context: ChildContext, stop: asyncio.Event, *, first: bool) -> None:
         """The `first` of the front ends makes the first administrator."""
-        async with contextlib.AsyncExitStack() as held:
-            services = await self._services(held, stop)
-            if first and self.store is not None:
-                await _first_administrator(services, first_administrator_keys(os.environ))
-            settings = self.plan.settings
-            server = S3Server(
-                role="front-end" if self.store is None else "store",
-                board=self.plan.board,
-                certificate=self.plan.certificate,
-                log_format=settings.log_format,
-                drain_grace_s=settings.drain_grace_s,
-                checks={"metadata": lambda: _writer_answers(services.metadata)},
-                domains=settings.domains,
-                facts=self._facts(services.metadata),
-            )
-            await server.serve(services, self.listener, context, stop)
-
-    async def _services(self, held: contextlib.AsyncExitStack, stop: asyncio.Event) -> Services:
         settings = self.plan.settings
-
-        def services(
-            metadata: MetadataClient, reader: ExtentReader, chunks: ChunkWriter, keyring: Keyring
-        ) -> Services:
-            return Services(
-                metadata,
-                reader,
-                chunks,
-                keyring,
-                settings.region,
-                settings.domains,
-                encrypted=settings.encrypted,
-                compressed=settings.compressed,
-            )
-
-        if self.store is not None:
+        async with contextlib.AsyncExitStack() as held:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
             media = open_media(self.store, settings.ceph)
             held.callback(media.close)
             chunks = media.chunks(now_ms, stop.set)
             held.push_async_callback(chunks.close)
-            return services(client, media.reader, chunks, Keyring(self.store.master_key()))
-        upstream, tls, master_key = settings.upstream, settings.cluster_tls, settings.master_key
-        if upstream is None or tls is None or master_key is None:
-            raise StartError("start front end", "", "--upstream, --cluster-* and --master-key")
-        # A front end beside its data needs neither of them.
-        from ...metadata_service.cluster import cluster_context
-        from ...metadata_service.remote import RemoteStore
-
-        remote = RemoteStore(
-            upstream.host,
-            upstream.port,
-            cluster_context(tls.ca, tls.certificate, tls.key, server=False),
-        )
-        held.push_async_callback(remote.close)
-        keyring = Keyring(_read_master_key(master_key))
-        return services(remote.client, remote.reader, remote.chunks, keyring)
-
-    def _facts(self, metadata: MetadataClient) -> Callable[[], Awaitable[StoreFacts]] | None:
-        """None on a node without data."""
-        if self.store is None or not isinstance(metadata, EmbeddedClient):
-            return None
-        return partial(_store_facts, self.store, metadata)
+            services = Services(
+                client,
+                media.reader,
+                chunks,
+                Keyring(self.store.master_key()),
+                settings.region,
+                settings.domains,
+                encrypted=settings.encrypted,
+                compressed=settings.compressed,
+            )
+            if first:
+                await _first_administrator(services, first_administrator_keys(os.environ))
+            server = S3Server(
+                role="store",
+                board=self.plan.board,
+                certificate=self.plan.certificate,
+                log_format=settings.log_format,
+                drain_grace_s=settings.drain_grace_s,
+                checks={"metadata": partial(_writer_answers, client)},
+                facts=partial(_store_facts, self.store, client),
+                domains=settings.domains,
+            )
+            await server.serve(services, self.listener, context, stop)
 
 
 async def _store_facts(store: Store, client: EmbeddedClient) -> StoreFacts:
@@ -160,10 +125,3 @@ async def _ask_writer(metadata: MetadataClient) -> None:
         return
     except TimeoutError as error:
         raise UnavailableError("ask the writer", "", "no answer in time") from error
-
-
-def _read_master_key(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StartError("--master-key", str(path), str(error)) from error

@@ -45,18 +45,15 @@ def main(values: Mapping[str, Any], shown: Sequence[str]) -> None:
 def _open(settings: ServeSettings) -> Plan:
     """Make the store if need be, hold it, and bind the port. All of it outlives an exec."""
     raise_descriptor_limit()
-    if settings.data is not None:
-        store = open_store(settings.data, region=settings.region)
-        settle_place(store, settings.ceph)
-        store.lock("serve").keep()
+    store = open_store(settings.data, region=settings.region)
+    settle_place(store, settings.ceph)
+    store.lock("serve").keep()
     bound = bind_listeners(settings.listen.host, settings.listen.port, settings.workers)
     listeners = tuple(listener.detach() for listener in bound)
     board = MetricsBoard(slots(settings))
     for descriptor in (*listeners, board.descriptor):
         os.set_inheritable(descriptor, True)
-    plan = Plan(settings, board, listeners)
-    _ = plan.certificate  # refuse here that there can be none
-    return plan
+    return Plan(settings, board, listeners)
 
 
 def _all_serve(
@@ -80,11 +77,10 @@ def _announce(plan: Plan) -> None:
     with socket.socket(fileno=os.dup(plan.listeners[0])) as listener:
         port = listener.getsockname()[1]
     trust = "" if settings.tls else f"   (self-signed: {plan.certificate[0]})"
-    where = settings.data or f"none here; front ends of {settings.upstream}"
     print(
         f"objectstore {__version__} is ready\n"
         f"  S3 endpoint   http://{shown}:{port}\n"
         f"                https://{shown}:{port}{trust}\n"
-        f"  data folder   {where}",
+        f"  data folder   {settings.data}",
         flush=True,
     )

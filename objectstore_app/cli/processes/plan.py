@@ -17,7 +17,6 @@ from ...config.settings import ServeSettings
 from ...core.limits import DRAIN_TIMEOUT_S
 from ...core.room import is_short
 from ...runtime import logging
-from ...runtime.errors import StartError
 from ...runtime.metrics import MetricsBoard
 from ...runtime.supervisor import ChildContext, ChildSpec
 
@@ -37,26 +36,12 @@ class Plan:
     listeners: tuple[int, ...]
 
     @property
-    def data(self) -> Path:
-        """The store's folder, for the processes that there are only where there is one."""
-        data = self.settings.data
-        if data is None:
-            raise StartError("--data", "not given", "this process needs a folder")
-        return data
-
-    @property
     def certificate(self) -> tuple[Path, Path]:
-        """The files of the certificate and its key: those given, else the store's own.
-
-        Raises: StartError when there is neither.
-        """
+        """The files of the certificate and its key: those given, else the store's own."""
         if self.settings.tls is not None:
             return self.settings.tls
-        if self.settings.data is None:
-            raise StartError(
-                "--tls-cert", "not given", "--upstream has no folder for a certificate of its own"
-            )
-        return self.data / "tls" / "cert.pem", self.data / "tls" / "key.pem"
+        folder = self.settings.data / "tls"
+        return folder / "cert.pem", folder / "key.pem"
 
     def close_listeners(self, but: int = -1) -> None:
         """Once all who have a listener closed it, the port is free."""
@@ -90,17 +75,14 @@ def child_specs(plan: Plan) -> list[ChildSpec]:
 
     every_s = CERTIFICATE_EVERY_S
     specs = [child("certificate", WRITERS_STAGE, SHORT_STOP_S, every_s=every_s, at_start=True)]
-    if settings.data is not None:
-        specs.append(child("writer", WRITERS_STAGE, WRITER_STOP_S, number=0))
-        every_s = settings.atlas.interval_s
-        if every_s:
-            hurried = partial(is_short, settings.data)
-            specs.append(
-                child("atlas", FRONT_ENDS_STAGE, SHORT_STOP_S, every_s=every_s, hurried=hurried)
-            )
+    specs.append(child("writer", WRITERS_STAGE, WRITER_STOP_S, number=0))
+    every_s = settings.atlas.interval_s
+    if every_s:
+        hurried = partial(is_short, settings.data)
+        specs.append(
+            child("atlas", FRONT_ENDS_STAGE, SHORT_STOP_S, every_s=every_s, hurried=hurried)
+        )
     drain_s = DRAIN_TIMEOUT_S + settings.drain_grace_s + STOP_MARGIN_S
-    if settings.cluster_listen is not None:
-        specs.append(child("gateway", FRONT_ENDS_STAGE, drain_s))
     for number in range(settings.workers):
         specs.append(child("front-end", FRONT_ENDS_STAGE, drain_s, number=number))
     return specs
@@ -126,10 +108,6 @@ def _become(plan: Plan, role: str, number: int, context: ChildContext) -> None:
         from . import writer
 
         writer.main(plan, context)
-    elif role == "gateway":
-        from . import gateway
-
-        gateway.main(plan, context)
     elif role == "atlas":
         from . import atlas
 

@@ -33,7 +33,7 @@ THREAD_SWITCH_S = 5e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """`checks` say whether the process is ready, `facts` are the store's where it is at hand."""
+    """`checks` say whether the process is ready, `facts` are the store's."""
 
     role: str
     board: MetricsBoard
@@ -41,8 +41,8 @@ class S3Server:
     log_format: str
     drain_grace_s: float
     checks: Mapping[str, Check]
+    facts: Callable[[], Awaitable[StoreFacts]]
     domains: tuple[str, ...] = ()
-    facts: Callable[[], Awaitable[StoreFacts]] | None = None
 
     async def serve(
         self,

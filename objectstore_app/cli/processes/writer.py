@@ -24,7 +24,7 @@ _WAITING = (
 
 
 def main(plan: Plan, context: ChildContext) -> None:
-    store = open_store(plan.data, create=False)
+    store = open_store(plan.settings.data, create=False)
     plan.board.store(context.slot, Counters("writer"))
     with contextlib.closing(open_media(store, plan.settings.ceph)) as media:
 

@@ -41,7 +41,6 @@ def test_bad_address_is_refused(text: str) -> None:
     ("given", "words"),
     [
         ({}, "--data.*not given"),
-        ({"data": "x", "upstream": "a:1"}, "not both"),
         ({"data": "x", "domain": ("under_score",)}, "--domain.*under_score"),
         ({"data": "x", "domain": ("-a.com",)}, "--domain"),
         ({"data": "x", "workers": 0}, "--workers.*0"),
@@ -52,9 +51,7 @@ def test_bad_address_is_refused(text: str) -> None:
         ({"data": "x", "log_format": "xml"}, "--log-format.*text or json"),
         ({"data": "x", "tls_cert": "/etc/hostname"}, "--tls-key.*--tls-cert"),
         ({"data": "x", "tls_cert": "/no/such", "tls_key": "/no/such"}, "--tls-cert.*can be read"),
-        ({"data": "x", "cluster_listen": "a:1"}, "--cluster-ca"),
-        ({"data": "x", "master_key": "k"}, "only with --upstream"),
-        ({"upstream": "a:1"}, "--cluster-ca"),
+        ({"data": "x", "tls_key": "/etc/hostname"}, "--tls-cert.*--tls-key"),
     ],
 )
 def test_contradictions_are_refused_by_name(given: dict[str, object], words: str) -> None:

@@ -14,7 +14,7 @@ from objectstore_app.core.limits import (
     CHUNK_BYTES_MAX,
     READ_PIECE_BYTES,
     RECORD_BODY_BYTES_MAX,
-    UPLOAD_CHUNK_BYTES,
+    UPLOAD_PIECE_BYTES_MAX,
     UPLOAD_PIECE_BYTES_MIN,
 )
 from objectstore_app.media.api import Extent
@@ -33,11 +33,11 @@ SIZES = [
     RECORD_BODY_BYTES_MAX - 1,
     RECORD_BODY_BYTES_MAX,
     RECORD_BODY_BYTES_MAX + 1,
-    UPLOAD_CHUNK_BYTES - 1,
-    UPLOAD_CHUNK_BYTES,
-    UPLOAD_CHUNK_BYTES + 1,
-    2 * UPLOAD_CHUNK_BYTES,
-    2 * UPLOAD_CHUNK_BYTES + 77,
+    UPLOAD_PIECE_BYTES_MAX - 1,
+    UPLOAD_PIECE_BYTES_MAX,
+    UPLOAD_PIECE_BYTES_MAX + 1,
+    2 * UPLOAD_PIECE_BYTES_MAX,
+    2 * UPLOAD_PIECE_BYTES_MAX + 77,
 ]
 
 
@@ -62,11 +62,11 @@ class Pieces:
 class FullChunks(MemoryChunks):
     """A medium with room for one chunk."""
 
-    async def write(self, data: bytes | memoryview) -> Extent:
+    def put(self, data: bytes) -> Extent:
         if getattr(self, "used", False):
             raise MediaFullError("write chunk")
         self.used = True
-        return await super().write(data)
+        return super().put(data)
 
 
 def body_of(size: int) -> bytes:
@@ -165,13 +165,13 @@ def test_bodies_that_do_not_come_leave_their_turns_to_those_that_do(
 
 def test_any_range_reads_back_in_bounded_pieces() -> None:
     async def run() -> None:
-        size = 2 * UPLOAD_CHUNK_BYTES + 77
+        size = 2 * UPLOAD_PIECE_BYTES_MAX + 77
         store, body, dice = MemoryStore(), body_of(size), random.Random(7)
         chunks, reader = MemoryChunks(store), MemoryReader(store)
         received = await receive(Pieces(body, 65536), hashlib.md5(), chunks, UploadMemory())
         await chunks.flush()
         stored = Body(extents=received.extents)
-        edges = [0, 1, UPLOAD_CHUNK_BYTES - 1, UPLOAD_CHUNK_BYTES, size - 1]
+        edges = [0, 1, UPLOAD_PIECE_BYTES_MAX - 1, UPLOAD_PIECE_BYTES_MAX, size - 1]
         ranges = [(start, end) for start in edges for end in [*edges, size] if start < end]
         ranges += [sorted((dice.randrange(size), dice.randrange(size))) for _ in range(20)]
         for start, end in ranges:
@@ -199,7 +199,7 @@ def test_inline_bodies_read_back_in_ranges() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("size", [10, 200_000, 3 * UPLOAD_CHUNK_BYTES])
+@pytest.mark.parametrize("size", [10, 200_000, 3 * UPLOAD_PIECE_BYTES_MAX])
 def test_failing_payload_is_told_as_it_is(size: int) -> None:
     async def run() -> None:
         chunks = MemoryChunks(MemoryStore())

@@ -366,7 +366,7 @@ def test_upload_under_way_holds_some_chunks_and_not_the_body() -> None:
     class Sink(MemoryChunks):
         """Takes chunks and forgets them."""
 
-        async def write(self, data: bytes | memoryview) -> Extent:
+        def put(self, data: bytes) -> Extent:
             return Extent(self._segment, 0, len(data), 0, blocks=True)
 
     class Endless(Pieces):

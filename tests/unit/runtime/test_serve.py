@@ -19,7 +19,6 @@ import pytest
 
 from objectstore_app.protocol.sigv4_signer import presign
 
-from .cluster_pki import make_pki
 from .test_supervisor import alive
 from .toy import Answer, Client, until
 
@@ -101,15 +100,11 @@ ROOT_KEYS = {
 
 
 @contextmanager
-def serving(
-    folder: Path, *options: str, keys: dict[str, str] | None = None, data: bool = True
-) -> Iterator[Store]:
-    """Run a store over `folder`/data, or without `data` whatever the options say; wait for it."""
+def serving(folder: Path, *options: str, keys: dict[str, str] | None = None) -> Iterator[Store]:
+    """Run a store over `folder`/data and wait for it."""
     port = free_port()
     log = folder / f"serve-{port}.log"
-    argv = command("serve", "--listen", f"127.0.0.1:{port}")
-    if data:
-        argv += ["--data", str(folder / "data")]
+    argv = command("serve", "--listen", f"127.0.0.1:{port}", "--data", str(folder / "data"))
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*argv, *options],
@@ -255,66 +250,25 @@ def test_made_keys_are_shown_once_and_the_end_is_orderly(tmp_path: Path) -> None
     assert json.loads(done.stdout)["clean"] is True
 
 
-def test_front_end_of_another_node_serves_the_same_store(tmp_path: Path) -> None:
-    tls = make_pki(tmp_path)
-    gateway = f"127.0.0.1:{free_port()}"
-    body = os.urandom(3_000_000)
-    data = tmp_path / "data"
-    far_options = ["--upstream", gateway, "--master-key", str(data / "keys" / "master.key")]
-    far_options += [
-        "--tls-cert",
-        str(data / "tls/cert.pem"),
-        "--tls-key",
-        str(data / "tls/key.pem"),
-    ]
-    with (
-        serving(tmp_path, "--workers", "1", "--cluster-listen", gateway, *tls) as near,
-        serving(tmp_path, "--workers", "1", *far_options, *tls, data=False) as far,
-    ):
-        assert far.put("/both") == 200
-        assert far.put("/both/large", body) == 200
-        assert near.put("/both/small", b"payload") == 200
-        assert near.send("GET", "/both/large").body == body
-        assert far.send("GET", "/both/small").body == b"payload"
-        near.process.kill()
-        near.process.wait()
-        until(lambda: not far.ready())
-        with Client(far.port) as client:
-            assert client.get("/_health/live").status == 200
-
-
-def test_front_ends_of_both_nodes_encrypt_and_decrypt_with_the_same_keys(tmp_path: Path) -> None:
-    tls = make_pki(tmp_path)
-    gateway = f"127.0.0.1:{free_port()}"
-    data = tmp_path / "data"
-    shared = ["--workers", "1", "--encryption", "AES256", "--compression", "zstd", *tls]
-    far_options = ["--upstream", gateway, "--master-key", str(data / "keys" / "master.key")]
-    far_options += ["--tls-cert", str(data / "tls/cert.pem")]
-    far_options += ["--tls-key", str(data / "tls/key.pem")]
+def test_encrypted_store_keeps_nothing_in_clear_and_its_key_is_replaced(tmp_path: Path) -> None:
     secret = b"never in clear on the disk; "
-    bodies = {"/both/tiny": secret, "/both/small": secret * 1000, "/both/large": secret * 90_000}
-    bodies["/both/noise"] = os.urandom(3_000_000)
-    with (
-        serving(tmp_path, "--cluster-listen", gateway, *shared) as near,
-        serving(tmp_path, *shared, *far_options, data=False) as far,
-    ):
-        assert far.put("/both") == 200
-        for writer, reader in ((near, far), (far, near)):
+    bodies = {"/held/tiny": secret, "/held/small": secret * 1000, "/held/large": secret * 90_000}
+    bodies["/held/noise"] = os.urandom(3_000_000)
+    options = ("--workers", "1", "--encryption", "AES256", "--compression", "zstd")
+    with serving(tmp_path, *options) as store:
+        assert store.put("/held") == 200
+        for _ in range(2):
             for path, body in bodies.items():
-                assert writer.put(path, body) == 200
-                assert reader.send("GET", path).body == body
-        assert len(json.loads(near.send("GET", "/_admin/v1/keys").body)) == 1
-        assert far.send("POST", "/_admin/v1/keys/default/rotate").status == 200
-        for path, body in bodies.items():
-            assert near.send("GET", path).body == body
-            assert far.put(path, body) == 200
-        versions = json.loads(near.send("GET", "/_admin/v1/keys").body)[0]["versions"]
-        assert [one["data_keys"] for one in versions] == [0, len(bodies)]
+                assert store.put(path, body) == 200
+                assert store.send("GET", path).body == body
+            assert store.send("POST", "/_admin/v1/keys/default/rotate").status == 200
+        versions = json.loads(store.send("GET", "/_admin/v1/keys").body)[0]["versions"]
+        assert [one["data_keys"] for one in versions] == [0, len(bodies), 0]
         old = f"/_admin/v1/keys/default/versions/{versions[0]['id']}"
-        assert far.send("DELETE", old).status == 200
+        assert store.send("DELETE", old).status == 200
         for path, body in bodies.items():
-            assert near.send("GET", path).body == body
-    held = [path.read_bytes() for path in data.rglob("*") if path.is_file()]
+            assert store.send("GET", path).body == body
+    held = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert all(secret not in content for content in held)
 
 
