@@ -108,6 +108,9 @@ OPEN_MIRRORS_MAX = 64
 HEAP_MAPPED_BYTES_MIN = 8 * MIB
 HEAP_KEPT_BYTES_MAX = 64 * MIB
 HEAP_TRIM_S = 1.0
+HEAP_MAPPED_BYTES_MIN = 8 * MIB
+HEAP_KEPT_BYTES_MAX = 64 * MIB
+HEAP_TRIM_S = 1.0
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -167,6 +170,10 @@ invariant(
 invariant(
     RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
     "room is looked for once a chunk segment",
+)
+invariant(
+    max(READ_PIECE_BYTES, UPLOAD_PIECE_BYTES_MAX) < HEAP_MAPPED_BYTES_MIN < HEAP_KEPT_BYTES_MAX,
+    "pieces of large bodies come from the heap",
 )
 invariant(
     max(READ_PIECE_BYTES, UPLOAD_PIECE_BYTES_MAX) < HEAP_MAPPED_BYTES_MIN < HEAP_KEPT_BYTES_MAX,

@@ -14,6 +14,7 @@ from objectstore_app.core.limits import CHUNK_BYTES_MAX, GIB, MIB, RADOS_SEGMENT
 from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
 from objectstore_app.media.rados.chunks import RadosChunks
+from objectstore_app.media.rados.heap import Heap
 from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.rados.objects import GuardError
 from objectstore_app.media.rados.pools import StorePools
@@ -28,8 +29,8 @@ def with_media(
     pools: StorePools, work: Callable[[RadosChunks, RadosReader], Awaitable[None]]
 ) -> None:
     async def run() -> None:
-        chunks = RadosChunks(pools.open, now_ms)
-        await work(chunks, RadosReader(pools))
+        chunks = RadosChunks(pools.open, Heap(), now_ms)
+        await work(chunks, RadosReader(pools, Heap()))
         await chunks.close()
 
     asyncio.run(run())
@@ -84,14 +85,14 @@ def test_damage_is_found_and_named(pools: StorePools) -> None:
         header = pools.open.read(name, 0, 8)
         assert header is not None
         pools.open.write_if(name, header, 0, b"?", extent.offset + 140_000)
-        reader = RadosReader(pools)
+        reader = RadosReader(pools, Heap())
         assert await reader.read(extent, 0, 131_072) == DATA[:131_072]
         with pytest.raises(CorruptDataError, match=hex(extent.segment)):
             await reader.read(extent, 131_072, 10)
         table = extent.offset + extent.length
         pools.open.write_if(name, header, 0, b"????", table)
         with pytest.raises(CorruptDataError, match="table"):
-            await RadosReader(pools).read(extent, 0, 1)
+            await RadosReader(pools, Heap()).read(extent, 0, 1)
         gone = Extent(extent.segment + 1, 32, 10, 0, blocks=True)
         with pytest.raises(CorruptDataError, match="missing"):
             await reader.read(gone, 0, 10)

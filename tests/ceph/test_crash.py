@@ -25,6 +25,7 @@ import uvloop
 from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.limits import COMMIT_BYTES_MAX, KIB
 from objectstore_app.media.rados.chunks import RadosChunks
+from objectstore_app.media.rados.heap import Heap
 from objectstore_app.media.rados.pool import Cluster
 from objectstore_app.media.rados.pools import StorePools, open_pools
 from objectstore_app.media.rados.reader import RadosReader
@@ -88,8 +89,8 @@ async def load_and_signal(
     buckets: dict[str, Bucket],
 ) -> None:
     """Read everything back, load, and send the signal in the midst; who waits then gives up."""
-    client, reader = EmbeddedClient(store), RadosReader(pools)
-    chunks = RadosChunks(pools.open, now_ms)
+    client, reader = EmbeddedClient(store), RadosReader(pools, Heap())
+    chunks = RadosChunks(pools.open, Heap(), now_ms)
     sample = rng.sample(sorted(writes.versions), min(VERSIONS_SAMPLED, len(writes.versions)))
     await verify(writes, client, reader, buckets, sample)
 
@@ -117,7 +118,7 @@ async def read_back(
     store: Store, pools: StorePools, writes: Writes, buckets: dict[str, Bucket]
 ) -> None:
     client = EmbeddedClient(store)
-    await verify(writes, client, RadosReader(pools), buckets, sorted(writes.versions))
+    await verify(writes, client, RadosReader(pools, Heap()), buckets, sorted(writes.versions))
     await client.close()
 
 

@@ -35,6 +35,7 @@ from ..segments import (
     encode_header,
     table_bytes,
 )
+from .heap import Heap
 from .names import object_name
 from .pool import Pool
 
@@ -51,8 +52,9 @@ class _Segment:
 class RadosChunks(ChunkWriter):
     """ChunkWriter of one process. Belongs to one loop."""
 
-    def __init__(self, pool: Pool, now_ms: Callable[[], int]) -> None:
+    def __init__(self, pool: Pool, heap: Heap, now_ms: Callable[[], int]) -> None:
         self._pool = pool
+        self._heap = heap
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
         self._segment: _Segment | None = None
@@ -117,6 +119,7 @@ class RadosChunks(ChunkWriter):
         sent: asyncio.Future[None] = self._loop.create_future()
         self._under_way.add(sent)
         size = len(data)
+        self._heap.used()
 
         def settle(error: MediaError | None) -> None:
             self.release(size)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 from collections.abc import Callable
 
 from ...config.ceph import CephSettings
 from ...core.ids import ShardId
-from ...core.limits import MIB, MIRROR_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
+from ...core.limits import MIRROR_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
 from ..store import Store
 from .chunks import RadosChunks
 from .files import RadosFiles
 from .head import HEAD_BYTES_MAX, decode_head, head_name
+from .heap import Heap
 from .log import RadosLog, RadosLogReader, read_head
 from .mirror import LogMirror, MirrorReader
 from .pool import Cluster
 from .pools import open_pools
 from .reader import RadosReader
 from .segments import RadosSegments
-
-# librados copies what it sends in one thread and lets go of it in another. With a heap for each
-# thread the allocator would keep such pieces in the holes of all of them, so there is one. What is
-# larger is a mapping of its own: it costs a fault for each page, and goes back at once.
-_M_ARENA_MAX, _ARENAS = -8, 1
-_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN = -3, 1 * MIB
-_mallopt = ctypes.CDLL(None).mallopt
 
 
 class RadosMedia:
@@ -37,12 +30,11 @@ class RadosMedia:
     ) -> None:
         self._store = store
         self._segment_bytes_max = segment_bytes_max
-        _mallopt(_M_ARENA_MAX, _ARENAS)
-        _mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
+        self._heap = Heap()
         self._cluster = Cluster(ceph.conf, ceph.client)
         self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
         self._mirrors: dict[ShardId, LogMirror] = {}
-        self.reader = RadosReader(self.pools, MirrorReader(store.path))
+        self.reader = RadosReader(self.pools, self._heap, MirrorReader(store.path))
 
     def log(self, shard: ShardId) -> RadosLog:
         return RadosLog(
@@ -75,7 +67,7 @@ class RadosMedia:
 
     def chunks(self, now_ms: Callable[[], int], on_failed_flush: Callable[[], None]) -> RadosChunks:
         """A write that fails here leaves no doubt about others, so the process goes on."""
-        return RadosChunks(self.pools.open, now_ms)
+        return RadosChunks(self.pools.open, self._heap, now_ms)
 
     def kept_files(self, shard: ShardId) -> RadosFiles:
         return RadosFiles(self.pools.log, shard)

@@ -1,11 +1,12 @@
 """Extents on RADOS, read and verified.
 
-Theory of operation. A chunk's table and its blocks are asked for at the same time; a download has
-several windows under way (`ReadAhead`). A chunk segment is looked for in the pool where it was
-written, and when it is gone there in the cold one, whose index (`cold.py`) is kept from then on. A
-cold segment is replaced when much of it died, and its index with it: what does not match is read
-once more, by an index that is read for that, whether or not another read has renewed the kept one
-meanwhile. What a mirror on this machine has of a log is read there.
+Theory of operation. A chunk's table and its blocks are asked for at the same time, and who asks for
+the same table meanwhile shares it; a download has several windows under way (`ReadAhead`). A chunk
+segment is looked for in the pool where it was written, and when it is gone there in the cold one,
+whose index (`cold.py`) is kept from then on. A cold segment is replaced when much of it died, and
+its index with it: what does not match is read once more, by an index that is read for that, whether
+or not another read has renewed the kept one meanwhile. What a mirror on this machine has of a log
+is read there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..api import Extent
 from ..errors import CorruptDataError
 from ..segments import check_blocks, checksum, corrupt, is_chunk, table_bytes
 from .cold import INDEX_BYTES_READ, ColdIndex, decode_index, wanted_bytes
+from .heap import Heap
 from .mirror import MirrorReader
 from .names import cold_name, object_name
 from .pool import READ_BYTES_MAX, Pool
@@ -36,13 +38,15 @@ INDEXES_KEPT = 4096
 class RadosReader:
     """ExtentReader of one process. Belongs to one loop."""
 
-    def __init__(self, pools: StorePools, mirror: MirrorReader | None = None) -> None:
+    def __init__(self, pools: StorePools, heap: Heap, mirror: MirrorReader | None = None) -> None:
         self.ahead = ReadAhead(
             RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
         )
         self._pools = pools
+        self._heap = heap
         self._mirror = mirror
         self._tables: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+        self._asked: dict[tuple[int, int, int], asyncio.Future[tuple[bytes]]] = {}
         self._cold: OrderedDict[int, ColdIndex] = OrderedDict()
 
     async def read(self, extent: Extent, start: int, length: int) -> bytes | memoryview:
@@ -75,19 +79,36 @@ class RadosReader:
         step = CHECKSUM_BLOCK_BYTES
         first = start // step
         begin, end = first * step, min(-(-(start + length) // step) * step, extent.length)
-        table, data = await asyncio.gather(
-            self._table(extent, index),
-            self._read(extent.segment, extent.offset + begin, end - begin, index),
-        )
+        self._heap.used()
+        reading = self._read(extent.segment, extent.offset + begin, end - begin, index)
+        held = self._tables.get((extent.segment, extent.offset, extent.crc))
+        if held is None:
+            table, data = await asyncio.gather(self._table(extent, index), reading)
+        else:
+            table, data = held, await reading
         view = memoryview(data)
         check_blocks(view, table, first, extent.segment, extent.offset + begin)
         return view[start - begin : start - begin + length]
 
     async def _table(self, extent: Extent, index: ColdIndex | None) -> bytes:
+        if index is not None:
+            return await self._read_table(extent, index)
         key = (extent.segment, extent.offset, extent.crc)
-        held = self._tables.get(key)
-        if held is not None:
-            return held
+        asked = self._asked.get(key)
+        if asked is None:
+
+            def over(answer: asyncio.Future[tuple[bytes]]) -> None:
+                del self._asked[key]
+                if not answer.cancelled():
+                    answer.exception()  # whoever asked may be gone
+
+            asked = self._asked[key] = asyncio.gather(self._read_table(extent, None))
+            asked.add_done_callback(over)
+        (table,) = await asyncio.shield(asked)
+        return table
+
+    async def _read_table(self, extent: Extent, index: ColdIndex | None) -> bytes:
+        key = (extent.segment, extent.offset, extent.crc)
         place = extent.offset + extent.length
         table = await self._read(extent.segment, place, table_bytes(extent.length), index)
         if checksum(table) != extent.crc:
