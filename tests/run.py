@@ -42,8 +42,8 @@ Counts = Counter[str]
 class Stage:
     """A command that runs in the repository's root, for at most `limit_s`.
 
-    `folders` are the tests it covers, by folder or file; a stage without any counts as one test. A `deployed`
-    stage needs the deployment.
+    `folders` are the tests it covers, by folder or file; a stage without any counts as one test. A
+    `deployed` stage needs the deployment.
     """
 
     name: str
