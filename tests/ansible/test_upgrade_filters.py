@@ -144,6 +144,15 @@ def test_a_machine_of_the_entry_has_packages_alone():
     assert upgrade.node_text(row) == "1 packages to install"
 
 
+def test_a_store_that_serves_goes_to_another_version_only_by_an_upgrade():
+    now = found(**{"object-controller": "1.0", "metadata": "1.0"})
+    assert upgrade.ungated(now, "1.0") == []
+    assert [row["action"] for row in upgrade.ungated(now, "1.1")] == ["upgrade", "upgrade"]
+    assert [row["action"] for row in upgrade.ungated(now, "0.9")] == ["downgrade", "downgrade"]
+    now[1]["pods_ready"] = 0
+    assert upgrade.ungated(now, "1.1") == []
+
+
 def test_a_live_run_keeps_its_lock_and_a_dead_one_loses_it():
     mine = upgrade.run_identity(None)
     assert mine["pid"] == os.getpid()

@@ -12,6 +12,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from packaging.version import InvalidVersion, Version
 
+# Without pods of both of these a store serves nobody.
+SERVING = {"object-controller", "metadata"}
 UP_TO_DATE, UPGRADE, DOWNGRADE = "up to date", "upgrade", "downgrade"
 
 
@@ -59,6 +61,16 @@ def plan(
             action = DOWNGRADE
         rows.append({**workload, "target": target, "action": action if version else ""})
     return rows
+
+
+def ungated(found: Sequence[Mapping[str, Any]], version: str) -> list[dict[str, Any]]:
+    """The workloads that would be put to another version with no gate between their pods; none
+    while the store serves nobody, as before its first deployment came to its end.
+    """
+    ready = {workload["name"] for workload in found if workload["pods_ready"]}
+    if not ready.issuperset(SERVING):
+        return []
+    return [row for row in plan(found, version) if row["action"] != UP_TO_DATE]
 
 
 def node_plan(
@@ -242,6 +254,7 @@ class FilterModule:
         return {
             "upgrade_targets": targets,
             "upgrade_plan": plan,
+            "upgrade_ungated": ungated,
             "upgrade_node_plan": node_plan,
             "upgrade_steps": steps,
             "upgrade_inventory_text": inventory_text,
