@@ -43,9 +43,12 @@ def cluster() -> dict:
             {"name": "a-job", "node": "n0", "ready": False, "done": True, "reason": "Succeeded"},
         ],
         "shards": [
-            {"pod": "metadata-0", "error": "", "held": {"shard-000": 6}, "map": MAP},
-            {"pod": "metadata-1", "error": "", "held": {"shard-000": 0}, "map": MAP},
-            {"pod": "iam-a", "error": "", "held": {"directory": 4}, "map": MAP},
+            {"pod": pod, "error": "", "held": held, "map": MAP, "data_shards": 1}
+            for pod, held in (
+                ("metadata-0", {"shard-000": 6}),
+                ("metadata-1", {"shard-000": 0}),
+                ("iam-a", {"directory": 4}),
+            )
         ],
     }
 
@@ -96,6 +99,18 @@ def test_an_owner_that_one_pod_has_not_heard_of_is_red():
     facts["shards"][1]["map"] = MAP | {"shard-000": {"pod": "metadata-1", "epoch": 5}}
     (row,) = [one for one in gate.cluster_findings(facts, NODES) if not one["ok"]]
     assert row["found"] == "metadata-0 (epoch 6); the map also says metadata-1 (epoch 5)"
+
+
+@pytest.mark.parametrize(("pod", "shard"), [(0, "shard-000"), (2, "directory")])
+def test_a_shard_that_no_pod_has_any_more_is_red(pod: int, shard: str):
+    facts = cluster()
+    del facts["shards"][pod]["held"][shard]
+    facts["shards"][1]["held"] = {}
+    for one in facts["shards"]:
+        one["map"] = {name: entry for name, entry in MAP.items() if name != shard}
+    rows = gate.cluster_findings(facts, NODES)
+    (row,) = [one for one in rows if one["check"] == shard]
+    assert (row["ok"], row["found"]) == (False, "owned by nobody")
 
 
 def test_a_server_of_zookeeper_that_is_missing_is_a_row_of_its_own():
@@ -258,8 +273,10 @@ def test_pods_held_back_are_right_only_while_an_upgrade_runs(
 
 
 def test_what_a_pod_prints_of_its_shards_is_read(monkeypatch: pytest.MonkeyPatch):
-    said = '{"map": {"shards": {}}, "held": {"shard-000": "0600000000000000"}}'
+    held = '"held": {"shard-000": "0600000000000000"}'
+    said = f'{{"map": {{"shards": {{}}}}, {held}, "data_shards": 3}}'
     monkeypatch.setattr(looked, "kubectl", lambda *_, **__: said)
-    assert looked.shard_facts("objectstore", "metadata-0")["held"] == {"shard-000": 6}
+    facts = looked.shard_facts("objectstore", "metadata-0")
+    assert (facts["held"], facts["data_shards"]) == ({"shard-000": 6}, 3)
     monkeypatch.setattr(looked, "kubectl", lambda *_, **__: "Traceback")
     assert looked.shard_facts("objectstore", "metadata-0")["error"]

@@ -20,6 +20,7 @@ MOVING = {
     "active+remapped+backfill_wait",
     "active+clean+remapped",
 }
+DIRECTORY = "directory"
 KUBECTL = "kubectl --namespace=objectstore"
 
 
@@ -112,8 +113,10 @@ def shard_findings(pods: Sequence[Mapping[str, Any]]) -> list[Finding]:
     if silent or not pods:
         step = "a pod that can own shards does not answer: mend the row `pods` first"
         return [finding("shards", False, "; ".join(silent) or "no pods", step)]
-    names = sorted({name for pod in pods for name in pod["held"]})
-    return [shard_finding(pods, name) for name in names]
+    count = max(pod["data_shards"] for pod in pods)
+    wanted = {DIRECTORY, *(f"shard-{number:03d}" for number in range(count))}
+    held = {name for pod in pods for name in pod["held"]}
+    return [shard_finding(pods, name) for name in sorted(wanted | held)]
 
 
 def shard_finding(pods: Sequence[Mapping[str, Any]], shard: str) -> Finding:

@@ -37,14 +37,15 @@ CALL_TIMEOUT_S = 15
 SYSTEM = "kube-system"
 NAME_LABEL = "app.kubernetes.io/name"
 RUN = "/var/lib/objectstore/run"
-# Prints the pod's copy of the shard map, which a pod that starts has not got yet, and the epochs of
-# the shards it has; 0 is a standby's.
+# Prints the pod's copy of the shard map, which a pod that starts has not got yet, the epochs of the
+# shards it has, 0 being a standby's, and how many data shards the store was told to have.
 LOOK = f"""
-import glob, json, os
+import glob, json, os, tomllib
 path = "{RUN}/map.json"
 known = json.load(open(path)) if os.path.exists(path) else {{"shards": {{}}}}
 held = {{os.path.basename(f)[:-5]: open(f, "rb").read(8).hex() for f in glob.glob("{RUN}/*.held")}}
-print(json.dumps({{"map": known, "held": held}}))
+told = tomllib.load(open("/etc/objectstore/service.toml", "rb"))
+print(json.dumps({{"map": known, "held": held, "data_shards": told["shards"]}}))
 """
 EPOCH = struct.Struct("<Q")
 
@@ -171,9 +172,10 @@ def shard_facts(namespace: str, pod: str) -> dict[str, Any]:
     try:
         said = json.loads(kubectl(*command, timeout_s=CALL_TIMEOUT_S))
     except (CommandError, ValueError) as error:
-        return {"pod": pod, "error": str(error), "held": {}, "map": {}}
+        return {"pod": pod, "error": str(error), "held": {}, "map": {}, "data_shards": 0}
     held = {name: EPOCH.unpack(bytes.fromhex(text))[0] for name, text in said["held"].items()}
-    return {"pod": pod, "error": "", "held": held, "map": said["map"]["shards"]}
+    shards, count = said["map"]["shards"], said["data_shards"]
+    return {"pod": pod, "error": "", "held": held, "map": shards, "data_shards": count}
 
 
 if __name__ == "__main__":
