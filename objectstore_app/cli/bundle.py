@@ -98,8 +98,7 @@ def list_bundles(output: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(known))
         return
     for contents in known:
-        rows = contents["artefacts"]
-        held = ", ".join(f"{row['name']} {row['version']}" for row in rows)
+        held = ", ".join(f"{row['name']} {row['version']}" for row in contents["artefacts"])
         mark = "" if contents["trusted"] else f"  NOT TRUSTED, signed by {contents['signer']}"
         click.echo(f"{contents['version']}  built {contents['built']}  {held}{mark}")
     if not known:
@@ -118,12 +117,11 @@ def verify(version: str, output: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(contents))
         return
-    signer = contents["signer"]
-    said = f"signed by {signer}" if signer else "not signed: an earlier release built it"
     archives = len(contents["archives"])
-    others = len(contents["artefacts"]) - archives if signer else 0
+    others = len(contents["artefacts"]) - archives
     count = f"{archives} archives" + (f", {others} other artefacts" if others else "")
-    click.echo(f"bundle {contents['version']} is complete: {count}, {said}")
+    signed = f"signed by {contents['signer']}"
+    click.echo(f"bundle {contents['version']} is complete: {count}, {signed}")
 
 
 @bundle.command()

@@ -8,8 +8,7 @@
 
 A bundle's version is given (a release) or made from the content of the source tree, and content
 does not change under a version: what is there already is kept if it holds this tree's content, else
-refused. What earlier releases built (artefacts/unsigned.py) can still be listed, verified and
-installed.
+refused.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from typing import TypedDict
 
 from packaging.version import InvalidVersion, Version
 
-from objectstore_infra.artefacts import listing, source, trust, unsigned
+from objectstore_infra.artefacts import listing, source, trust
 from objectstore_infra.artefacts.builder import MIB, Builder, Report
 from objectstore_infra.artefacts.errors import BundleError, ListingError
 from objectstore_infra.artefacts.listing import ArtefactRow
 from objectstore_infra.artefacts.storage import cache_dir
-from objectstore_infra.artefacts.unsigned import ArchiveRow
+from objectstore_infra.artefacts.wheels import PackageRow
 
 PROFILE = "platform"
 """What a deployment is made of."""
@@ -44,8 +43,14 @@ class Bundle:
     path: Path
 
 
+class ArchiveRow(PackageRow):
+    """A Python environment for nodes: its archive, and the wheels in it."""
+
+    contents: list[PackageRow]
+
+
 class Contents(TypedDict):
-    """What a bundle of either format is and holds."""
+    """What a bundle is and holds."""
 
     format: int
     version: str
@@ -54,13 +59,13 @@ class Contents(TypedDict):
     built: str
     guest: dict[str, str]
     signer: str
-    """The public key of who built it; empty in format 1."""
+    """The public key of who built it."""
     trusted: bool
     """Whether this machine installs it."""
     archives: list[ArchiveRow]
     """The Python environments, `file` from the bundle's folder on."""
     artefacts: list[ArtefactRow]
-    """Everything in it; empty in format 1, which holds nothing but archives."""
+    """Everything in it."""
 
 
 def bundles_dir() -> Path:
@@ -163,9 +168,7 @@ def canonical(version: str) -> str:
 
 def look(folder: Path) -> Contents:
     """Read what a bundle holds, its files unseen. Raises: ListingError: missing, torn, changed."""
-    if is_signed(folder):
-        return _contents(folder, listing.read(folder))
-    return _unsigned_contents(unsigned.read(folder))
+    return _contents(folder, listing.read(folder))
 
 
 def verify(folder: Path) -> Contents:
@@ -173,21 +176,7 @@ def verify(folder: Path) -> Contents:
 
     Raises: ListingError naming the file that is missing or differs, or the key.
     """
-    if is_signed(folder):
-        return _contents(folder, listing.verify(folder, trust.trusted()))
-    return _unsigned_contents(unsigned.verify(folder))
-
-
-def is_signed(folder: Path) -> bool:
-    """Whether the bundle is of the format that has a signed listing.
-
-    Raises: ListingError: there is no bundle.
-    """
-    if any((folder / name).exists() for name in (listing.LISTING, listing.SIGNATURE)):
-        return True
-    if (folder / unsigned.MANIFEST).exists():
-        return False
-    raise ListingError(f"{folder} has no {listing.LISTING}", hint=listing.rebuild_hint(folder))
+    return _contents(folder, listing.verify(folder, trust.trusted()))
 
 
 def available(output: Path | None = None) -> list[str]:
@@ -197,10 +186,8 @@ def available(output: Path | None = None) -> list[str]:
 
 def found(base: Path) -> list[Path]:
     """The folders of the bundles below `base`."""
-    listings = (
-        path for name in (listing.LISTING, unsigned.MANIFEST) for path in base.glob(f"*/{name}")
-    )
-    return [folder for folder in {path.parent for path in listings} if folder.name[0] != "."]
+    folders = (path.parent for path in base.glob(f"*/{listing.LISTING}"))
+    return [folder for folder in folders if folder.name[0] != "."]
 
 
 def _contents(folder: Path, signed: listing.Signed) -> Contents:
@@ -228,18 +215,4 @@ def _archive(row: ArtefactRow) -> ArchiveRow:
         "size": file["size"],
         "sha256": file["sha256"],
         "contents": row["contents"],
-    }
-
-
-def _unsigned_contents(manifest: unsigned.Manifest) -> Contents:
-    return {
-        "format": manifest["format"],
-        "version": manifest["version"],
-        "source": manifest["source"],
-        "built": manifest["built"],
-        "guest": manifest["guest"],
-        "signer": "",
-        "trusted": True,
-        "archives": manifest["archives"],
-        "artefacts": [],
     }

@@ -66,8 +66,8 @@ def read_listing(folder: Path) -> Listing:
 
     Raises: ListingError: there is no bundle, or it was changed; HostError: it is not for nodes.
     """
-    listed = listing.read(folder).listing if bundle.is_signed(folder) else None
-    if listed is None or not listed.get("nodes", {}).get("packages"):
+    listed = listing.read(folder).listing
+    if not listed.get("nodes", {}).get("packages"):
         raise HostError(
             f"the bundle {folder.name} holds no packages for nodes: no node image is made of it",
             hint="an earlier release built it: deploy with the release that it belongs to",
