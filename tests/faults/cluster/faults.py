@@ -37,6 +37,12 @@ class Fault:
     envoys: int = 1
 
 
+@contextmanager
+def nothing(machines: Machines) -> Iterator[str]:
+    """What the load waits for anyway: what else the machines do shows in every other fault, too."""
+    yield f"{len(machines.nodes)} nodes"
+
+
 # --- pods ---
 
 
@@ -264,6 +270,7 @@ def envoy_node_killed(machines: Machines) -> Iterator[str]:
 
 
 FAULTS = (
+    Fault("nothing", "for comparison: nothing fails", nothing, 0, 20),
     Fault("pod-kill", "a metadata pod is killed", killed(busiest_pod), POD_S),
     Fault("iam-kill", "the directory's pod is killed", killed(directory_pod), POD_S),
     Fault("front-end-kill", "a front end is killed", killed(any_front_end), POD_S),

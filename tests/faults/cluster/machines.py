@@ -113,9 +113,11 @@ class Machines:
         script = f"""
             for found in $(grep -lsE 'pod({uid}|{pod.uid})' /proc/[0-9]*/cgroup); do
               process=${{found%/cgroup}}
-              case "$(tr '\\0' ' ' < $process/cmdline)" in '/pause ') continue;; esac
-              kill -{number} ${{process#/proc/}}
-            done"""
+              case "$(tr '\\0' ' ' 2>&1 < $process/cmdline)" in '/pause ') continue;; esac
+              processes="$processes ${{process#/proc/}}"
+            done
+            # Some end together with others.
+            kill -{number} $processes 2>/dev/null || true"""
         self.shell(pod.node, script)
 
     def leader(self) -> Pod:
