@@ -7,6 +7,9 @@ the log over later had acknowledged nothing by then, and what was acknowledged u
 view. One question at a time serves all the look-ups that came before it began.
 
 The view is opened when the first look-up wants it, and anew when another file stands in its place.
+A process that begins anew says first that it has the log no more, then that the file is another
+one, and then puts it there, perhaps behind the log's end. So a view is good under an epoch if the
+process told both before it was opened and still tells them after that.
 Mutations go to the process unread. Whatever it did not decide is answered with NotOwnerError, which
 says who the owner is, as far as this pod knows.
 """
@@ -23,7 +26,7 @@ import msgspec
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..core.limits import CONFIRM_S_MAX
-from ..media.errors import MediaError
+from ..media.errors import MediaError, MediaFailedError
 from .errors import NotOwnerError, UnavailableError
 from .holding import Holding
 from .pipe import MutationPipe
@@ -77,15 +80,21 @@ class HeldShard:
         """The view, and the epoch that has to be confirmed for what is found there. Raises
         NotOwnerError, MediaFailedError.
         """
-        epoch = self._holding.epoch
-        if not epoch or epoch == self._lost:
-            raise self._owner(self._shard)
-        opened = self._holding.opened
-        if self._view is None or opened != self._opened:
-            self._close_view()
-            self._view = open_reader(self._path)
-            self._opened = opened
-        return epoch, self._view
+        while True:
+            opened, epoch = self._holding.opened, self._holding.epoch
+            if not epoch or epoch == self._lost:
+                raise self._owner(self._shard)
+            if self._view is None or opened != self._opened:
+                self._close_view()
+                try:
+                    self._view = open_reader(self._path)
+                except MediaFailedError:
+                    if self._holding.epoch == epoch:
+                        raise
+                    continue
+                self._opened = opened
+            if (self._holding.opened, self._holding.epoch) == (opened, epoch):
+                return epoch, self._view
 
     def confirm(self, epoch: int, settle: Settle) -> None:
         """Settle what was looked up under that epoch, after its call arrived."""
