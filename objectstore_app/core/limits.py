@@ -108,9 +108,6 @@ OPEN_MIRRORS_MAX = 64
 HEAP_MAPPED_BYTES_MIN = 8 * MIB
 HEAP_KEPT_BYTES_MAX = 64 * MIB
 HEAP_TRIM_S = 1.0
-HEAP_MAPPED_BYTES_MIN = 8 * MIB
-HEAP_KEPT_BYTES_MAX = 64 * MIB
-HEAP_TRIM_S = 1.0
 HURRY_FREE_BYTES = 1 * GIB
 
 invariant(INLINE_BYTES_MAX <= RECORD_BODY_BYTES_MAX, "what fits a row fits a record")
@@ -139,6 +136,7 @@ invariant(
 )
 invariant(COMMIT_S_MAX < CALL_S_MAX, "a gateway learns first that its writer hangs")
 invariant(CONFIRM_S_MAX < ROUTE_WAIT_S_MAX, "a router hears from a gateway what it waits for")
+invariant(ROUTE_WAIT_S_MAX < CALL_S_MAX, "who looks for an owner has time left to ask it")
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
 invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refused last")
 invariant(
@@ -170,10 +168,6 @@ invariant(
 invariant(
     RADOS_SEGMENT_BYTES_MAX < RADOS_ROOM_MARGIN_BYTES,
     "room is looked for once a chunk segment",
-)
-invariant(
-    max(READ_PIECE_BYTES, UPLOAD_PIECE_BYTES_MAX) < HEAP_MAPPED_BYTES_MIN < HEAP_KEPT_BYTES_MAX,
-    "pieces of large bodies come from the heap",
 )
 invariant(
     max(READ_PIECE_BYTES, UPLOAD_PIECE_BYTES_MAX) < HEAP_MAPPED_BYTES_MIN < HEAP_KEPT_BYTES_MAX,

@@ -6,13 +6,15 @@ next one, `patience_s` at most, and fails with UnsentError then; what was sent a
 fails with UnavailableError, for its outcome is unknown. Calls may have a `tag`, by which those
 under way can be given up. A peer that greets (an empty frame) is sent nothing before: a socket
 takes connections even while its process dies. A peer that leaves a call unanswered for ANSWER_S_MAX
-hangs: the connection is given up with all that is in flight on it. An answer resolves a future and
+hangs: the connection is given up with all that is in flight on it. A call that was started with a
+bound of its own ends by then, its connection stays. An answer resolves a future and
 runs no code of the caller, so no caller can break the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, cast
@@ -43,6 +45,7 @@ class _Waiting(msgspec.Struct, gc=False):
     future: asyncio.Future[msgspec.Raw]
     tag: int
     send_by: float
+    end_by: float
     answer_by: float = 0.0
 
 
@@ -103,9 +106,12 @@ class Link(asyncio.BufferedProtocol, ABC):
                 future.cancel()
         return answers
 
-    def start(self, content: tuple[object, ...], *, tag: int = 0) -> asyncio.Future[msgspec.Raw]:
+    def start(
+        self, content: tuple[object, ...], *, tag: int = 0, within_s: float = math.inf
+    ) -> asyncio.Future[msgspec.Raw]:
         """Send `content` behind a number; the future gets what answers it, or raises what the peer
-        raised, UnavailableError. Raises RecordTooLargeError, UnsentError at once.
+        raised, UnavailableError, at the latest `within_s` and WATCH_S from now. Raises
+        RecordTooLargeError, UnsentError at once.
         """
         if self._closed:
             raise UnsentError(self.OPERATION, self._name, "this client is closed")
@@ -114,8 +120,10 @@ class Link(asyncio.BufferedProtocol, ABC):
         if len(message) > MESSAGE_BYTES_MAX:
             raise RecordTooLargeError(self.OPERATION, self._name, f"{len(message)} bytes")
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
-        send_by = self._loop.time() + self.patience_s
-        self._unsent[self._number] = _Waiting(message, future, tag, send_by)
+        now = self._loop.time()
+        end_by = now + within_s
+        send_by = min(now + self.patience_s, end_by)
+        self._unsent[self._number] = _Waiting(message, future, tag, send_by, end_by)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_S, self._look)
         if not self._scheduled:
@@ -127,6 +135,11 @@ class Link(asyncio.BufferedProtocol, ABC):
     def last(self) -> int:
         """The number of the call that was started last."""
         return self._number
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self._unsent or self._sent)
 
     def give_up(self, tag: int, last: int, why: str) -> None:
         """End what is under way of that tag, up to the call `last`: others are asked instead."""
@@ -205,6 +218,11 @@ class Link(asyncio.BufferedProtocol, ABC):
             self._heard = False
             if self._transport is not None:
                 self._transport.abort()
+        now = self._loop.time()
+        late = {number: one for number, one in self._sent.items() if one.end_by < now}
+        for number in late:
+            del self._sent[number]
+        self._fail(late, UnavailableError, "no answer in time, the outcome is unknown")
         self._expire(self.SILENT)
         if self._sent or self._unsent:
             self._watch = self._loop.call_later(WATCH_S, self._look)

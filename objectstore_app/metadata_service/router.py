@@ -2,8 +2,10 @@
 
 Theory of operation. The shard map says which gateway to ask (`owners.py`); there is one connection
 to each. Where that does not come to a decision (NotOwnerError, nothing could be sent, another owner
-has the shard by now), the router looks again, ROUTE_WAIT_S_MAX at most, and then says so: nothing
-was decided. Of what was sent, and whose answer is lost, reads and the REPEATABLE mutations are sent
+has the shard by now), the router looks again, until ROUTE_WAIT_S_MAX after the call began, and then
+says so: nothing was decided. A read takes no longer than that in all, a mutation CALL_S_MAX, since
+its owner may wait for the medium; whatever the reason, a peer that is silent among them. Of what
+was sent, and whose answer is lost, reads and the REPEATABLE mutations are sent
 again; any other mutation fails with UnavailableError, for its outcome is unknown.
 
 Buckets and people are cached exactly (`cache.py`): each look-up asks the directory's owner for the
@@ -23,7 +25,7 @@ import msgspec
 from ..config.shard_map import MapFile
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId, UserId
-from ..core.limits import PAGE_KEYS_MAX, PART_NUMBER_MAX, ROUTE_WAIT_S_MAX
+from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX, ROUTE_WAIT_S_MAX
 from ..media.segments import DIRECTORY_SHARD, shard_folder
 from .api import (
     AccessKey,
@@ -210,12 +212,15 @@ class Router:
     ) -> Sequence[MutationResult | ObjectStoreError]:
         """All are sent together; those that the owner did not decide are so again, in order."""
         outcomes: dict[int, MutationResult | ObjectStoreError] = {}
-        patience = _Patience(self.owners)
+        patience = _Patience(self.owners, MUTATE)
         left = list(range(len(mutations)))
         while left:
             undecided: list[int] = []
             refusal: ObjectStoreError | None = None
-            calls = [self._started(bucket.shard, MUTATE, mutations[place]) for place in left]
+            calls = [
+                self._started(bucket.shard, MUTATE, mutations[place], patience.left_s)
+                for place in left
+            ]
             for place, call in zip(left, calls, strict=True):
                 try:
                     outcomes[place] = result_of(type(mutations[place]), await call)
@@ -239,7 +244,8 @@ class Router:
 
     async def close(self) -> None:
         self.owners.close()
-        for link in self._links.values():
+        links, self._links = self._links, {}
+        for link in links.values():
             await link.close()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -257,19 +263,18 @@ class Router:
     async def _ask(
         self, shard: ShardId, method: str, arguments: object, *, again: bool
     ) -> msgspec.Raw:
-        patience: _Patience | None = None
+        patience = _Patience(self.owners, method)
         while True:
             try:
-                return await self._started(shard, method, arguments)
+                return await self._started(shard, method, arguments, patience.left_s)
             except (NotOwnerError, UnavailableError) as error:
                 if not again and type(error) is UnavailableError:
                     raise
-                patience = patience or _Patience(self.owners)
                 if not await patience.waits(error):
                     raise
 
     def _started(
-        self, shard: ShardId, method: str, arguments: object
+        self, shard: ShardId, method: str, arguments: object, within_s: float
     ) -> asyncio.Future[msgspec.Raw]:
         """The call to who has the shard now. Raises RecordTooLargeError; the future also what
         `Link.start` says.
@@ -282,20 +287,21 @@ class Router:
         link = self._links.get(owner.address)
         if link is None:
             link = self._links[owner.address] = GatewayLink(owner.address, self._context)
-        return link.start((method, shard, arguments), tag=shard)
+        return link.start((method, shard, arguments), tag=shard, within_s=within_s)
 
     def _moved(self, name: str, address: str) -> None:
         """The last owner answers what it was asked before, if it lives."""
         link, shard = self._links.get(address), self._numbers.get(name)
         if link is not None and shard is not None:
-            self._loop.call_later(GIVE_UP_S, self._leave, shard, address, link.last)
+            self._loop.call_later(GIVE_UP_S, self._leave, link, shard, address, link.last)
 
-    def _leave(self, shard: ShardId, address: str, last: int) -> None:
-        link = self._links.get(address)
-        if link is None:
-            return
+    def _leave(self, link: GatewayLink, shard: ShardId, address: str, last: int) -> None:
+        """Calls of other shards that were at that address have their time, too: the link is closed
+        when the last of them is over. By then another link may be in its place.
+        """
         link.give_up(shard, last, "another pod has the shard by now, the outcome is unknown")
-        if address not in self.owners.addresses():
+        ours = self._links.get(address) is link
+        if ours and link.idle and address not in self.owners.addresses():
             closing = self._loop.create_task(self._links.pop(address).close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -328,19 +334,27 @@ class Router:
 
 
 class _Patience:
-    """One call's: how long it may still look for the owner."""
+    """One call's, from its beginning: how long it may take, and may still look for the owner."""
 
-    def __init__(self, owners: Owners) -> None:
+    __slots__ = ("_begun", "_loop", "_owners", "_pause_s", "_takes_s")
+
+    def __init__(self, owners: Owners, method: str) -> None:
         self._owners = owners
         self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + ROUTE_WAIT_S_MAX
+        self._begun = self._loop.time()
+        self._takes_s = CALL_S_MAX if method == MUTATE else ROUTE_WAIT_S_MAX
         self._pause_s = PAUSE_S_MIN
+
+    @property
+    def left_s(self) -> float:
+        """How long the call may still take."""
+        return self._begun + self._takes_s - self._loop.time()
 
     async def waits(self, error: ObjectStoreError) -> bool:
         """Wait for what may help against this refusal; False when the time is over."""
         if isinstance(error, NotOwnerError) and self._owners.learn(error):
             return True
-        left = self._until - self._loop.time()
+        left = self._begun + ROUTE_WAIT_S_MAX - self._loop.time()
         if left <= 0:
             return False
         await self._owners.change(min(self._pause_s, left))

@@ -23,6 +23,7 @@ from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import MediaFailedError
 from objectstore_app.media.segments import DIRECTORY_SHARD, shard_folder
 from objectstore_app.metadata_service import calls
+from objectstore_app.metadata_service import link as linking
 from objectstore_app.metadata_service import router as routing
 from objectstore_app.metadata_service.api import (
     AccessKey,
@@ -334,8 +335,7 @@ def test_calls_to_a_silent_gateway_end_soon_after_another_pod_has_the_shard(
         bucket = await new_bucket(router)
         await router.mutate(bucket, version(bucket, b"k", b"1"))
         async with SilentServer(context(tls, server=True)) as address:
-            silent = ShardOwner(address=address, epoch=1000, pod="silent")
-            pods.map = pods.map.with_owner(shard_folder(DATA_SHARD), silent)
+            pods.map = pods.map.with_owner(shard_folder(DATA_SHARD), silent(address))
             pods.tell()
             await router.owners.change(5)
             reading = asyncio.ensure_future(body(router, bucket, b"k"))
@@ -355,6 +355,67 @@ def test_calls_to_a_silent_gateway_end_soon_after_another_pod_has_the_shard(
         assert await body(router, bucket, b"k") == b"1"
 
     in_pods(tmp_path, tls, scenario)
+
+
+def test_call_to_a_silent_gateway_ends_in_time_though_nobody_else_has_the_shard(
+    tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "ROUTE_WAIT_S_MAX", 0.5)
+    monkeypatch.setattr(routing, "CALL_S_MAX", 1.0)
+    monkeypatch.setattr(linking, "WATCH_S", 0.05)
+
+    async def scenario(pods: GatewayPods, router: Router) -> None:
+        bucket = await new_bucket(router)
+        async with SilentServer(context(tls, server=True)) as address:
+            pods.map = pods.map.with_owner(shard_folder(DATA_SHARD), silent(address))
+            pods.tell()
+            await router.owners.change(5)
+            begun = time.monotonic()
+            reading = asyncio.ensure_future(router.state(bucket))
+            batch = asyncio.ensure_future(router.mutate_all(bucket, [version(bucket, b"k")] * 2))
+            with pytest.raises(UnavailableError, match="in time"):
+                await router.mutate(bucket, version(bucket, b"k"))
+            with pytest.raises(UnavailableError, match="in time"):
+                await reading
+            assert [type(one) for one in await batch] == [UnavailableError] * 2
+            assert time.monotonic() - begun < 3
+
+    in_pods(tmp_path, tls, scenario)
+
+
+def test_calls_of_a_shard_have_their_time_though_another_one_left_the_gateway_before(
+    tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "GIVE_UP_S", 1.0)
+
+    async def scenario(pods: GatewayPods, router: Router) -> None:
+        bucket = await new_bucket(router)
+        before = pods.map
+        async with SilentServer(context(tls, server=True)) as address:
+            for shard in (DATA_SHARD, DIRECTORY_SHARD):
+                pods.map = pods.map.with_owner(shard_folder(shard), silent(address))
+            pods.tell()
+            await router.owners.change(5)
+            writing = asyncio.ensure_future(router.mutate(bucket, version(bucket, b"k")))
+            await asyncio.sleep(0.1)
+            for shard in (DIRECTORY_SHARD, DATA_SHARD):
+                moved = time.monotonic()
+                owner = before.shards[shard_folder(shard)]
+                owner = msgspec.structs.replace(owner, epoch=1001)
+                pods.map = pods.map.with_owner(shard_folder(shard), owner)
+                pods.tell()
+                await router.owners.change(5)
+                await asyncio.sleep(0.5)
+            with pytest.raises(UnavailableError, match="another pod has the shard"):
+                await writing
+            assert time.monotonic() - moved > 0.9
+            assert list(router._links) == [pods.pods[0].address]
+
+    in_pods(tmp_path, tls, scenario)
+
+
+def silent(address: str) -> ShardOwner:
+    return ShardOwner(address=address, epoch=1000, pod="silent")
 
 
 class SilentServer:
