@@ -190,8 +190,9 @@ def _measure(system: System, binary: str, plan: Plan, results: Results) -> None:
 
 
 def _finish(results: Results, output: Path, about: str) -> None:
-    results.write(output)
-    page = report.page(results, about, judge(results))
+    found = judge(results)
+    results.write(output, found)
+    page = report.page(results, about, found)
     output.with_suffix(".md").write_text(page, encoding="utf-8")
     report.plot(results, output.with_suffix(".png"))
     say(report.tables(results))

@@ -7,9 +7,8 @@ verdict names whom it compared with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from .results import Results, Row
+from .results import Results, Row, Verdict
 from .systems import OURS
 from .upkeep import AT_REST, AT_WORK
 
@@ -26,19 +25,6 @@ LISTS = [
     for kind in ("full", "delimiter", "deep")
     for connections in (1, 16)
 ]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`held` is None where the run does not say: the case or the peer is missing."""
-
-    goal: str
-    held: bool | None
-    detail: str
-
-    def __str__(self) -> str:
-        sign = {True: "✔", False: "✘", None: "–"}[self.held]
-        return f"{sign} {self.goal}: {self.detail}"
 
 
 def judge(results: Results) -> list[Verdict]:

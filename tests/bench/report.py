@@ -9,8 +9,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from .goals import Verdict, judge
-from .results import Results, Row, read
+from .goals import judge
+from .results import Results, Row, Verdict, read
 from .systems import OURS
 
 OUTPUT = Path("build/bench/latest.json")

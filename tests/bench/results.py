@@ -1,9 +1,9 @@
-"""The results of a bench: one row a system, case and number of connections."""
+"""The results of a bench: one row a system, case and number of connections; what they prove."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from .outcome import median
 
 @dataclass
 class Row:
-    """A line of build/bench/latest.json.
+    """One of the `rows` of build/bench/latest.json.
 
     `p50_ms` and `p99_ms` are of one operation: a request, or a whole object where the case says
     multipart; for START they are the time to the first PUT. `rss_mib` and `pss_mib` are the highest
@@ -62,6 +62,21 @@ class Missed:
     reason: str
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """One of the `goals` of build/bench/latest.json. `held` is None where the run does not say: the
+    case or the peer is missing.
+    """
+
+    goal: str
+    held: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        sign = {True: "✔", False: "✘", None: "–"}[self.held]
+        return f"{sign} {self.goal}: {self.detail}"
+
+
 @dataclass
 class Results:
     rows: list[Row] = field(default_factory=list)
@@ -80,9 +95,14 @@ class Results:
     def of(self, system: str) -> list[Row]:
         return [row for row in self.rows if row.system == system]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, goals: Sequence[Verdict]) -> None:
+        """As JSON: the verdicts, then the rows that they come from."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(row) for row in self.rows], indent=1) + "\n")
+        content = {
+            "goals": [asdict(verdict) for verdict in goals],
+            "rows": [asdict(row) for row in self.rows],
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def middle(rows: list[Row], figure: Callable[[Row], float]) -> list[Row]:
@@ -97,4 +117,4 @@ def middle(rows: list[Row], figure: Callable[[Row], float]) -> list[Row]:
 
 def read(path: Path) -> Results:
     """The rows of an earlier run."""
-    return Results([Row(**fields) for fields in json.loads(path.read_text())])
+    return Results([Row(**fields) for fields in json.loads(path.read_text())["rows"]])

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.bench import report, wrk
 from tests.bench.cases import Bench
-from tests.bench.outcome import CaseError
+from tests.bench.outcome import CaseError, Outcome
 from tests.bench.processes import busy, cpu_seconds, machine, unfit_disk
 from tests.bench.recorder import Plan, say
 from tests.bench.results import Missed, Results, Row
@@ -46,14 +46,22 @@ class ClusterBench(Bench):
 
     daemons: Callable[[], float]
 
-    def record(self, case: str, connections: int, *arguments: Any, **more: Any) -> Row | None:
-        before = self.daemons()
-        row = super().record(case, connections, *arguments, **more)
+    def record(
+        self, case: str, connections: int, client: str, run: Callable[[], Outcome], **more: Any
+    ) -> Row | None:
+        each_us = 0.0
+
+        def measured() -> Outcome:
+            nonlocal each_us
+            before = self.daemons()
+            outcome = run()
+            each_us = (self.daemons() - before) / max(outcome.operations, 1) * 1e6
+            return outcome
+
+        row = super().record(case, connections, client, measured, **more)
         if row:
-            operations = max(row.ops_per_s * self.plan.seconds, 1)
-            each_us = (self.daemons() - before) / operations * 1e6
             row.backing_cpu_s_per_1000 = round(each_us / 1000, 4)
-            say(f"    Ceph's daemons: about {each_us:.0f} µs each")
+            say(f"    Ceph's daemons: {each_us:.0f} µs each")
         return row
 
 
@@ -132,7 +140,7 @@ def measure(
 
 def finish(results: Results, output: Path, about: str, *, strict: bool) -> int:
     found = judge(results)
-    results.write(output)
+    results.write(output, found)
     page = report.page(results, about, found)
     output.with_suffix(".md").write_text(page, encoding="utf-8")
     say(report.tables(results))

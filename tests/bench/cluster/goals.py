@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.goals import Verdict
-from tests.bench.results import Results, Row
+from tests.bench.results import Results, Row, Verdict
 from tests.bench.systems import OURS
 
 from .systems import RGW

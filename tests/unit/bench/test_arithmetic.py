@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.bench import growth, peers, processes, recorder, wrk
 from tests.bench.outcome import CaseError, Outcome, corrected, median, percentile
-from tests.bench.results import Results, Row, middle, read
+from tests.bench.results import Results, Row, Verdict, middle, read
 
 PRINTED = (
     "Running 5s test @ http://127.0.0.1:1/\n"
@@ -98,8 +99,11 @@ def test_keys_of_a_growing_bucket_are_all_different_and_scattered():
 
 def test_rows_survive_their_file(tmp_path):
     results = Results([row(ops_per_s=1.5, ttfb_ms=None), row(case="GET", objects=3)])
-    results.write(tmp_path / "new" / "latest.json")
-    assert read(tmp_path / "new" / "latest.json").rows == results.rows
+    path = tmp_path / "new" / "latest.json"
+    results.write(path, [Verdict("faster", False, "0.9 ×")])
+    assert read(path).rows == results.rows
+    (goal,) = json.loads(path.read_text())["goals"]
+    assert goal == {"goal": "faster", "held": False, "detail": "0.9 ×"}
 
 
 def test_module_version_is_read_from_a_go_binary():
