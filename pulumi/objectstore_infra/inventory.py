@@ -84,6 +84,8 @@ def build(spec: StoreSpec, owner: str, folder: Path) -> dict[str, object]:
         "objectstore_service_network": str(spec.service_network),
         "objectstore_cluster_dns": str(spec.service_network[CLUSTER_DNS_HOST]),
         "objectstore_ceph_fsid": ceph_fsid(owner),
+        "objectstore_encryption": spec.encryption,
+        "objectstore_compression": spec.compression,
     }
     return {
         "_meta": {"hostvars": hosts},

@@ -22,6 +22,9 @@ NAME_LENGTH_MAX = 16
 DOMAIN_LENGTH_MAX = 253
 SUBSTRATES = ("incus",)
 INSTANCE_TYPES = ("container",)
+NONE = "none"
+ENCRYPTIONS = (NONE, "AES256")
+COMPRESSIONS = (NONE, "zstd")
 BRIDGE_PREFIX = "os-"
 INTERFACE_NAME_LENGTH_MAX = 15
 DEFAULT_SUBNET = "10.77.0.0/24"
@@ -86,6 +89,10 @@ class StoreSpec:
     """Each node's pods have a /24 of it."""
     service_network: IPv4Network
     version: str
+    encryption: str
+    """What becomes of objects in buckets that say nothing about it; one of ENCRYPTIONS."""
+    compression: str
+    """The same, one of COMPRESSIONS."""
     incus_socket: str
     incus_storage_pool: str
 
@@ -191,6 +198,8 @@ def parse(config: Mapping[str, Value], *, default_version: str) -> StoreSpec:
     version = fields.text("version", default_version)
     if not _VERSION.fullmatch(version):
         fields.problem("version", version, "must be a version such as 0.1.0")
+    encryption = fields.choice("encryption", ENCRYPTIONS, NONE)
+    compression = fields.choice("compression", COMPRESSIONS, NONE)
     socket = fields.text("incusSocket")
     pool = fields.text("incusStoragePool", "default")
     network = _Fields("network.", fields.mapping("network"), problems)
@@ -215,6 +224,8 @@ def parse(config: Mapping[str, Value], *, default_version: str) -> StoreSpec:
         pod_network=pods,
         service_network=services,
         version=version,
+        encryption=encryption,
+        compression=compression,
         incus_socket=socket,
         incus_storage_pool=pool,
     )

@@ -23,6 +23,30 @@ PLAYBOOK = """\
         msg: the disk is full
       when: %s
 """
+SILENT = """\
+- name: Nodes that do not answer
+  hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: Know them
+      ansible.builtin.add_host:
+        name: "{{ item }}"
+        ansible_host: 127.0.0.1
+        ansible_port: 1
+        ansible_connection: ssh
+      loop: [abc-default-1, abc-default-2]
+    - name: Ask one
+      ansible.builtin.command: /bin/true
+      delegate_to: abc-default-2
+      ignore_unreachable: true
+- name: Ask the other one
+  hosts: abc-default-1
+  gather_facts: false
+  tasks:
+    - name: Ask it
+      ansible.builtin.command: /bin/true
+"""
 
 
 @pytest.fixture
@@ -52,6 +76,14 @@ def test_a_failure_says_why_and_where_the_whole_output_is(root: Path) -> None:
         ansible_run.run_playbook("bad.yml", "abc", lambda _line: None, root=root)
     assert "the disk is full" in str(failed.value)
     assert str(ansible_run.log_file("abc", "bad.yml")) in str(failed.value)
+
+
+def test_a_node_that_does_not_answer_is_named_with_what_to_do(root: Path) -> None:
+    (root / "playbooks" / "silent.yml").write_text(SILENT)
+    with pytest.raises(ConfigurationError) as failed:
+        ansible_run.run_playbook("silent.yml", "abc", lambda _line: None, root=root)
+    assert "abc-default-1, abc-default-2 cannot be reached" in failed.value.hint
+    assert "`make refresh` and `make up`" in failed.value.hint
 
 
 def test_the_hash_changes_with_any_playbook(root: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_machine_made_anew_causes_a_configuration_run(recorder: Recorder) -> N
 def test_the_entry_is_opened_after_the_platform_and_its_pods(recorder: Recorder) -> None:
     assert {name: run["playbooks"] for name, run in runs(recorder).items()} == {
         "platform.yml": ["platform.yml"],
-        "stages/entry.yml": ["stages/entry.yml", "healthcheck.yml"],
+        "opened.yml": ["opened.yml"],
     }
     kinds = list(recorder.made)
     assert kinds.index("kubernetes:apps/v1:StatefulSet") > kinds.index("objectstore:index:Instance")

@@ -41,6 +41,7 @@ def test_names_and_addresses_of_a_small_store() -> None:
     assert [str(address) for address in plan.clients] == [f"10.77.0.{n}" for n in range(30, 34)]
     assert store.network_name == "os-abc-oss"
     assert store.version == VERSION
+    assert (store.encryption, store.compression) == ("none", "none")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,8 @@ def test_names_and_addresses_of_a_small_store() -> None:
         ({"substrate": "cloud"}, "substrate", "must be one of incus"),
         ({"instanceType": "virtual-machine"}, "instanceType", "must be one of container"),
         ({"version": "newest"}, "version", "such as 0.1.0"),
+        ({"encryption": "aes"}, "encryption", "must be one of none, AES256"),
+        ({"compression": "gzip"}, "compression", "must be one of none, zstd"),
         ({"colour": "red"}, "colour", "no such setting"),
         ({"network": {"colour": "red"}}, "network.colour", "no such setting"),
         ({"network": "10.0.0.0/24"}, "network", "mapping of fields"),

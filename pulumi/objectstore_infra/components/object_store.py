@@ -156,9 +156,7 @@ class ObjectStore(pulumi.ComponentResource):
             platform,
             ResourceOptions(parent=self),
         )
-        self._run(
-            "configuration", ["stages/entry.yml", "healthcheck.yml"], workloads.ready, machines
-        )
+        self._run("configuration", ["opened.yml"], workloads.ready, machines)
 
     def _run(
         self,

@@ -83,7 +83,8 @@ class IncusSubstrate(IncusNetworks, IncusImages):
                 raise ConflictError(
                     f"instance {spec.name} is a finished machine of {spec.owner} that this stack's "
                     "state does not know, and its keys are not ours",
-                    hint="bring the stack's state back, or delete the machine and its data with "
+                    hint="bring the stack's state back (`make restore BACKUP=FILE`), or delete the "
+                    "machine and its data with "
                     f"`incus delete --force {spec.name}`",
                 )
             if not state.complete:
@@ -173,7 +174,8 @@ class IncusSubstrate(IncusNetworks, IncusImages):
         state = self.read_instance(name)
         if state is None:
             raise NotFoundError(
-                f"instance {name} is gone", hint="`make refresh`, then `make up`, makes it anew"
+                f"instance {name} is gone",
+                hint="`make refresh`, then `make up`, makes it anew; its node joins again",
             )
         self._owned(f"instance {name}", state.owner, owner)
         return state

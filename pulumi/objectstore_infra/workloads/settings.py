@@ -63,6 +63,8 @@ def service_toml(spec: StoreSpec, service: str) -> str:
             "tls_cert": f"{CLIENTS_TLS}/cert.pem",
             "tls_key": f"{CLIENTS_TLS}/key.pem",
             "drain_grace": DRAIN_S,
+            "encryption": spec.encryption,
+            "compression": spec.compression,
         }
     pools = {kind: f"{spec.name}.{kind}" for kind in ("log", "open", "cold")}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]

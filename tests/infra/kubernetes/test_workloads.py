@@ -111,6 +111,17 @@ def test_a_service_is_told_where_everything_is(everything: list[Declared]) -> No
         assert {path, str(Path(path).parent)} & mounted, path
 
 
+def test_front_ends_are_told_what_becomes_of_objects_by_default() -> None:
+    maps = of_kind(declared(encryption="AES256"), "ConfigMap")
+    (text,) = (
+        each["data"]["service.toml"] for name, each in maps.items() if "object-controller-" in name
+    )
+    assert {key: tomllib.loads(text)[key] for key in ("encryption", "compression")} == {
+        "encryption": "AES256",
+        "compression": "none",
+    }
+
+
 def test_secrets_hold_what_the_roles_left(everything: list[Declared]) -> None:
     secrets = of_kind(everything, "Secret")
     keyring = base64.b64decode(secrets["ceph-metadata"]["data"]["keyring"]).decode()
