@@ -134,9 +134,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 
 
 class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text; listing
-    pages leave out `body`.
-    """
+    """One version of a key. `etag` has no quotes; `version_id` is `null` or opaque text."""
 
     key: bytes
     order: VersionOrder
@@ -146,7 +144,6 @@ class ObjectVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     modified_ms: int
     owner: UserId
     delete_marker: bool = False
-    latest: bool = True
     attributes: Attributes = Attributes()
     body: Body = Body()
 

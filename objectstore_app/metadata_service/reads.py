@@ -21,12 +21,11 @@ _CURRENT = (
     " FROM versions WHERE bucket=? AND key=? ORDER BY ord LIMIT 1"
 )
 _BY_ORDER = (
-    "SELECT ord, version_id, size, etag, modified_ms, owner, marker, attributes, body,"
-    " ord = (SELECT min(ord) FROM versions WHERE bucket=?1 AND key=?2)"
-    " FROM versions WHERE bucket=?1 AND key=?2 AND ord=?3"
+    "SELECT ord, version_id, size, etag, modified_ms, owner, marker, attributes, body"
+    " FROM versions WHERE bucket=? AND key=? AND ord=?"
 )
 VersionCells = tuple[VersionOrder, str, int, str, int, UserId, int, bytes, bytes]
-"""The columns of `_CURRENT`; `_BY_ORDER` adds whether the version is the latest."""
+"""The columns of `_CURRENT` and `_BY_ORDER`."""
 
 _NULL_ORDER = "SELECT ord FROM nulls WHERE bucket=? AND key=?"
 
@@ -44,14 +43,14 @@ def lookup(
     if not rows:
         return None
     if not version_id or rows[0][1] == version_id:
-        return _version(key, rows[0], latest=True)
+        return _version(key, rows[0])
     order = named_order(connection, bucket, key, version_id)
     if order is None:
         return None
     rows = connection.execute(_BY_ORDER, (bucket, key, order)).fetchall()
     if not rows or rows[0][1] != version_id:
         return None
-    return _version(key, rows[0], latest=bool(rows[0][9]))
+    return _version(key, rows[0])
 
 
 def named_order(
@@ -131,8 +130,8 @@ def parts_of(
     ]
 
 
-def _version(key: bytes, row: VersionCells, *, latest: bool) -> ObjectVersion:
-    order, version_id, size, etag, modified_ms, owner, marker, attributes, body = row[:9]
+def _version(key: bytes, row: VersionCells) -> ObjectVersion:
+    order, version_id, size, etag, modified_ms, owner, marker, attributes, body = row
     return ObjectVersion(
         key=key,
         order=order,
@@ -142,7 +141,6 @@ def _version(key: bytes, row: VersionCells, *, latest: bool) -> ObjectVersion:
         modified_ms=modified_ms,
         owner=owner,
         delete_marker=bool(marker),
-        latest=latest,
         attributes=NO_ATTRIBUTES if attributes == EMPTY else decode_attributes(attributes),
         body=decode_body(body),
     )
