@@ -8,7 +8,6 @@ from tests.ansible.plugins import plugin
 
 judge = plugin("filter", "objectstore")
 
-PREFIX = "/opt/objectstore"
 ANY = "::"
 GUEST = {"python": "3.13", "machine": "x86_64"}
 WANTED = {
@@ -34,10 +33,6 @@ def look(**changes: object) -> dict:
         "listening": [{"address": ANY, "port": 22}],
         "units": {"objectstore.service": "active (running)", "envoy.service": "active (running)"},
         "addresses": ["192.0.2.40"],
-        "current": {PREFIX: "1.0.0"},
-        "installed": {PREFIX: ["1.0.0"]},
-        "live": {"http": 200, "version": "1.0.0", "error": ""},
-        "ready": {"http": 200, "checks": {"writer": {"ok": True}}, "error": ""},
         "backends": {"192.0.2.10": {"flags": [], "requests_active": 0}},
     }
     return facts | changes

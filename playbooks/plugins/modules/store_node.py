@@ -1,4 +1,4 @@
-"""Ansible module: what this node is, what is installed on it, what runs and how well.
+"""Ansible module: what this node is, what runs on it and how well.
 
 One look per node instead of a dozen tasks. It changes nothing and judges nothing: prechecks, the
 health check and the upgrade each draw their own conclusions from the same facts. Standard library
@@ -25,7 +25,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: store_node
-short_description: What a node is, what is installed on it and what runs
+short_description: What a node is and what runs on it
 description:
   - Gathers what the playbooks of an object store ask about a node. Changes nothing.
 options:
@@ -39,15 +39,6 @@ options:
     type: list
     elements: str
     default: []
-  prefixes:
-    description: Folders that hold one sub-folder per installed version and the link C(current).
-    type: list
-    elements: path
-    default: []
-  port:
-    description: Port of the store on this node whose health is asked; 0 asks nothing.
-    type: int
-    default: 0
   envoy_admin:
     description: Unix socket of Envoy's administration, whose view of the nodes is wanted.
     type: path
@@ -76,14 +67,12 @@ def main() -> None:
         argument_spec={
             "paths": {"type": "list", "elements": "path", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
-            "prefixes": {"type": "list", "elements": "path", "default": []},
-            "port": {"type": "int", "default": 0},
             "envoy_admin": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
     params = module.params
-    port, admin = params["port"], params["envoy_admin"]
+    admin = params["envoy_admin"]
     module.exit_json(
         changed=False,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -96,14 +85,6 @@ def main() -> None:
         addresses=addresses(),
         listening=listening(),
         units={unit: unit_state(unit) for unit in params["units"]},
-        installed={prefix: installed(Path(prefix)) for prefix in params["prefixes"]},
-        current={prefix: current(Path(prefix)) for prefix in params["prefixes"]},
-        live=ask(http.client.HTTPConnection("127.0.0.1", port, timeout=HTTP_TIMEOUT_S), "live")
-        if port
-        else {},
-        ready=ask(http.client.HTTPConnection("127.0.0.1", port, timeout=HTTP_TIMEOUT_S), "ready")
-        if port
-        else {},
         backends=backends(admin) if admin else {},
     )
 
@@ -168,30 +149,6 @@ def unit_state(unit: str) -> str:
     if state.get("LoadState") != "loaded":
         return "absent"
     return f"{state.get('ActiveState', '?')} ({state.get('SubState', '?')})"
-
-
-def installed(prefix: Path) -> list[str]:
-    """The versions whose installation was finished."""
-    folders = {marker.parent for marker in prefix.glob("*/.installed-*")}
-    return sorted(folder.name for folder in folders if not folder.is_symlink())
-
-
-def current(prefix: Path) -> str:
-    link = prefix / "current"
-    return link.readlink().name if link.is_symlink() else ""
-
-
-def ask(connection: http.client.HTTPConnection, what: str) -> dict:
-    """The store's own answer about its health, or why there is none."""
-    try:
-        connection.request("GET", f"/_health/{what}")
-        answer = connection.getresponse()
-        content = answer.read()
-        return {**json.loads(content), "http": answer.status, "error": ""}
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return {"http": 0, "error": f"{type(error).__name__}: {error}"}
-    finally:
-        connection.close()
 
 
 def backends(admin: str) -> dict[str, dict]:
