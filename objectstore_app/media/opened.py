@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ..config.ceph import CephSettings
 from ..core.ids import ShardId
-from .api import ChunkWriter, ExtentReader, LogMedium, LogSource, Segments
+from .api import ChunkWriter, Extent, ExtentReader, LogMedium, LogSource, Segments
 from .chunks import LocalChunks, LocalReader
 from .files_kept import KeptFiles
 from .local import LocalLog, LocalLogReader
@@ -36,6 +36,11 @@ class Media(Protocol):
     @property
     def segments(self) -> Segments:
         """For who cleans up and verifies."""
+
+    def mirrored(self, extent: Extent) -> bytes | None:
+        """All bytes of an extent in a log, verified, when a copy on this machine has them, which is
+        no reason to wait; None for a chunk.
+        """
 
     def owner_of(self, shard: ShardId) -> str:
         """Which process has a shard's log, for people; empty when none has: it was released."""
@@ -70,6 +75,9 @@ class LocalMedia:
     @property
     def segments(self) -> LocalSegments:
         return LocalSegments(self._store)
+
+    def mirrored(self, extent: Extent) -> None:
+        """What lies on this machine needs no copy."""
 
     def owner_of(self, shard: ShardId) -> str:
         """The folder's lock says that."""

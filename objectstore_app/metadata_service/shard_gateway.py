@@ -20,7 +20,6 @@ import msgspec
 
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
-from ..media.api import ExtentReader
 from ..media.errors import MediaFailedError
 from ..runtime.logging import event
 from .api import ObjectVersion
@@ -47,9 +46,9 @@ CLOSE_LOOK_S = 0.02
 class Gateway:
     """What a pod's shards answer. `shards` has those that the pod may come to own."""
 
-    def __init__(self, shards: Mapping[ShardId, HeldShard], reader: ExtentReader) -> None:
+    def __init__(self, shards: Mapping[ShardId, HeldShard], bodies: BodyCache) -> None:
         self.shards = shards
-        self.bodies = BodyCache(reader)
+        self.bodies = bodies
         self.peers: set[_Peer] = set()
 
     def shard(self, number: int) -> HeldShard:

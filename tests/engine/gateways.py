@@ -20,6 +20,7 @@ from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.segments import DIRECTORY_SHARD, checksum, shard_folder
 from objectstore_app.media.store import open_store
 from objectstore_app.metadata_service import sockets
+from objectstore_app.metadata_service.bodies import BodyCache
 from objectstore_app.metadata_service.held_shard import HeldShard, ShardPipe
 from objectstore_app.metadata_service.holding import Holding, holding_path
 from objectstore_app.metadata_service.owners import Owners
@@ -103,7 +104,7 @@ class GatewayPod:
             )
             for shard in SHARDS
         }
-        gateway = Gateway(held, self._media)
+        gateway = Gateway(held, BodyCache(self._media))
         serving = serve_shards(gateway, self._sock, self._tls, ready=lambda: None, stop=self._stop)
         self._gateway = asyncio.ensure_future(serving)
         await self._start_shards()

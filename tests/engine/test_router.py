@@ -178,6 +178,16 @@ def test_bodies_are_kept_within_a_bound_those_used_last() -> None:
     asyncio.run(run())
 
 
+def test_mirrored_bodies_are_not_kept_twice() -> None:
+    class Reader:
+        async def read(self, extent: Extent, start: int, length: int) -> bytes:
+            raise AssertionError("it is at hand")
+
+    cache = BodyCache(Reader(), lambda extent: b"mirrored" if extent.offset < 100 else None)
+    assert cache.kept(Extent(1, 64, 8, 0)) == b"mirrored"
+    assert cache.kept(Extent(1, 100, 8, 0)) is None
+
+
 def test_change_of_the_directory_is_seen_by_every_router_also_after_it_moved(
     tmp_path: Path, tls: Path
 ) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from ...config.shard_map import MapFile
 from ...core.limits import CALL_S_MAX
 from ...media.opened import open_media
+from ...metadata_service.bodies import BodyCache
 from ...metadata_service.cluster import cluster_context
 from ...metadata_service.held_shard import HeldShard, ShardPipe
 from ...metadata_service.holding import Holding, holding_path
@@ -54,7 +55,7 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
         }
         try:
             await serve_shards(
-                Gateway(shards, media.reader),
+                Gateway(shards, BodyCache(media.reader, media.mirrored)),
                 (listen.host, listen.port),
                 tls,
                 ready=context.ready,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...config.ceph import CephSettings
 from ...core.ids import ShardId
 from ...core.limits import MIRROR_BYTES_MAX, RADOS_SEGMENT_BYTES_MAX
+from ..api import Extent
 from ..store import Store
 from .chunks import RadosChunks
 from .files import RadosFiles
@@ -34,7 +35,8 @@ class RadosMedia:
         self._cluster = Cluster(ceph.conf, ceph.client)
         self.pools = open_pools(self._cluster, ceph, ceph.namespace or store.info.store_id)
         self._mirrors: dict[ShardId, LogMirror] = {}
-        self.reader = RadosReader(self.pools, self._heap, MirrorReader(store.path))
+        self._mirror_reader = MirrorReader(store.path)
+        self.reader = RadosReader(self.pools, self._heap, self._mirror_reader)
 
     def log(self, shard: ShardId) -> RadosLog:
         return RadosLog(
@@ -52,6 +54,9 @@ class RadosMedia:
     @property
     def segments(self) -> RadosSegments:
         return RadosSegments(self._cluster, self.pools)
+
+    def mirrored(self, extent: Extent) -> bytes | None:
+        return None if extent.blocks else self._mirror_reader.read(extent)
 
     def owner_of(self, shard: ShardId) -> str:
         found = read_head(self.pools.log, shard)
@@ -73,7 +78,7 @@ class RadosMedia:
         return RadosFiles(self.pools.log, shard)
 
     def close(self) -> None:
-        self.reader.close()
+        self._mirror_reader.close()
         for mirror in self._mirrors.values():
             mirror.close()
         self.pools.close()

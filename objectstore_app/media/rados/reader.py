@@ -62,10 +62,6 @@ class RadosReader:
     def file_of(self, extent: Extent) -> None:
         """No object is a file of this machine."""
 
-    def close(self) -> None:
-        if self._mirror is not None:
-            self._mirror.close()
-
     async def _verified(
         self, extent: Extent, start: int, length: int, index: ColdIndex | None = None
     ) -> bytes | memoryview:
