@@ -10,6 +10,13 @@ Theory of operation. What is read is watched: ZooKeeper tells once that it chang
 anew. Changes of what several pods write (plans, map) name the version that was read. Calls are
 bounded; one that was given up may still be done later, so callers look again and never count.
 
+A claim is a node of its own each time, and the version of every new node is 0: by that nobody could
+tell a claim from the one that took its place. So each change of the claims names the version of
+their folder, and raises it.
+
+The servers' certificates are checked against the store's own authority and no other: kazoo itself
+would trust those of the system, too. Certificates are read for each connection.
+
 Registration and claims are a session's. A pod that is started again finds those of its earlier life
 until that session has expired, and takes their place: nobody else bears its name.
 """
@@ -17,6 +24,8 @@ until that session has expired, and takes their place: nobody else bears its nam
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -24,19 +33,20 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from kazoo.client import KazooClient
 from kazoo.exceptions import BadVersionError, KazooException, NodeExistsError, NoNodeError
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
 from .coordination import Claim, Identity, Plan, PodRecord, Seen
 from .errors import CoordinationError, IdentityError
-from .service import ZooKeeperSettings
+from .service import ClusterTls, ZooKeeperSettings
 from .shard_map import ShardMap, ShardOwner, decode_map, encode_map
 
 if TYPE_CHECKING:
     from kazoo.client import AsyncResult  # only its stub has it, generic
 
 ANSWER_S_MAX = 2.0
+CONNECT_S_MAX = 1.0
 RECONNECT_S_MAX = 0.5
 ATTEMPTS_MAX = 5
 _FOLDERS = ("pods", "plans", "claims")
@@ -44,6 +54,37 @@ _FOLDERS = ("pods", "plans", "claims")
 _Value = TypeVar("_Value")
 # What it would say of its connection, callers say in our form.
 _SILENT = logging.Logger("kazoo", logging.CRITICAL)
+
+
+class _Handler(SequentialThreadingHandler):
+    """Makes kazoo's connections."""
+
+    def __init__(self, tls: ClusterTls | None) -> None:
+        super().__init__()
+        self._tls = tls
+
+    def create_connection(
+        self, *, address: tuple[str, int], timeout: float, **_: object
+    ) -> socket.socket:
+        """Raises OSError. A server that does not answer at all is not the only one, and the session
+        ends after the time that kazoo would wait for it.
+        """
+        plain = socket.create_connection(address, min(timeout, CONNECT_S_MAX))
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return plain if self._tls is None else _context(self._tls).wrap_socket(plain)
+        except OSError:
+            plain.close()
+            raise
+
+
+def _context(tls: ClusterTls) -> ssl.SSLContext:
+    """Names are not compared, for servers are known by address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(tls.ca)
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
 
 
 class ZooKeeper:
@@ -54,14 +95,10 @@ class ZooKeeper:
         self._pod = pod
         self._changed: Callable[[], None] = lambda: None
         self._prepared = False
-        tls = settings.tls
         self._client = KazooClient(
             hosts=",".join(str(host) for host in settings.hosts),
             timeout=settings.session_s,
-            use_ssl=tls is not None,
-            ca=str(tls.ca) if tls else None,
-            certfile=str(tls.certificate) if tls else None,
-            keyfile=str(tls.key) if tls else None,
+            handler=_Handler(settings.tls),
             logger=_SILENT,
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=RECONNECT_S_MAX),
         )
@@ -139,26 +176,24 @@ class ZooKeeper:
 
     def claim(self, shard: str, over: str = "") -> bool:
         self._prepare()
-        path = f"{self._root}/claims/{shard}"
         for _ in range(ATTEMPTS_MAX):
-            if self._create(path, self._pod.encode(), ephemeral=True):
-                return True
-            with suppress(NoNodeError, BadVersionError):
-                content, stat = self._get(path)
-                pod = content.decode()
-                if pod not in (self._pod, over):
+            turn, found = self._claim_of(shard)
+            if found is not None:
+                if found.pod not in (self._pod, over):
                     return False
-                if pod == self._pod and self._is_current(stat):
+                if found.pod == self._pod and found.current:
                     return True
-                self._wait("claim", self._client.delete_async(path, stat.version))
+            if self._change_claim(shard, turn, remove=found is not None, make=True):
+                return True
         return False
 
     def unclaim(self, shard: str) -> None:
-        path = f"{self._root}/claims/{shard}"
-        with suppress(NoNodeError, BadVersionError):
-            content, stat = self._get(path)
-            if content.decode() == self._pod:
-                self._wait("unclaim", self._client.delete_async(path, stat.version))
+        for _ in range(ATTEMPTS_MAX):
+            turn, found = self._claim_of(shard)
+            if found is None or found.pod != self._pod:
+                return
+            if self._change_claim(shard, turn, remove=True, make=False):
+                return
 
     def plan(self, shard: str, plan: Plan, version: int) -> bool:
         self._prepare()
@@ -196,6 +231,30 @@ class ZooKeeper:
             self._create(f"{self._root}/{folder}", b"", makepath=True)
         self._create(f"{self._root}/map", encode_map(ShardMap()))
         self._prepared = True
+
+    def _claim_of(self, shard: str) -> tuple[int, Claim | None]:
+        """A shard's claim, and the version that the folder had before it was looked for."""
+        folder = f"{self._root}/claims"
+        asked_folder = self._client.get_async(folder)
+        asked = self._client.get_async(f"{folder}/{shard}")
+        _, turn = self._own("claim", asked_folder)
+        try:
+            content, stat = self._wait("claim", asked)
+        except NoNodeError:
+            return turn.version, None
+        return turn.version, Claim(content.decode(), self._is_current(stat))
+
+    def _change_claim(self, shard: str, turn: int, *, remove: bool, make: bool) -> bool:
+        """Whether it was done: not if any claim has changed since that version."""
+        folder = f"{self._root}/claims"
+        steps = self._client.transaction()
+        steps.set_data(folder, b"", turn)
+        if remove:
+            steps.delete(f"{folder}/{shard}")
+        if make:
+            steps.create(f"{folder}/{shard}", self._pod.encode(), ephemeral=True)
+        done = self._wait("claim", steps.commit_async())
+        return not any(isinstance(one, Exception) for one in done)
 
     def _fired(self, _: WatchedEvent) -> None:
         self._changed()

@@ -122,6 +122,39 @@ def test_plan_is_set_by_who_saw_the_last_one(join: Join) -> None:
     assert one.look(SHARDS).plans == {SHARD: Plan(owner="two", standby="one")}
 
 
+@pytest.mark.parametrize("gives_up", [False, True], ids=["overtakes", "gives-up"])
+def test_claim_that_took_the_place_of_the_one_seen_stays(
+    zookeeper: ZooKeeperSettings, monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    """Between the look of `one` and its change the claim that it saw gives way to another."""
+    one, dead, other = (ZooKeeper(zookeeper, name) for name in ("one", "dead", "other"))
+    for session in (one, dead, other):
+        session.start(lambda: None)
+        reached(lambda session=session: session.look(SHARDS))
+    asked, told = one._client.get_async, []
+
+    def look(path: str, *more: object, **named: object) -> object:
+        answer = asked(path, *more, **named)
+        if path.endswith(SHARD) and not told:
+            told.append(answer.get(timeout=10))
+            (one if gives_up else dead)._client.delete_async(path).get(timeout=10)
+            assert other.claim(SHARD)
+        return answer
+
+    try:
+        assert (one if gives_up else dead).claim(SHARD)
+        monkeypatch.setattr(one._client, "get_async", look)
+        if gives_up:
+            one.unclaim(SHARD)
+        else:
+            assert not one.claim(SHARD, over="dead")
+        assert told
+        assert other.look(SHARDS).claims == {SHARD: Claim("other", current=True)}
+    finally:
+        for session in (one, dead, other):
+            session.close()
+
+
 def test_map_never_goes_back_to_an_earlier_owner(join: Join) -> None:
     one, two = join("one"), join("two")
     two.publish(SHARD, owner("two", 5))

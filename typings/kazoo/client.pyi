@@ -4,6 +4,7 @@ from collections.abc import Callable
 from logging import Logger
 from typing import Generic, TypeVar
 
+from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
@@ -19,11 +20,7 @@ class KazooClient:
         hosts: str = ...,
         timeout: float = ...,
         *,
-        keyfile: str | None = ...,
-        certfile: str | None = ...,
-        ca: str | None = ...,
-        use_ssl: bool = ...,
-        verify_certs: bool = ...,
+        handler: SequentialThreadingHandler | None = ...,
         logger: Logger | None = ...,
         connection_retry: KazooRetry | None = ...,
     ) -> None: ...
@@ -46,3 +43,10 @@ class KazooClient:
         self, path: str, watch: _Watch | None = ...
     ) -> AsyncResult[list[str]]: ...
     def set_async(self, path: str, value: bytes, version: int = ...) -> AsyncResult[ZnodeStat]: ...
+    def transaction(self) -> TransactionRequest: ...
+
+class TransactionRequest:
+    def set_data(self, path: str, value: bytes, version: int = ...) -> None: ...
+    def delete(self, path: str, version: int = ...) -> None: ...
+    def create(self, path: str, value: bytes = ..., *, ephemeral: bool = ...) -> None: ...
+    def commit_async(self) -> AsyncResult[list[object]]: ...
