@@ -131,6 +131,22 @@ def test_paused_process_gives_its_shard_away(fleet: Fleet) -> None:
     tell(fleet, story)
 
 
+def test_pod_whose_gateway_hangs_gives_its_shards_away(fleet: Fleet) -> None:
+    async def story() -> None:
+        async with under_load(fleet):
+            begun, pod = time.monotonic(), fleet.pod_of(SHARD)
+            gateway = pod.child("gateway")
+            os.kill(gateway, signal.SIGSTOP)
+            await fleet.until(lambda: pod.name not in fleet.owners(), "its shards are elsewhere")
+            assert time.monotonic() - begun < SILENT_S
+            status, found = await asyncio.to_thread(pod.health)
+            assert (status, "gateway" in str(found)) == (503, True), found
+            os.kill(gateway, signal.SIGCONT)
+        assert waited(fleet, begun) < KILLED_S * SLACK
+
+    tell(fleet, story)
+
+
 def test_without_zookeeper_owners_go_on(fleet: Fleet, ensemble: Ensemble) -> None:
     async def story() -> None:
         owners = fleet.owners()
