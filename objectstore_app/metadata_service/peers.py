@@ -1,17 +1,16 @@
 """Which pods of a service are surely dead, before their sessions have expired.
 
 Theory of operation. A connection is kept to the gateway of each other pod. When a process ends,
-however it ends, its kernel closes its connections, and refuses new ones: a pod whose connection
-broke, and whose address then refuses another, has no processes that serve. That is no proof that
-nothing of it lives, and need not be: its shards are taken by fencing their logs. A pod that falls
-silent says nothing by that; its session will tell.
+however it ends, its kernel closes its connections, and refuses new ones, or its address is gone
+with it: a pod whose connection broke, and whose address then takes no other, has no processes that
+serve. That is no proof that nothing of it lives, and need not be: its shards are taken by fencing
+their logs. A pod that falls silent says nothing by that; its session will tell.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from ..config.coordination import PodRecord
 from ..runtime.logging import event
@@ -48,26 +47,26 @@ class Peers:
 
     async def _keep(self, life: PodRecord) -> None:
         host, _, port = life.address.rpartition(":")
-        known = False
+        known = broke = False
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S_MAX):
                     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            except ConnectionRefusedError:
-                if known:
+            except OSError as error:  # TimeoutError is one of them
+                if broke or (known and isinstance(error, ConnectionRefusedError)):
                     self._found(life, dead=True)
-            except OSError:  # silence, which says nothing; TimeoutError is one of them
-                pass
-            else:
-                known = True
-                self._found(life, dead=False)
-                try:
-                    with suppress(OSError):
-                        await reader.read()
-                finally:
-                    writer.transport.abort()
+                await asyncio.sleep(RETRY_S)
                 continue
-            await asyncio.sleep(RETRY_S)
+            known = True
+            self._found(life, dead=False)
+            try:
+                await reader.read()
+                broke = True
+            except OSError as error:
+                # Anything else says that it was lost, not that the other end ended it.
+                broke = isinstance(error, ConnectionError)
+            finally:
+                writer.transport.abort()
 
     def _found(self, life: PodRecord, *, dead: bool) -> None:
         if dead == (life in self._dead):

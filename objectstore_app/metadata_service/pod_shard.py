@@ -13,12 +13,15 @@ log allows; the agent's orders are wishes, the log's epoch decides.
                 took the shard, and is then answered with NotOwnerError: its sender asks there. If
                 nobody takes it, the agent has us take it again, and what waits is committed here.
 
-The loop serves nothing but this shard's socket, so that replaying and committing may block it.
+The loop serves nothing but this shard's socket, so that replaying and committing may block it. Only
+what comes before is done in a thread: the view is brought back from a base that is kept, which may
+take minutes. The process lives meanwhile, and is not ready.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -40,6 +43,7 @@ from .shard import Shard
 from .writer import restore_shard
 
 FOLLOW_S = 0.5
+CLOSE_S = 2.0
 TICK_S = 1.0
 HAND_OVER_S_MAX = 5.0
 LINGER_S = 1.0
@@ -58,6 +62,7 @@ class PodShard:
         self._mode = Mode.FOLLOWING
         self._epoch = 0
         self._close = False
+        self._close_at = -math.inf
         self._blind = False
         self._follower: Follower | None = None
         self._hosted: HostedShard | None = None
@@ -78,8 +83,6 @@ class PodShard:
         with self._store.lock_shard(self._shard):
             self._holding.leave()
             self._holding.replaced()
-            restore_shard(self._store, self._shard, self._media)
-            self._begin_following()
             sock = sockets.listen(self._store.run, self._store.socket_name(self._shard))
             server = await self._loop.create_unix_server(
                 lambda: Connection(self, connections), sock=sock
@@ -88,6 +91,11 @@ class PodShard:
             ready()
             watching = self._loop.create_task(self._wake_at(stop))
             try:
+                # A base of gigabytes takes its time; meanwhile we say that we have nothing.
+                await self._loop.run_in_executor(
+                    None, restore_shard, self._store, self._shard, self._media
+                )
+                self._begin_following()
                 while not stop.is_set():
                     self._wake.clear()
                     self._link.tick()
@@ -173,8 +181,13 @@ class PodShard:
             self._blind = True
             return True
         self._blind = False
-        if close != self._close:
-            self._close = close
+        now = self._loop.time()
+        if close:
+            self._close_at = now
+        # A moment behind is how a standby of a busy shard is half of the time: that is no news.
+        was_close = now - self._close_at < CLOSE_S
+        if was_close != self._close:
+            self._close = was_close
             self._link.tell(self._state())
         return close
 

@@ -1,8 +1,9 @@
-"""Which pods are found dead: those whose connection broke and whose address refuses another."""
+"""Which pods are found dead: those whose connection broke and whose address takes no other."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -84,6 +85,27 @@ def test_connection_that_breaks_alone_says_nothing() -> None:
         await listener.accept()
         assert found.watch({"one": listener.record}) == frozenset()
         listener.die()
+
+    with_peers(scenario)
+
+
+def test_pod_that_ended_and_whose_address_is_gone_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the pod of a node that removed it: nobody is left who would refuse."""
+
+    async def scenario(found: Peers) -> None:
+        listener = Listener()
+        record = listener.record
+        found.watch({"one": record})
+        await listener.accept()
+
+        async def unreachable(*_: object) -> None:
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+        monkeypatch.setattr(asyncio, "open_connection", unreachable)
+        await asyncio.sleep(0.05)
+        assert found.watch({"one": record}) == frozenset()
+        listener.die()
+        await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
 
     with_peers(scenario)
 
