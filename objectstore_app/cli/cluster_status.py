@@ -73,8 +73,15 @@ class Capacity(TypedDict):
     used_bytes: int
 
 
+class Defaults(TypedDict):
+    """What becomes of objects in buckets that say nothing about it."""
+
+    encryption: str
+    compression: str
+
+
 class Report(TypedDict):
-    """What the playbook wrote."""
+    """What the playbook wrote; `metrics` is the page of a front end, empty when none answered."""
 
     status: str
     machines: list[Machine]
@@ -82,7 +89,9 @@ class Report(TypedDict):
     shards: list[Shard]
     pools: dict[str, Pool]
     capacity: Capacity
+    defaults: Defaults
     degraded: list[Finding]
+    metrics: str
 
 
 def look(store: str) -> Report:
@@ -110,6 +119,7 @@ def shown(report: Report) -> str:
         ("shards", [_shard(one) for one in report["shards"]]),
         ("pools", [_pool(name, one) for name, one in sorted(report["pools"].items())]),
         ("capacity", [_capacity(report["capacity"])]),
+        ("objects by default", [_defaults(report["defaults"])]),
         ("not well", _not_well(report["degraded"])),
     ]
     lines = []
@@ -142,6 +152,10 @@ def _pool(name: str, one: Pool) -> str:
 
 def _capacity(one: Capacity) -> str:
     return f"{_gib(one['used_bytes'])} of {_gib(one['total_bytes'])} of all disks used"
+
+
+def _defaults(one: Defaults) -> str:
+    return f"encryption {one['encryption']}, compression {one['compression']}"
 
 
 def _not_well(found: Sequence[Finding]) -> list[str]:

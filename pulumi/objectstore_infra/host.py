@@ -49,6 +49,10 @@ SUBID_FILES = (Path("/etc/subuid"), Path("/etc/subgid"))
 # addresses that leave the bridge's network also hits packets from a VM to another VM's pods.
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 BRIDGE_FILTER_BEFORE = Path("/run/objectstore-bridge-filter")
+# Envoy, kubelets and systemd of all machines watch files, and containers share the host's limit.
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_BEFORE = Path("/run/objectstore-inotify-instances")
+INOTIFY_MIN = 1024
 SUBID_RANGE = "root:1000000:1000000000"
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -233,6 +237,17 @@ def leave_bridges_alone() -> None:
     BRIDGE_FILTER.write_text("0\n", encoding="ascii")
 
 
+def inotify_short() -> bool:
+    """Say whether the machines of a store, or two, could use up what may watch files."""
+    return int(INOTIFY.read_text(encoding="ascii")) < INOTIFY_MIN
+
+
+def allow_inotify() -> None:
+    """Have enough processes watch files, until `stop` or a reboot."""
+    INOTIFY_BEFORE.write_text(INOTIFY.read_text(encoding="ascii"), encoding="ascii")
+    INOTIFY.write_text(f"{INOTIFY_MIN}\n", encoding="ascii")
+
+
 def plan(release: str, client: IncusClient) -> list[Step]:
     """Return what is missing, in the order to supply it."""
     steps = []
@@ -253,6 +268,9 @@ def plan(release: str, client: IncusClient) -> list[Step]:
     if bridge_filtered():
         what = f"have packets between VMs of one bridge go as they are: {BRIDGE_FILTER.name} = 0"
         steps.append(Step(what, 1, leave_bridges_alone))
+    if inotify_short():
+        what = f"let more processes watch files: {INOTIFY.name} = {INOTIFY_MIN}"
+        steps.append(Step(what, 1, allow_inotify))
     answers = "incus-base" not in packages and daemon_answers(client)
     if not answers:
         steps.append(Step("start the Incus daemon", 5, lambda: start_daemon(client)))
@@ -279,7 +297,7 @@ def set_up(client: IncusClient, say: Callable[[str], None]) -> None:
 
 def stop(client: IncusClient, say: Callable[[str], None]) -> None:
     """Put back what `set_up` changed, once nobody has instances: the daemon, if it was started
-    here, and the packet filter for bridges.
+    here, the packet filter for bridges and the limit of watches.
     """
     answers = daemon_answers(client)
     left = client.get("/instances").metadata if answers else []
@@ -289,9 +307,10 @@ def stop(client: IncusClient, say: Callable[[str], None]) -> None:
         return
     if answers and DAEMON_PID.exists():
         _stop_daemon(say)
-    if BRIDGE_FILTER_BEFORE.exists():
-        BRIDGE_FILTER.write_text(BRIDGE_FILTER_BEFORE.read_text(encoding="ascii"), encoding="ascii")
-        BRIDGE_FILTER_BEFORE.unlink()
+    for setting, before in ((BRIDGE_FILTER, BRIDGE_FILTER_BEFORE), (INOTIFY, INOTIFY_BEFORE)):
+        if before.exists():
+            setting.write_text(before.read_text(encoding="ascii"), encoding="ascii")
+            before.unlink()
 
 
 def _stop_daemon(say: Callable[[str], None]) -> None:

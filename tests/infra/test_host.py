@@ -111,9 +111,12 @@ def test_the_plan_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(host, "missing_packages", lambda: ["incus-base"])
     monkeypatch.setattr(host, "missing_subids", lambda: False)
     monkeypatch.setattr(host, "BRIDGE_FILTER", tmp_path / "none")
+    monkeypatch.setattr(host, "INOTIFY", tmp_path / "instances")
+    host.INOTIFY.write_text("128\n")
     steps = host.plan("12", IncusClient(str(tmp_path / "nothing.socket")))
     assert [step.what.split(":")[0] for step in steps] == [
         "install with apt (Incus from bookworm-backports)",
+        "let more processes watch files",
         "start the Incus daemon",
         "see that Incus has a storage pool",
     ]
@@ -141,6 +144,8 @@ def orphan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     monkeypatch.setattr(host, "DAEMON", Path(f"/proc/{pid}/exe").resolve())
     monkeypatch.setattr(host, "BRIDGE_FILTER", tmp_path / "filter")
     monkeypatch.setattr(host, "BRIDGE_FILTER_BEFORE", tmp_path / "before")
+    monkeypatch.setattr(host, "INOTIFY", tmp_path / "instances")
+    monkeypatch.setattr(host, "INOTIFY_BEFORE", tmp_path / "instances-before")
     yield pid
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -188,6 +193,18 @@ def test_bridges_are_left_alone_until_the_daemon_is_stopped(orphan: int) -> None
     host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
     assert host.BRIDGE_FILTER.read_text() == "1\n"
     assert not host.BRIDGE_FILTER_BEFORE.exists()
+
+
+def test_the_limit_of_watches_is_raised_until_nobody_has_instances(orphan: int) -> None:
+    del orphan
+    host.INOTIFY.write_text("128\n")
+    assert host.inotify_short()
+    host.allow_inotify()
+    assert not host.inotify_short()
+    host.stop(cast("IncusClient", Daemon([])), lambda _line: None)
+    assert host.INOTIFY.read_text() == "128\n"
+    host.INOTIFY.write_text("4096\n")
+    assert not host.inotify_short()
 
 
 def test_bridges_are_put_back_though_the_daemon_is_the_systems_own(orphan: int) -> None:

@@ -43,6 +43,16 @@ def test_every_client_address_answers_http(store):
         connection.close()
 
 
+def test_metrics_are_not_for_clients(store):
+    for path in ("/_metrics", "/_metrics?x=1"):
+        connection = http.client.HTTPConnection(store.client_addresses[0], PORT, timeout=TIMEOUT_S)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 403, path
+        assert b"<Code>AccessDenied</Code>" in answer.read()
+        connection.close()
+
+
 def test_every_client_address_answers_https_with_a_certificate_for_itself(store, trusting):
     for address in store.client_addresses:
         connection = http.client.HTTPSConnection(address, PORT, timeout=TIMEOUT_S, context=trusting)

@@ -11,11 +11,12 @@ def cluster_status(
     ceph: Mapping[str, Any],
     findings: Sequence[Mapping[str, Any]],
     vms: Sequence[Mapping[str, Any]],
+    metrics: str = "",
 ) -> dict[str, Any]:
     """One report of a store: machines, pods, shards, pools, room, and what is not well.
 
     `cluster` and `ceph` are the answers of the modules `cluster_gate` and `ceph_status`, `vms` the
-    machines as the stack describes them.
+    machines as the stack describes them, `metrics` the page of a front end.
     """
     nodes = {one["name"]: one for one in cluster.get("nodes", [])}
     facts = ceph.get("cluster") or {}
@@ -30,6 +31,7 @@ def cluster_status(
             "used_bytes": facts.get("used_bytes", 0),
         },
         "degraded": [dict(one) for one in findings if not one["ok"]],
+        "metrics": metrics,
     }
 
 
