@@ -63,11 +63,11 @@ def node_finding(nodes: Sequence[Mapping[str, Any]], name: str) -> Finding:
     """Whether a node takes pods."""
     found = {one["name"]: one for one in nodes}.get(name)
     if found is None:
-        step = "the node never joined: run `make up`, or playbooks/node_replaced.yml for a new one"
+        step = "the node never joined: run playbooks/site.yml, or playbooks/node_replaced.yml"
         return finding("Kubernetes node", False, "not a member", step, name)
     if not found["ready"]:
-        step = "`systemctl status kubelet containerd` on the node; a node that is gone for good is "
-        step += "replaced by playbooks/node_replaced.yml"
+        step = "`systemctl status kubelet containerd` on the node; `make refresh`, then `make up`, "
+        step += "starts one that is off, and makes another one in the place of one that is gone"
         return finding("Kubernetes node", False, found["reason"], step, name)
     step = f"nothing works on it, or an upgrade stopped there: `kubectl uncordon {name}`"
     said = f"ready, {found['version']}" if found["schedulable"] else "cordoned"

@@ -36,7 +36,7 @@ def platform_health(facts: Mapping[str, Any], node: str, now: float) -> list[Fin
     if not answers(facts):
         step = (
             "see that the node runs (`incus list`, or the substrate's console) and answers to SSH; "
-            "one that is gone for good is replaced by playbooks/node_replaced.yml"
+            "`make refresh`, then `make up`, starts it, or makes another one in its place"
         )
         said = (facts or {}).get("msg", "no answer")
         return [finding(node, "reachable over SSH", False, said, step)]
@@ -50,7 +50,7 @@ def platform_health(facts: Mapping[str, Any], node: str, now: float) -> list[Fin
             "services",
             not away,
             said or f"{len(facts['units'])} running",
-            "`journalctl -u UNIT` on the node says why; `make up` puts it right",
+            "`journalctl -u UNIT` on the node says why; playbooks/site.yml starts what should run",
         ),
         finding(
             node,

@@ -39,7 +39,7 @@ options:
     required: true
   needed:
     description:
-      - Names that have a key in a cluster that exists. Where theirs is missing here, nothing is made.
+      - Names that have a key in a cluster that exists; where one is missing here, nothing is made.
     type: list
     elements: str
     default: []
