@@ -17,6 +17,7 @@ from objectstore_app.media.rados.chunks import RadosChunks
 from objectstore_app.media.rados.heap import Heap
 from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.rados.objects import GuardError
+from objectstore_app.media.rados.pool import Pool
 from objectstore_app.media.rados.pools import StorePools
 from objectstore_app.media.rados.reader import RadosReader
 from objectstore_app.media.segments import table_bytes
@@ -99,6 +100,32 @@ def test_damage_is_found_and_named(pools: StorePools) -> None:
         beyond = Extent(extent.segment, extent.offset + 64 * MIB, 10, 0)
         with pytest.raises(CorruptDataError, match="too short"):
             await reader.read(beyond, 0, 10)
+
+    with_media(pools, work)
+
+
+def test_windows_of_a_chunk_that_are_asked_for_at_once_share_its_table(
+    pools: StorePools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    read = Pool.read_async
+
+    async def counted(pool: Pool, name: str, offset: int, length: int) -> bytes | None:
+        asked.append(length)
+        return await read(pool, name, offset, length)
+
+    async def work(chunks: RadosChunks, reader: RadosReader) -> None:
+        extent = await chunks.write(DATA)
+        await chunks.flush()
+        monkeypatch.setattr(Pool, "read_async", counted)
+        gone = asyncio.ensure_future(reader.read(extent, 0, MIB))
+        await asyncio.sleep(0)
+        gone.cancel()
+        windows = await asyncio.gather(*(reader.read(extent, at * MIB, MIB) for at in range(3)))
+        assert b"".join(windows) == DATA
+        assert asked.count(table_bytes(extent.length)) == 1
+        assert await reader.read(extent, 5, 10) == DATA[5:15]
+        assert asked.count(table_bytes(extent.length)) == 1
 
     with_media(pools, work)
 
