@@ -25,7 +25,7 @@ PLAYBOOKS = (
     "leave",
     "node_replaced",
 )
-TIMEOUT_S = 900
+TIMEOUT_S = 1500
 
 
 @dataclass(frozen=True)

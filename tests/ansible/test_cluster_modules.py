@@ -134,3 +134,75 @@ def test_what_an_interrupted_run_left_is_undone_before_the_next(
     (tmp_path / "kubelet.conf").touch()
     kubeadm.cleared()
     assert called == ["reset"]
+
+
+@pytest.fixture
+def member_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A member whose cluster file changed after it joined; what kubeadm is asked is noted."""
+    asked: list[str] = []
+    (tmp_path / "cluster.yaml").write_text("kubernetesVersion: v1.34.5\n")
+    monkeypatch.setattr(kubeadm, "MARKER", tmp_path / "member.json")
+    kubeadm.MARKER.write_text('{"name": "d0", "settings": "of before"}\n')
+    monkeypatch.setattr(kubeadm, "told", lambda _text, *argv: asked.append(" ".join(argv[:3])))
+    monkeypatch.setattr(kubeadm, "run", lambda *argv, **_: asked.append(" ".join(argv)))
+    monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "")
+    return asked
+
+
+def upgrade_of(tmp_path: Path, **changes: object) -> dict:
+    given = {
+        "name": "d0",
+        "version": "v1.34.5",
+        "cluster_file": str(tmp_path / "cluster.yaml"),
+        "leads": False,
+        "timeout_s": 0,
+    }
+    result: dict = kubeadm.upgraded(given | changes, False)
+    return result
+
+
+def test_the_first_node_upgrades_what_the_cluster_shares_and_the_others_themselves(
+    tmp_path: Path, member_node: list[str]
+):
+    assert upgrade_of(tmp_path, leads=True)["changed"]
+    kubelet = "systemctl restart kubelet.service"
+    assert member_node == ["init phase upload-config", "upgrade apply --yes", kubelet]
+    assert not upgrade_of(tmp_path, leads=True)["changed"]
+    (tmp_path / "cluster.yaml").write_text("kubernetesVersion: v1.34.6\n")
+    member_node.clear()
+    assert upgrade_of(tmp_path)["changed"]
+    assert member_node == ["upgrade node", kubelet]
+
+
+def test_a_node_that_is_not_ready_with_its_version_is_upgraded_again(
+    tmp_path: Path, member_node: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "kubelet is v1.34.4")
+    with pytest.raises(kubeadm.CommandError, match=r"kubelet is v1\.34\.4"):
+        upgrade_of(tmp_path)
+    monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "")
+    assert upgrade_of(tmp_path)["changed"]
+    assert member_node.count("upgrade node") == 2
+
+
+def test_a_node_is_upgraded_when_kubelet_and_control_plane_are_of_the_version_and_ready(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    node = {"status": ready | {"nodeInfo": {"kubeletVersion": "v1.34.5"}}}
+    pods = [
+        {
+            "metadata": {"labels": {"component": component}},
+            "spec": {"containers": [{"image": f"objectstore.internal/{component}:{tag}"}]},
+            "status": ready,
+        }
+        for component, tag in (("etcd", "3.6.5-0"), ("kube-apiserver", "v1.34.5"))
+    ]
+    answers = {"node": node, "pods": {"items": pods}}
+    monkeypatch.setattr(
+        kubeadm, "kubectl", lambda *argv: json.dumps(answers["node" if "node" in argv else "pods"])
+    )
+    assert kubeadm.not_upgraded("d0", "v1.34.5") == ""
+    pods[0]["status"] = {}
+    said = kubeadm.not_upgraded("d0", "v1.34.6")
+    assert "kubelet is v1.34.5, etcd, kube-apiserver is" in said
