@@ -31,6 +31,8 @@ CACHE = "/var/cache/objectstore"
 SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
 HOST = "kubernetes.io/hostname"
 START_S_MAX = 120
+# Who has not answered for half a minute hears no request to end either.
+HUNG_STOP_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ def service_pod(
         "readinessProbe": _probe(
             "ready", service.health_port, period_s=service.ready_period_s, failures=2
         ),
-        "livenessProbe": _probe("live", service.health_port, period_s=5, failures=6),
+        "livenessProbe": {
+            **_probe("live", service.health_port, period_s=5, failures=6),
+            "terminationGracePeriodSeconds": HUNG_STOP_S,
+        },
     }
     return template(
         service.name,

@@ -36,7 +36,7 @@ def main() -> int:
         kept = read_trials(given.json)
         write_docs([kept[name] for name in BY_NAME if name in kept])
         return 0
-    chosen = [fault for fault in FAULTS if not given.fault or fault.name in given.fault]
+    chosen = [BY_NAME[name] for name in given.fault] or list(FAULTS)
     return try_all(chosen, given.stack, given.json)
 
 

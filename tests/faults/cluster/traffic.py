@@ -110,6 +110,13 @@ class Traffic:
         return Traffic(self.endpoint, self.ledgers, self.registers, self.seed + 1)
 
     def __enter__(self) -> Traffic:
+        self.applications = Load(
+            f"http://{self.endpoint.addresses[0]}:{self.endpoint.port}",
+            *self.endpoint.keys,
+            bucket=f"{self.registers[0].bucket}-boto3-{self.seed}",
+            threads=APPLICATIONS,
+        )
+        self.applications.__enter__()
         self._threads = ThreadPoolExecutor(4 * SHARDS)
         start = self._threads.submit
         for shard, registers in enumerate(self.registers):
@@ -128,13 +135,6 @@ class Traffic:
                 pause_s=PAUSE_S,
             )
             self._running.append(start(worker.run, self._stop))
-        self.applications = Load(
-            f"http://{self.endpoint.addresses[0]}:{self.endpoint.port}",
-            *self.endpoint.keys,
-            bucket=f"{self.registers[0].bucket}-boto3-{self.seed}",
-            threads=APPLICATIONS,
-        )
-        self.applications.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -79,6 +79,18 @@ def test_every_pod_gives_a_silent_node_up_after_seconds(everything: list[Declare
         }
 
 
+def test_who_hangs_is_not_given_the_time_to_end_in_good_order(everything: list[Declared]) -> None:
+    asked = [
+        (container["livenessProbe"], pod["terminationGracePeriodSeconds"])
+        for pod in pods(everything).values()
+        for container in pod["containers"]
+        if "httpGet" in container["livenessProbe"]
+    ]
+    assert len(asked) == 4
+    for probe, grace_s in asked:
+        assert probe["terminationGracePeriodSeconds"] <= 5 < grace_s
+
+
 def test_whatever_a_pod_mounts_is_declared(everything: list[Declared]) -> None:
     secrets, maps = of_kind(everything, "Secret"), of_kind(everything, "ConfigMap")
     accounts = of_kind(everything, "ServiceAccount")
