@@ -8,7 +8,8 @@ An old segment may be moved to the cold pool, as one object with the ranges that
 (`cold.py`): written whole, read back, and only then removed where it was. A reader that misses it
 there finds it here, so nobody has to wait. Cut off in between, it is in both, and moved again.
 Erasure-coded objects do not shrink: what dies later stays until so much of it is dead that the
-object is replaced by a smaller one.
+object is replaced by a smaller one. Another Atlas may do the same at the same time: what it has
+moved or removed meanwhile is no damage, and is left to it.
 
 No reader holds anything on RADOS: a download that takes longer than the grace for one chunk finds
 that its checksums do not match, and ends.
@@ -171,7 +172,9 @@ class RadosCold:
         size = self._open.size(name)
         if size is None:
             return 0
-        content = self._open.read(name, 0, size) or b""
+        content = self._open.read(name, 0, size)
+        if content is None:
+            return 0
         kept = list(joined(ranges))
         if kept and kept[-1][1] > len(content):
             raise CorruptDataError("move segment", name, "the segment is too short")
@@ -185,7 +188,9 @@ class RadosCold:
         size = self._cold.size(name)
         if size is None:
             return 0
-        held = self._cold.read(name, 0, size) or b""
+        held = self._cold.read(name, 0, size)
+        if held is None:
+            return 0
         index = decode_index(number, held, name)
         kept = list(joined(ranges))
         content = encode_cold(number, kept, memoryview(_spread(index, kept, held, name)))
