@@ -83,7 +83,7 @@ def precheck(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> 
             "memory",
             memory_mib >= wanted["memory_mib"] * MEMORY_SHARE_MIN,
             f"{memory_mib} MiB of {wanted['memory_mib']}",
-            "the substrate gives the node less than the stack says: run `make refresh`, then `make up`",
+            "the substrate gives it less than the stack says: `make refresh`, then `make up`",
         ),
         space(facts, node, wanted["paths"]),
         finding(
