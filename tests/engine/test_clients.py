@@ -8,57 +8,29 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 
-import msgspec
 import pytest
 
 from objectstore_app.media.segments import DIRECTORY_SHARD
 from objectstore_app.media.store import Store, StoreInUseError
 from objectstore_app.metadata_service import link, sockets
 from objectstore_app.metadata_service.api import (
-    AccessKey,
-    AddUser,
-    Bucket,
     CloseBucket,
     CreateBucket,
-    CreateUpload,
-    Deleted,
-    DeleteKey,
     MetadataClient,
-    OpenBucket,
-    RemoveBucket,
-    RemoveUser,
     SetBucketAcl,
-    Upload,
-    WriteCondition,
 )
 from objectstore_app.metadata_service.client import EmbeddedClient
 from objectstore_app.metadata_service.errors import (
-    BucketExistsError,
-    BucketMissingError,
-    BucketNotEmptyError,
-    ConditionFailedError,
-    KeyMissingError,
     UnavailableError,
-    UserExistsError,
 )
 from objectstore_app.metadata_service.pipe import MutationPipe
 from objectstore_app.metadata_service.wire import frame
 from objectstore_app.metadata_service.writer import serve_writer
+from tests.engine.client_story import a_buckets_life, a_persons_life, new_bucket, version
 from tests.engine.processes import WriterProcess
-from tests.engine.support import OWNER, put
+from tests.engine.support import OWNER
 
-Scenario = Callable[[MetadataClient], Awaitable[None]]
-
-
-def replace_bucket(mutation, bucket: Bucket):
-    return msgspec.structs.replace(mutation, bucket=bucket.id)
-
-
-async def new_bucket(client: MetadataClient, name: str) -> Bucket:
-    bucket = await client.mutate_directory(CreateBucket(name=name, owner=OWNER))
-    assert isinstance(bucket, Bucket)
-    await client.mutate(bucket, OpenBucket(bucket=bucket.id))
-    return bucket
+Story = Callable[[MetadataClient], Awaitable[None]]
 
 
 @pytest.fixture
@@ -68,76 +40,15 @@ def writer(store: Store) -> Iterator[WriterProcess]:
     process.kill()
 
 
-async def with_client(store: Store, scenario: Scenario) -> None:
-    client = EmbeddedClient(store)
-    await scenario(client)
-    await client.close()
-
-
+@pytest.mark.parametrize("story", [a_buckets_life, a_persons_life])
 @pytest.mark.usefixtures("writer")
-def test_every_operation_is_answered(store: Store) -> None:
-    async def scenario(client: MetadataClient) -> None:
-        name = "first"
-        assert await client.bucket(name) is None
-        bucket = await new_bucket(client, name)
-        assert await client.bucket(name) == bucket
-        with pytest.raises(BucketExistsError) as refusal:
-            await client.mutate_directory(CreateBucket(name=name, owner=OWNER))
-        assert (refusal.value.subject, refusal.value.hint) == (name, OWNER)
-        for key in (b"a/1", b"a/2", b"b"):
-            await client.mutate(bucket, replace_bucket(put(key, b"body " + key), bucket))
-        found = await client.lookup(bucket, b"b")
-        assert found is not None
-        assert found.body.inline == b"body b"
-        page = await client.list_objects(bucket, delimiter=b"/", limit=1)
-        assert (page.prefixes, page.truncated, page.next_after) == ([b"a/"], True, b"a/")
-        versions = await client.list_versions(bucket, prefix=b"a/")
-        assert [row[0] for row in versions.versions] == [b"a/1", b"a/2"]
-        upload = await client.mutate(bucket, CreateUpload(bucket=bucket.id, key=b"u", owner=OWNER))
-        assert isinstance(upload, Upload)
-        assert await client.upload(bucket, b"u", upload.upload_id) == upload
-        assert (await client.list_uploads(bucket)).entries == (upload,)
-        assert list(await client.parts(bucket, upload.upload_id)) == []
-        usage = (await client.state(bucket)).usage
-        assert (usage.objects, usage.size_bytes, usage.uploads) == (3, 22, 1)
-        assert bucket in await client.buckets(OWNER)
-        with pytest.raises(BucketNotEmptyError):
-            await client.mutate(bucket, CloseBucket(bucket=bucket.id))
-        deletes = [
-            DeleteKey(bucket=bucket.id, key=key, owner=OWNER, condition=condition)
-            for key in (b"a/1", b"a/2", b"b", b"b")
-            for condition in (WriteCondition(if_match="other"), WriteCondition())
-        ]
-        outcomes = await client.mutate_all(bucket, deletes)
-        kinds = [type(one) for one in outcomes]
-        assert kinds == [ConditionFailedError, Deleted] * 3 + [KeyMissingError, Deleted]
-        assert await client.mutate_all(bucket, []) == []
-        await client.mutate(bucket, CloseBucket(bucket=bucket.id))
-        with pytest.raises(BucketMissingError):
-            await client.mutate(bucket, replace_bucket(put(b"late"), bucket))
-        await client.mutate_directory(RemoveBucket(id=bucket.id))
-        assert await client.bucket(name) is None
+def test_every_operation_is_answered(store: Store, story: Story) -> None:
+    async def run() -> None:
+        client = EmbeddedClient(store)
+        await story(client)
+        await client.close()
 
-    asyncio.run(with_client(store, scenario))
-
-
-@pytest.mark.usefixtures("writer")
-def test_people_and_their_keys(store: Store) -> None:
-    async def scenario(client: MetadataClient) -> None:
-        key = AccessKey(access_key="AK", sealed_secret=b"s", created_ms=1)
-        add = AddUser(id=OWNER, email="a@b.example", name="A", keys=(key,))
-        assert await client.user_of_key("AK") is None
-        await client.mutate_directory(add)
-        found = await client.user_of_key("AK")
-        assert found is not None
-        assert found[0].id == OWNER
-        with pytest.raises(UserExistsError):
-            await client.mutate_directory(add)
-        assert [user.email for user in await client.users()] == ["a@b.example"]
-        await client.mutate_directory(RemoveUser(id=OWNER))
-        assert await client.user_of_key("AK") is None
-
-    asyncio.run(with_client(store, scenario))
+    asyncio.run(run())
 
 
 @pytest.mark.usefixtures("writer")
@@ -173,7 +84,7 @@ def test_writes_in_flight_fail_and_later_ones_wait_when_the_writer_dies(store: S
         client = EmbeddedClient(store)
         bucket = await new_bucket(client, "b")
         os.kill(first.pid, signal.SIGSTOP)
-        sent = asyncio.ensure_future(client.mutate(bucket, replace_bucket(put(b"sent"), bucket)))
+        sent = asyncio.ensure_future(client.mutate(bucket, version(bucket, b"sent")))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         os.kill(first.pid, signal.SIGKILL)
@@ -182,7 +93,7 @@ def test_writes_in_flight_fail_and_later_ones_wait_when_the_writer_dies(store: S
         # As a supervisor does: the next writer starts when the last one is gone altogether.
         await asyncio.to_thread(os.waitpid, first.pid, 0)
         os.write(write_end, b"1")
-        await client.mutate(bucket, replace_bucket(put(b"later", b"1"), bucket))
+        await client.mutate(bucket, version(bucket, b"later", b"1"))
         assert await client.lookup(bucket, b"later") is not None
         await client.close()
 
@@ -218,13 +129,13 @@ def test_a_writer_that_hangs_is_given_up_in_bounded_time_and_taken_back(
         bucket = await new_bucket(client, "b")
         os.kill(writer.pid, signal.SIGSTOP)
         with pytest.raises(UnavailableError, match="outcome is unknown"):
-            await client.mutate(bucket, replace_bucket(put(b"sent"), bucket))
+            await client.mutate(bucket, version(bucket, b"sent"))
         for one in (client, late):  # the socket takes the connection, nobody greets
             with pytest.raises(UnavailableError, match="does not answer"):
-                await one.mutate(bucket, replace_bucket(put(b"refused"), bucket))
+                await one.mutate(bucket, version(bucket, b"refused"))
         os.kill(writer.pid, signal.SIGCONT)
         for one in (client, late):
-            await one.mutate(bucket, replace_bucket(put(b"k", b"1"), bucket))
+            await one.mutate(bucket, version(bucket, b"k", b"1"))
             assert await one.lookup(bucket, b"refused") is None
             await one.close()
 
@@ -279,7 +190,7 @@ def test_bucket_left_between_its_halves_is_completed_at_the_next_start(store: St
         assert await client.bucket("half-deleted") is None
         made = await client.bucket("half-made")
         assert made is not None
-        await client.mutate(made, replace_bucket(put(b"k"), made))
+        await client.mutate(made, version(made, b"k"))
         await client.close()
 
     asyncio.run(look())
