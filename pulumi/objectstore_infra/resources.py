@@ -184,8 +184,9 @@ class ConfigurationRunArgs:
     version: Input[str]
     machines: Input[Mapping[str, Input[str]]]
     """name → host key: a machine made anew is a bare one"""
-    members: Input[Mapping[str, Input[str]]]
-    """name → address: who is no longer among them leaves first; empty: another run sees to it"""
+    others: Input[Mapping[str, Input[str]]]
+    """name → address of machines that the store is to have no more: what there is of them leaves"""
+    owner: Input[str]
 
 
 Args = (

@@ -109,6 +109,16 @@ class StoreSpec:
             for suffix, role, s, ip in named
         ]
 
+    def others(self) -> dict[str, IPv4Address]:
+        """Return the machines that the store would have if it were larger, name → address."""
+        reserved = self.plan.infrastructure
+        defaults, _ = addresses.machine_addresses(reserved, sizing.WORKERS_MAX, 1)
+        _, envoys = addresses.machine_addresses(reserved, sizing.WORKERS_MIN, sizing.ENVOYS_MAX)
+        every = {f"{self.name}-default-{i}": ip for i, ip in enumerate(defaults)}
+        every |= {f"{self.name}-envoy-{i}": ip for i, ip in enumerate(envoys, 1)}
+        there = {vm.name for vm in self.vms()}
+        return {name: ip for name, ip in every.items() if name not in there}
+
 
 class _Fields:
     """The keys of one mapping, taken one by one; notes problems instead of raising."""

@@ -13,6 +13,7 @@ from objectstore_infra.errors import InfraError
 from objectstore_infra.provider.configuration import ConfigurationRun, OperatorFiles
 from objectstore_infra.provider.handler import Context, OnChange
 from objectstore_infra.provider.values import Record
+from objectstore_infra.substrates.base import InstanceState
 from tests.infra.substrate import MemorySubstrate
 
 CONTEXT = Context(MemorySubstrate(), lambda line: None)
@@ -24,7 +25,8 @@ RUN: Record = {
     "playbooksHash": "2",
     "version": "0.1.0",
     "machines": {"abc-default-0": "ssh-ed25519 AAAAhost"},
-    "members": {"abc-default-0": "192.0.2.10", "abc-envoy-2": "192.0.2.27"},
+    "others": {"abc-default-3": "192.0.2.14", "abc-envoy-2": "192.0.2.27"},
+    "owner": "project/stack/abc",
 }
 
 
@@ -59,19 +61,26 @@ def test_playbooks_run_in_order_and_their_files_are_handed_on(ran: list[str]) ->
     assert again == {"files": {"kubeconfig": "after 4", "ceph/ceph.conf": "[global]"}}
 
 
-def test_who_is_no_longer_a_member_leaves_before_all_else(ran: list[str]) -> None:
-    smaller = {**RUN, "members": {"abc-default-0": "192.0.2.10"}}
-    ConfigurationRun().update(CONTEXT, "abc/platform.yml", RUN, smaller)
-    leaving = 'leave.yml {"leaving": {"abc-envoy-2": "192.0.2.27"}}'
-    assert ran == [leaving, "platform.yml", "healthcheck.yml"]
-
-
-def test_nobody_leaves_when_members_join_or_the_run_knew_of_none(ran: list[str]) -> None:
-    larger = {**RUN, "members": {**RUN["members"], "abc-default-3": "192.0.2.14"}}
-    before = {name: value for name, value in RUN.items() if name != "members"}
-    for state in (RUN, before):
-        ConfigurationRun().update(CONTEXT, "abc/platform.yml", state, larger)
-    assert ran == ["platform.yml", "healthcheck.yml"] * 2
+@pytest.mark.parametrize("owner", ["project/stack/abc", "somebody/else/abc"])
+def test_a_machine_that_is_no_longer_wanted_leaves_before_all_else(
+    ran: list[str], owner: str
+) -> None:
+    substrate = MemorySubstrate()
+    substrate.instances["abc-envoy-2"] = InstanceState(
+        name="abc-envoy-2",
+        owner=owner,
+        network="os-abc",
+        vcpu=2,
+        cores_per_socket=2,
+        memory_mib=4096,
+        running=True,
+        complete=False,
+        boot_digest="",
+    )
+    ConfigurationRun().create(Context(substrate, lambda line: None), RUN)
+    leaving = ['leave.yml {"leaving": {"abc-envoy-2": "192.0.2.27"}}']
+    ours = owner == RUN["owner"]
+    assert ran == [*(leaving if ours else []), "platform.yml", "healthcheck.yml"]
 
 
 def test_a_file_that_no_playbook_left_is_named(ran: list[str]) -> None:

@@ -168,7 +168,7 @@ class ObjectStore(pulumi.ComponentResource):
         first: bool = False,
     ) -> res.ConfigurationRun:
         """Run playbooks; the first run lets leave who leaves and hands on what its roles made."""
-        addresses = {vm.name: str(vm.address) for vm in self._spec.vms()}
+        others = {vm_name: str(address) for vm_name, address in self._spec.others().items()}
         described = Output.from_input(self.inventory)
         return res.ConfigurationRun(
             name,
@@ -181,7 +181,8 @@ class ObjectStore(pulumi.ComponentResource):
                 playbooksHash=ansible_run.content_hash(),
                 version=self._spec.version,
                 machines={name: machine.hostKey for name, machine in machines.items()},
-                members=addresses if first else {},
+                others=others if first else {},
+                owner=self.owner,
             ),
             ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
         )

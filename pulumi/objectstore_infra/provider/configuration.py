@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +21,7 @@ from objectstore_infra.provider.handler import (
     text,
     texts,
 )
-from objectstore_infra.provider.values import Record, has_unknown
+from objectstore_infra.provider.values import Plain, Record, has_unknown
 
 LEAVE = "leave.yml"
 
@@ -103,9 +102,8 @@ class ConfigurationRun(Handler):
     """One run of playbooks; it is repeated when anything that decides its outcome changed.
 
     What it leaves in the store's folder and others need, it hands on: `collects` are paths there,
-    `files` says what they hold. `members` are the machines, name → address, that are part of the
-    store from this run on: one that was and is not any more leaves in good order first, while it is
-    still there. A run that fails keeps its old members, so that the next one goes on with them.
+    `files` says what they hold. `others` are machines, name → address, that the store may have and
+    is to have no more: those that there are of them, whoever made them, leave in good order first.
 
     Where somebody else changed one of the files, as renewed certificates do, they are handed on
     anew without a run. Where one is gone, the playbooks make it, or say what is to be done.
@@ -120,7 +118,8 @@ class ConfigurationRun(Handler):
         "playbooksHash": Input(str, OnChange.UPDATE),
         "version": Input(str, OnChange.UPDATE),
         "machines": Input(dict, OnChange.UPDATE),
-        "members": Input(dict, OnChange.UPDATE),
+        "others": Input(dict, OnChange.UPDATE),
+        "owner": Input(str, OnChange.UPDATE),
     }
     outputs: ClassVar = {"files": Output(secret=True)}
 
@@ -132,7 +131,7 @@ class ConfigurationRun(Handler):
     def create(self, context: Context, inputs: Record) -> tuple[str, Record]:
         """Configure and check the nodes."""
         first = texts(inputs, "playbooks")[0]
-        return f"{text(inputs, 'store')}/{first}", self._run(context, inputs, {})
+        return f"{text(inputs, 'store')}/{first}", self._run(context, inputs)
 
     def update(self, context: Context, resource_id: str, state: Record, inputs: Record) -> Record:
         """Let leave who leaves, then configure and check the nodes again, unless only the files
@@ -142,16 +141,13 @@ class ConfigurationRun(Handler):
         only_files = not super().changed(state, inputs) and not _handed_on(state, inputs)
         if only_files and not _missing(store, paths):
             return {"files": _collected(store, paths)}
-        staying = mapping(inputs, "members")
-        before = mapping(state, "members") if "members" in state else {}
-        leaving = {name: address for name, address in before.items() if name not in staying}
-        return self._run(context, inputs, leaving)
+        return self._run(context, inputs)
 
     def delete(self, context: Context, resource_id: str, state: Record) -> None:
         """What a run made goes with the machines."""
 
     @staticmethod
-    def _run(context: Context, inputs: Record, leaving: Mapping[str, object]) -> Record:
+    def _run(context: Context, inputs: Record) -> Record:
         version, store = text(inputs, "version"), text(inputs, "store")
         if source.MARK in version:
             if version != source.content_version():
@@ -160,12 +156,22 @@ class ConfigurationRun(Handler):
                     hint="run it again",
                 )
             bundle.build(report=context.say)
-        if leaving:
+        if leaving := _leaving(context, inputs):
             context.say(f"leaving: {', '.join(leaving)}")
             ansible_run.run_playbook(LEAVE, store, context.say, {"leaving": leaving})
         for playbook in texts(inputs, "playbooks"):
             ansible_run.run_playbook(playbook, store, context.say)
         return {"files": _collected(store, texts(inputs, "collects"))}
+
+
+def _leaving(context: Context, inputs: Record) -> dict[str, Plain]:
+    """Return the others that there are, as made before or left by a run that was interrupted."""
+    found = {name: context.substrate.read_instance(name) for name in mapping(inputs, "others")}
+    return {
+        name: address
+        for name, address in mapping(inputs, "others").items()
+        if (instance := found[name]) and instance.owner == text(inputs, "owner")
+    }
 
 
 def _handed_on(state: Record, inputs: Record) -> bool:
