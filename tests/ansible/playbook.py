@@ -19,6 +19,8 @@ PLAYBOOKS = (
     "status",
     "diagnostics",
     "certificates",
+    "backup",
+    "opened",
     "etcd_snapshot",
     "etcd_restore",
     "node_left",
