@@ -207,7 +207,7 @@ def node_partitioned(machines: Machines) -> Iterator[str]:
 @contextmanager
 def osd_killed(machines: Machines) -> Iterator[str]:
     """It stays away until it is healed."""
-    node = machines.nodes[-1]
+    node = machines.controllers[-1]
     machines.shell(node, "systemctl kill --signal=KILL 'ceph-osd@*' && systemctl stop 'ceph-osd@*'")
     try:
         yield node
@@ -217,7 +217,7 @@ def osd_killed(machines: Machines) -> Iterator[str]:
 
 @contextmanager
 def osd_paused(machines: Machines) -> Iterator[str]:
-    node = machines.nodes[-1]
+    node = machines.controllers[-1]
     unit = _osd_unit(machines, node)
     machines.shell(node, f"systemctl kill --signal=STOP {unit}")
     try:

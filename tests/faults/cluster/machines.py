@@ -162,7 +162,7 @@ class Machines:
         states = {row["state_name"]: row["count"] for row in groups.get("pgs_by_state", [])}
         if states != {"active+clean": groups["num_pgs"]}:
             return f"placement groups: {states}"
-        if ceph["osdmap"]["num_up_osds"] < len(self.nodes):
+        if ceph["osdmap"]["num_up_osds"] < ceph["osdmap"]["num_osds"]:
             return "an OSD is down"
         return ""
 
