@@ -66,11 +66,12 @@ class _Handler(SequentialThreadingHandler):
     def create_connection(
         self, *, address: tuple[str, int], timeout: float, **_: object
     ) -> socket.socket:
-        """Raises OSError. A server that does not answer at all is not the only one, and the session
-        ends after the time that kazoo would wait for it.
+        """Raises OSError. `timeout` is the session's: a machine that takes no connection is given
+        up sooner, for there are others; a server may need longer until it speaks.
         """
         plain = socket.create_connection(address, min(timeout, CONNECT_S_MAX))
         try:
+            plain.settimeout(timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return plain if self._tls is None else _context(self._tls).wrap_socket(plain)
         except OSError:
