@@ -92,7 +92,7 @@ def test_a_bundle_without_packages_for_nodes_is_refused(folder: Path) -> None:
     write(folder, listed)
     with pytest.raises(HostError, match=f"{VERSION} holds no packages for nodes"):
         node_image.alias(VERSION)
-    with pytest.raises(InfraError, match="listing.json is missing"):
+    with pytest.raises(InfraError, match=r"listing\.json is missing"):
         node_image.alias("9.9.9")
 
 
