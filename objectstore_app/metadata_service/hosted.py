@@ -2,7 +2,10 @@
 it.
 
 Theory of operation. Requests gather in the queue while a commit runs; a turn of the loop commits
-all of them, one append after another, and answers each append's at once.
+all of them, one append after another, and answers each append's at once. Where an append is a round
+trip to other machines it costs hardly more for many requests than for few, and who comes a moment
+after it began waits for all of it. So the next one begins once those who were answered together
+have stopped coming back, or half of what an append takes later; one client alone never waits.
 
 It is over with the shard, for good, at the first of these; whatever is heard later changes nothing:
 
@@ -24,6 +27,7 @@ through before is in front of the new owner's guard, which replays it, so its an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -31,7 +35,7 @@ from typing import NamedTuple, Protocol, cast
 import msgspec
 
 from ..core.errors import ObjectStoreError, invariant
-from ..core.limits import COMMIT_REQUESTS_MAX
+from ..core.limits import COMMIT_REQUESTS_MAX, GATHER_COMMIT_S_MIN, GATHER_STEP_S
 from ..media.errors import FencedError
 from ..runtime.logging import event
 from .checkpoints import Checkpointer
@@ -98,12 +102,21 @@ class HostedShard:
         self._generation = generation
         self._fail = fail
         self._queue: list[Queued] = []
+        self._gather_until = 0.0
         self._loop = asyncio.get_running_loop()
 
     def submit(self, connection: Connection, requests: list[tuple[int, Mutation]]) -> None:
         if not self._queue:
-            self._loop.call_soon(self.commit)
+            self._loop.call_soon(self._gather, 0)
         self._queue.extend(Queued(connection, number, mutation) for number, mutation in requests)
+
+    def _gather(self, seen: int) -> None:
+        """Commit, unless more still come than were seen to wait a moment ago."""
+        waiting = len(self._queue)
+        if seen < waiting and time.monotonic() < self._gather_until:
+            self._loop.call_later(GATHER_STEP_S, self._gather, waiting)
+        else:
+            self.commit()
 
     async def close(self, *, release: bool) -> None:
         """`release` the log for who waits for it, unless this process is to be started again."""
@@ -122,9 +135,13 @@ class HostedShard:
     def commit(self) -> None:
         """Commit all that waits and answer it, unless the shard is over."""
         while self._queue and not self._over:
+            begun = time.monotonic()
             outcomes = self._commit_some()
             if outcomes is None:
                 return
+            ended = time.monotonic()
+            together = len(outcomes) > 1 and ended - begun >= GATHER_COMMIT_S_MIN
+            self._gather_until = ended + (ended - begun) / 2 if together else 0.0
             decided, self._queue = self._queue[: len(outcomes)], self._queue[len(outcomes) :]
             if self._generation is not None:
                 self._generation.advance()
