@@ -33,6 +33,7 @@ HOST = "kubernetes.io/hostname"
 START_S_MAX = 120
 # Who has not answered for half a minute hears no request to end either.
 HUNG_STOP_S = 5
+DNS_TIMEOUT_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,14 @@ def template(
         "tolerations": [
             {"key": f"node.kubernetes.io/{state}", **gone} for state in ("not-ready", "unreachable")
         ],
+        # A name server that died with its node is asked no longer than this; by default it is 5 s,
+        # twice, and an election of ZooKeeper's waits for it.
+        "dnsConfig": {
+            "options": [
+                {"name": "timeout", "value": f"{DNS_TIMEOUT_S}"},
+                {"name": "attempts", "value": "2"},
+            ]
+        },
         "affinity": affinity,
         "containers": list(containers),
         "volumes": list(volumes),

@@ -279,9 +279,9 @@ FAULTS = (
     Fault("iam-hand-over", "the directory's pod is deleted", deleted(directory_pod), HAND_OVER_S),
     Fault("front-end-drain", "a front end is deleted", deleted(any_front_end), HAND_OVER_S),
     Fault("zookeeper-kill", "ZooKeeper's leader is killed", killed(zookeeper_leader), POD_S),
-    Fault("node-kill", "a node is switched off", node_killed, NODE_S, 30),
-    Fault("node-network", "a node's network is gone", node_unplugged, NODE_S, 30),
-    Fault("node-partition", "a node and the others are parted", node_partitioned, NODE_S, 30),
+    Fault("node-kill", "a node is switched off", node_killed, NODE_S, 20),
+    Fault("node-network", "a node's network is gone", node_unplugged, NODE_S, 20),
+    Fault("node-partition", "a node and the others are parted", node_partitioned, NODE_S, 20),
     Fault("node-pause", "a node stands still", node_paused, NODE_S, 60),
     Fault("pod-pause", "a metadata pod stands still", paused(busiest_pod), NODE_S, 60),
     Fault("shard-pause", "a shard's process stands still", shard_process_paused, NODE_S, 60),
@@ -289,7 +289,7 @@ FAULTS = (
     Fault("osd-kill", "an OSD is killed and stays away", osd_killed, NODE_S, 20),
     Fault("osd-pause", "an OSD stands still", osd_paused, NODE_S, 60),
     Fault("osd-full", "all OSDs are full", osds_full, 0, 20),
-    Fault("envoy-kill", "an Envoy is killed", envoy_killed, ENVOY_S),
+    Fault("envoy-kill", "an Envoy is killed", envoy_killed, 0),
     Fault("envoy-node-kill", "an envoy of two is switched off", envoy_node_killed, ENVOY_S, 20, 2),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}

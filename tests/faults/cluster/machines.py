@@ -164,6 +164,8 @@ class Machines:
             return f"placement groups: {states}"
         if ceph["osdmap"]["num_up_osds"] < ceph["osdmap"]["num_osds"]:
             return "an OSD is down"
+        if full := {"OSD_FULL", "POOL_FULL"} & ceph["health"]["checks"].keys():
+            return ", ".join(sorted(full))
         return ""
 
     def until_well(self, limit_s: float) -> float:

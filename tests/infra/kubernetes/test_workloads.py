@@ -91,6 +91,12 @@ def test_who_hangs_is_not_given_the_time_to_end_in_good_order(everything: list[D
         assert probe["terminationGracePeriodSeconds"] <= 5 < grace_s
 
 
+def test_no_pod_waits_long_for_a_name_server_that_died(everything: list[Declared]) -> None:
+    for pod in pods(everything).values():
+        options = {each["name"]: int(each["value"]) for each in pod["dnsConfig"]["options"]}
+        assert options["timeout"] * options["attempts"] <= 2
+
+
 def test_whatever_a_pod_mounts_is_declared(everything: list[Declared]) -> None:
     secrets, maps = of_kind(everything, "Secret"), of_kind(everything, "ConfigMap")
     accounts = of_kind(everything, "ServiceAccount")
