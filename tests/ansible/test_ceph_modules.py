@@ -80,6 +80,13 @@ def test_a_key_is_what_ceph_takes_for_one(tmp_path: Path):
     assert (kind, nanoseconds, length, len(raw)) == (1, 0, 16, 28)
 
 
+def test_keys_of_a_cluster_that_exists_are_not_made_anew(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"keys of mon\. are not here.*make restore"):
+        keys.refuse_new(tmp_path, "abc-oss", ["mon."])
+    made(tmp_path)
+    keys.refuse_new(tmp_path, "abc-oss", ["mon."])
+
+
 def test_check_mode_makes_no_key(tmp_path: Path):
     assert made(tmp_path / "ceph", check_mode=True)[1] == NAMES
     assert not (tmp_path / "ceph").exists()
