@@ -282,3 +282,12 @@ def test_margin_is_kept_from_writes_but_not_from_what_gives_room(free: int, told
     objects = MemoryObjects()
     objects.free_bytes = lambda: free
     assert log_of(objects).room() == told
+
+
+def test_room_that_came_back_is_seen_without_an_append():
+    objects = MemoryObjects()
+    objects.free_bytes = lambda: 0
+    log = log_of(objects)
+    assert log.room() == 0
+    objects.free_bytes = lambda: 5 * GIB
+    assert log.room() == 5 * GIB - 512 * MIB

@@ -230,7 +230,9 @@ class RadosLog:
         return self._segment, self._size
 
     def room(self) -> int:
-        if self._appends_since_look >= APPENDS_PER_LOOK:
+        # Who has no room appends nothing: only another look can tell that there is some again.
+        short = self._room < LOG_FREE_BYTES_MIN
+        if short or self._appends_since_look >= APPENDS_PER_LOOK:
             self._appends_since_look = 0
             room = _room_of(self._pool.free_bytes())
             if self._mirror is not None:
