@@ -289,7 +289,7 @@ FAULTS = (
     Fault("osd-kill", "an OSD is killed and stays away", osd_killed, NODE_S, 20),
     Fault("osd-pause", "an OSD stands still", osd_paused, NODE_S, 60),
     Fault("osd-full", "all OSDs are full", osds_full, 0, 20),
-    Fault("envoy-kill", "an Envoy is killed", envoy_killed, 0),
+    Fault("envoy-kill", "an Envoy is killed", envoy_killed, ENVOY_S),
     Fault("envoy-node-kill", "an envoy of two is switched off", envoy_node_killed, ENVOY_S, 20, 2),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
