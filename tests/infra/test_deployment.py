@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from objectstore_infra import backup, state_folder
 from objectstore_infra.spec import bridge_name
 from objectstore_infra.substrates.incus_client import IncusClient
 from objectstore_infra.substrates.incus_network import KEY_ADDRESS
@@ -41,8 +43,15 @@ def variables() -> Mapping[str, Any]:
 
 def up() -> str:
     """Run `stack up --refresh` and return what it showed."""
+    return run(
+        sys.executable, "-m", "objectstore_app", "stack", "up", "--refresh", "--stack", STACK
+    )
+
+
+def run(*command: str) -> str:
+    """Run a command in the repository and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "objectstore_app", "stack", "up", "--refresh", "--stack", STACK],
+        command,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'pulumi'}"},
         stdin=subprocess.DEVNULL,
@@ -109,3 +118,24 @@ def test_all_addresses_are_in_the_ledger_with_their_owner(variables: Mapping[str
     expected[variables["objectstore_dns_address"]] = f"{owner} dns"
     expected[variables["objectstore_management_address"]] = f"{owner} management"
     assert ledger == expected
+
+
+def test_what_the_operator_lost_comes_back_from_a_backup(
+    variables: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBJECTSTORE_BACKUP_PASSPHRASE", "correct horse battery")
+    state, name = state_folder.state_folder(), variables["objectstore_name"]
+    archive, aside = tmp_path / "store.backup", tmp_path / "aside"
+    playbook = str(Path(sys.executable).with_name("ansible-playbook"))
+    run(playbook, "playbooks/backup.yml", "--extra-vars", f"backup_file={archive}")
+    lost = [backup.find_stack(state, name), state_folder.store_folder(name)]
+    aside.mkdir()
+    for path in lost:
+        shutil.move(path, aside)
+    try:
+        run(sys.executable, "-m", "objectstore_app", "backup", "restore", str(archive))
+        assert touched(up()) == set()
+    finally:
+        for path in lost:
+            if not path.exists():
+                shutil.move(aside / path.name, path)
