@@ -154,6 +154,7 @@ def upgrade_of(tmp_path: Path, **changes: object) -> dict:
         "name": "d0",
         "version": "v1.34.5",
         "cluster_file": str(tmp_path / "cluster.yaml"),
+        "etcd_image": "objectstore.internal/etcd:3.6.5-0",
         "leads": False,
         "timeout_s": 0,
     }
@@ -172,6 +173,26 @@ def test_the_first_node_upgrades_what_the_cluster_shares_and_the_others_themselv
     member_node.clear()
     assert upgrade_of(tmp_path)["changed"]
     assert member_node == ["upgrade node", kubelet]
+
+
+@pytest.mark.parametrize(("runs", "upgraded"), [("3.6.5-0", "false"), ("3.6.4-0", "true")])
+def test_etcd_is_restarted_for_another_version_alone(
+    tmp_path: Path,
+    member_node: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    runs: str,
+    upgraded: str,
+):
+    texts = []
+    monkeypatch.setattr(kubeadm, "MANIFESTS", tmp_path)
+    monkeypatch.setattr(kubeadm, "told", lambda text, *_: texts.append(text))
+    manifest = (
+        f"spec:\n  containers:\n  - image: objectstore.internal/etcd:{runs}\n    name: etcd\n"
+    )
+    (tmp_path / "etcd.yaml").write_text(manifest)
+    upgrade_of(tmp_path)
+    told = yaml.safe_load(texts[0])
+    assert (told["node"]["etcdUpgrade"], told["apply"]["etcdUpgrade"]) == (upgraded == "true",) * 2
 
 
 def test_a_node_that_is_not_ready_with_its_version_is_upgraded_again(

@@ -15,6 +15,7 @@ LISTING = {
     "version": "1.1",
     "artefacts": [
         {"name": "kube-apiserver", "version": "v1.34.5"},
+        {"name": "etcd-image", "version": "3.6.5-0"},
         {"name": "ceph-packages", "version": "18.2.8"},
         {"name": "zookeeper", "version": "3.9.4"},
     ],
@@ -111,7 +112,8 @@ def test_the_report_says_what_moved_from_which_version_to_which():
 
 def test_what_stands_under_the_store_goes_to_the_versions_that_the_bundle_has():
     bundle = upgrade.targets(LISTING)
-    assert bundle == {"kubernetes": "v1.34.5", "ceph": "18.2.8", "zookeeper": "3.9.4"}
+    platform = {"kubernetes": "v1.34.5", "etcd": "3.6.5-0"}
+    assert bundle == platform | {"ceph": "18.2.8", "zookeeper": "3.9.4"}
     rows = upgrade.plan(found(front="1.1", zookeeper="3.9.3"), "1.1", bundle)
     assert [(row["target"], row["action"]) for row in rows] == [
         ("1.1", "up to date"),

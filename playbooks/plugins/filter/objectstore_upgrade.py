@@ -33,10 +33,15 @@ def older_release(version: str, running: str) -> bool:
 
 def targets(listing: Mapping[str, Any]) -> dict[str, str]:
     """The versions that a bundle has of what the store stands on, as they are called where they
-    run: Kubernetes and ZooKeeper by the tags of their images, Ceph by its packages.
+    run: Kubernetes, etcd and ZooKeeper by the tags of their images, Ceph by its packages.
     """
     rows = {row["name"]: row["version"] for row in listing["artefacts"]}
-    named = {"kubernetes": "kube-apiserver", "ceph": "ceph-packages", "zookeeper": "zookeeper"}
+    named = {
+        "kubernetes": "kube-apiserver",
+        "etcd": "etcd-image",
+        "ceph": "ceph-packages",
+        "zookeeper": "zookeeper",
+    }
     try:
         return {name: rows[artefact] for name, artefact in named.items()}
     except KeyError as error:

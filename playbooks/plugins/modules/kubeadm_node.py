@@ -90,6 +90,10 @@ options:
     description: The version that the node is upgraded to, as C(v1.34.4).
     type: str
     default: ""
+  etcd_image:
+    description: The image of etcd that goes with O(version); one that runs already stays untouched.
+    type: str
+    default: ""
   leads:
     description: Whether this node upgrades what the whole cluster shares.
     type: bool
@@ -112,8 +116,15 @@ UPGRADE = """\
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: UpgradeConfiguration
 plan: {{kubernetesVersion: {version}}}
-apply: {{kubernetesVersion: {version}, imagePullPolicy: Never, certificateRenewal: false}}
-node: {{imagePullPolicy: Never, certificateRenewal: false}}
+apply:
+  kubernetesVersion: {version}
+  imagePullPolicy: Never
+  certificateRenewal: false
+  etcdUpgrade: {etcd}
+node:
+  imagePullPolicy: Never
+  certificateRenewal: false
+  etcdUpgrade: {etcd}
 """
 
 
@@ -126,6 +137,7 @@ def main() -> None:
             "cluster_file": {"type": "path", "default": str(ETC / "cluster.yaml")},
             "control_plane": {"type": "bool", "default": True},
             "version": {"type": "str", "default": ""},
+            "etcd_image": {"type": "str", "default": ""},
             "leads": {"type": "bool", "default": False},
             "timeout_s": {"type": "int", "default": 180},
         },
@@ -258,7 +270,7 @@ def forgotten(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def planned(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Nothing is changed: kubeadm looks whether nodes are well and the versions go together."""
-    told(UPGRADE.format(version=params["version"]), "upgrade", "plan")
+    told(UPGRADE.format(version=params["version"], etcd="true"), "upgrade", "plan")
     return {"changed": False}
 
 
@@ -269,7 +281,8 @@ def upgraded(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         raise CommandError(f"{params['name']} is no member of the cluster")
     due = marker.get("settings") != settings_of(params["cluster_file"])
     if due and not check_mode:
-        upgrade = UPGRADE.format(version=params["version"])
+        etcd = "false" if runs_etcd(params["etcd_image"]) else "true"
+        upgrade = UPGRADE.format(version=params["version"], etcd=etcd)
         if params["leads"]:
             told(described(params["cluster_file"]), "init", "phase", "upload-config", "all")
             told(upgrade, "upgrade", "apply", "--yes")
@@ -279,6 +292,12 @@ def upgraded(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         until(lambda: not_upgraded(params["name"], params["version"]), params["timeout_s"])
         marked(params["name"], params["cluster_file"])
     return {"changed": due}
+
+
+def runs_etcd(image: str) -> bool:
+    """Whether the node's etcd is of that image: kubeadm would restart it all the same."""
+    manifest = MANIFESTS / "etcd.yaml"
+    return manifest.exists() and f"image: {image}\n" in manifest.read_text()
 
 
 def not_upgraded(name: str, version: str) -> str:
