@@ -227,3 +227,48 @@ def test_a_node_is_upgraded_when_kubelet_and_control_plane_are_of_the_version_an
     pods[0]["status"] = {}
     said = kubeadm.not_upgraded("d0", "v1.34.6")
     assert "kubelet is v1.34.5, etcd, kube-apiserver is" in said
+
+
+COREDNS = """\
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: coredns
+spec:
+  replicas: 2
+  strategy:
+    type: RollingUpdate
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: kube-dns
+  resourceVersion: "0"
+spec:
+  clusterIP: 10.96.0.10
+"""
+
+
+def test_each_node_has_a_name_server_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cluster.yaml").touch()
+    monkeypatch.setattr(kubeadm, "told", lambda *_: COREDNS)
+    mark, text = kubeadm.name_service(str(tmp_path / "cluster.yaml"))
+    server, service = yaml.safe_load_all(text)
+    assert server["kind"] == "DaemonSet"
+    assert server["metadata"] == {
+        "name": "coredns",
+        "annotations": {kubeadm.DNS_ANNOTATION: mark},
+    }
+    assert server["spec"] == {"updateStrategy": {"type": "RollingUpdate"}}
+    assert service["metadata"] == {"name": "kube-dns"}
+    assert service["spec"] == {"internalTrafficPolicy": "Local", "clusterIP": "10.96.0.10"}
+
+
+def test_a_name_service_that_kubeadm_declares_in_another_way_is_not_guessed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "cluster.yaml").touch()
+    monkeypatch.setattr(kubeadm, "told", lambda *_: COREDNS.replace("replicas: 2", "replicas: 3"))
+    with pytest.raises(kubeadm.CommandError, match="replicas"):
+        kubeadm.name_service(str(tmp_path / "cluster.yaml"))

@@ -116,7 +116,7 @@ def test_all_parts_are_of_one_release(shells, nodes, access, store):
         assert shells[name].check_output("kubeadm version --output=short") == release
 
 
-def test_the_clusters_own_pods_run_from_images_of_the_bundle(shells, control_plane):
+def test_the_clusters_own_pods_run_from_images_of_the_bundle(store, shells, control_plane):
     shell = shells[control_plane[0]]
     pods = seen(shell, "get", "pods", "--namespace=kube-system")["items"]
     for pod in pods:
@@ -124,7 +124,9 @@ def test_the_clusters_own_pods_run_from_images_of_the_bundle(shells, control_pla
         assert all(state["ready"] for state in states), pod["metadata"]["name"]
         assert all(state["image"].startswith("objectstore.internal/") for state in states)
     dns = [pod for pod in pods if pod["metadata"]["labels"].get("k8s-app") == "kube-dns"]
-    assert len({pod["spec"]["nodeName"] for pod in dns}) == len(dns) == 2
+    assert sorted(pod["spec"]["nodeName"] for pod in dns) == store.hosts("default")
+    service = seen(shell, "get", "service", "kube-dns", "--namespace=kube-system")
+    assert service["spec"]["internalTrafficPolicy"] == "Local"
 
 
 def test_certificates_hold_for_a_while(shells, control_plane):

@@ -17,7 +17,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,25 @@ apply:
   imagePullPolicy: Never
   certificateRenewal: false
   etcdUpgrade: {etcd}
+  skipPhases: [addon/coredns]
 node:
   imagePullPolicy: Never
   certificateRenewal: false
   etcdUpgrade: {etcd}
+  skipPhases: [addon/coredns]
 """
+DNS_PRINTED = "--print-manifest"
+DNS_ANNOTATION = "objectstore.internal/manifest"
+# What is ours of kubeadm's CoreDNS, of which each text has one place.
+DNS_CHANGES = {
+    "kind: Deployment\nmetadata:\n": (
+        f"kind: DaemonSet\nmetadata:\n  annotations:\n    {DNS_ANNOTATION}: '{{mark}}'\n"
+    ),
+    "  replicas: 2\n": "",
+    "  strategy:\n": "  updateStrategy:\n",
+    '  resourceVersion: "0"\n': "",
+    "  clusterIP:": "  internalTrafficPolicy: Local\n  clusterIP:",
+}
 
 
 def main() -> None:
@@ -168,7 +183,7 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def begun(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """A cluster of this node alone. CoreDNS comes when there are nodes to spread it over."""
+    """A cluster of this node alone. CoreDNS comes in a shape of our own (`name_service`)."""
     if MARKER.exists():
         return {"changed": False}
     if not check_mode:
@@ -330,17 +345,37 @@ def is_ready(item: dict[str, Any]) -> bool:
 def ready(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Every node is ready, cluster DNS and the proxies run."""
     deadline = time.monotonic() + params["timeout_s"]
-    found = kubectl(
-        "-n", "kube-system", "get", "deployment", "coredns", "--ignore-not-found", "--output=name"
-    )
-    missing = not found.strip()
-    if missing and not check_mode:
-        told(Path(params["cluster_file"]).read_text(), "init", "phase", "addon", "coredns")
+    mark, manifest = name_service(params["cluster_file"])
+    found = in_system("get", "daemonset", "coredns", "--ignore-not-found", "--output=json")
+    known = json.loads(found)["metadata"].get("annotations", {}) if found else {}
+    due = known.get(DNS_ANNOTATION) != mark
     if not check_mode:
+        if due:
+            with private_file(manifest) as path:
+                in_system("apply", "--server-side", "--force-conflicts", f"--filename={path}")
         waited(deadline, "wait", "--for=condition=Ready", "node", "--all")
-        for workload in ("daemonset/kube-proxy", "deployment/coredns"):
+        for workload in ("daemonset/kube-proxy", "daemonset/coredns"):
             waited(deadline, "-n", "kube-system", "rollout", "status", workload)
-    return {"changed": missing}
+        if due:
+            in_system("delete", "deployment", "coredns", "--ignore-not-found")
+    return {"changed": due}
+
+
+def in_system(*argv: str) -> str:
+    return kubectl("-n", "kube-system", *argv).strip()
+
+
+def name_service(cluster_file: str) -> tuple[str, str]:
+    """CoreDNS as kubeadm declares it, but on every node and for that node's pods alone: nobody asks
+    one that died with another node. Returns a mark of the whole, and the manifests.
+    """
+    text = told(Path(cluster_file).read_text(), "init", "phase", "addon", "coredns", DNS_PRINTED)
+    for theirs, ours in DNS_CHANGES.items():
+        if text.count(theirs) != 1:
+            raise CommandError(f"kubeadm declares CoreDNS in another way: {theirs.strip()!r}")
+        text = text.replace(theirs, ours)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return mark, text.replace("{mark}", mark)
 
 
 def access(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -425,13 +460,20 @@ def waited(deadline: float, *argv: str) -> None:
 
 
 def told(text: str, *argv: str) -> str:
-    """Run kubeadm with a configuration that only root reads and that is gone afterwards."""
+    """Run kubeadm with a configuration."""
+    with private_file(text) as path:
+        return kubeadm(*argv, f"--config={path}")
+
+
+@contextmanager
+def private_file(text: str) -> Iterator[Path]:
+    """A file that only root reads and that is gone afterwards."""
     path = Path("/run/objectstore-kubeadm.yaml")
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     try:
         path.write_text(text)
-        return kubeadm(*argv, f"--config={path}")
+        yield path
     finally:
         path.unlink()
 
