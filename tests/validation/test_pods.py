@@ -118,7 +118,7 @@ def test_the_packet_filter_lets_in_what_the_policies_say(shells, pods, envoy_nod
     assert shell.run(f"python3 -c %s %s {CLIENT_PORT}", CONNECT, ensemble).rc != 0
 
 
-@pytest.mark.parametrize("account", ["metadata", "endpoints", "status"])
+@pytest.mark.parametrize("account", ["metadata", "endpoints"])
 def test_no_account_may_read_secrets(store, shells, account):
     shell = shells[store.hosts("default")[0]]
     user = f"system:serviceaccount:objectstore:{account}"
