@@ -112,17 +112,21 @@ KUBELET_KEYS = Path("/var/lib/kubelet/pki")
 LEFT_BEHIND = (ETC / "kubelet.conf", MANIFESTS / "etcd.yaml", ETCD_DATA / "member")
 INVITATION_HOLDS = "15m"
 POLL_S = 1.0
-# Images come with the bundle; certificates have a playbook of their own.
+# Images come with the bundle; certificates have a playbook of their own; CoreDNS is no Deployment,
+# which is where kubeadm looks for what it would have to bring to a newer one.
 UPGRADE = """\
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: UpgradeConfiguration
-plan: {{kubernetesVersion: {version}}}
+plan:
+  kubernetesVersion: {version}
+  ignorePreflightErrors: [CoreDNSUnsupportedPlugins, CoreDNSMigration]
 apply:
   kubernetesVersion: {version}
   imagePullPolicy: Never
   certificateRenewal: false
   etcdUpgrade: {etcd}
   skipPhases: [addon/coredns]
+  ignorePreflightErrors: [CoreDNSUnsupportedPlugins, CoreDNSMigration]
 node:
   imagePullPolicy: Never
   certificateRenewal: false
