@@ -270,10 +270,6 @@ def test_a_damaged_bundle_is_refused_before_anything_changes(deployment: Deploym
     assert deployment.running()["metadata"] == {deployment.newer}
 
 
-@pytest.mark.skipif(
-    os.environ.get("OBJECTSTORE_TEST_LONG") != "1",
-    reason="some minutes more than continuous integration has: OBJECTSTORE_TEST_LONG=1 runs it",
-)
 def test_the_way_back_under_load_touches_only_what_went_on(deployment: Deployment):
     with deployment.load() as load:
         outcome = deployment.upgrade(deployment.newer, upgrade_allow_downgrade="true")
