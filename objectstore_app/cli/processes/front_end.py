@@ -11,10 +11,7 @@ from functools import partial
 
 from ...atlas.state import load_state
 from ...config.settings import first_administrator_keys
-from ...core.clock import now_ms
 from ...core.ids import UserId
-from ...iam.keyring import Keyring
-from ...media.opened import open_media
 from ...media.store import Store, open_store
 from ...metadata_service.api import MetadataClient, RemoveUser
 from ...metadata_service.client import EmbeddedClient
@@ -25,7 +22,7 @@ from ...runtime.supervisor import ChildContext
 from ...s3_adapter.services import Services
 from .loop import run_until_stopped
 from .plan import Plan
-from .s3_server import S3Server
+from .s3_server import S3Server, open_services
 
 CHECK_TIMEOUT_S = 2.0
 
@@ -52,20 +49,7 @@ class _FrontEnd:
         async with contextlib.AsyncExitStack() as held:
             client = EmbeddedClient(self.store)
             held.push_async_callback(client.close)
-            media = open_media(self.store, settings.ceph)
-            held.callback(media.close)
-            chunks = media.chunks(now_ms, stop.set)
-            held.push_async_callback(chunks.close)
-            services = Services(
-                client,
-                media.reader,
-                chunks,
-                Keyring(self.store.master_key()),
-                settings.region,
-                settings.domains,
-                encrypted=settings.encrypted,
-                compressed=settings.compressed,
-            )
+            services = open_services(held, client, self.store, settings, stop)
             if first:
                 await _first_administrator(services, first_administrator_keys(os.environ))
             server = S3Server(

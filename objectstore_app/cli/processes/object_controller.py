@@ -14,11 +14,8 @@ from functools import partial
 from ...config.errors import SettingsError
 from ...config.settings import first_administrator_keys
 from ...config.shard_map import MapFile
-from ...core.clock import now_ms
 from ...core.errors import ObjectStoreError
 from ...core.limits import DRAIN_TIMEOUT_S
-from ...iam.keyring import Keyring
-from ...media.opened import open_media
 from ...metadata_service.cluster import cluster_context
 from ...metadata_service.errors import UnavailableError
 from ...metadata_service.router import Router
@@ -31,7 +28,7 @@ from ...runtime.supervisor import ChildContext, ChildSpec
 from ...s3_adapter.services import Services
 from .loop import run_until_stopped
 from .pod import PodPlan
-from .s3_server import S3Server
+from .s3_server import S3Server, open_services
 
 MAP_STAGE, FRONT_ENDS_STAGE = 0, 1
 MAP_STOP_S = 5.0
@@ -77,20 +74,7 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
         tls = cluster_context(files.ca, files.certificate, files.key, server=False)
         router = Router(MapFile(settings.run), settings.data_shards, tls)
         held.push_async_callback(router.close)
-        media = open_media(pod.store, settings.ceph)
-        held.callback(media.close)
-        chunks = media.chunks(now_ms, stop.set)
-        held.push_async_callback(chunks.close)
-        services = Services(
-            router,
-            media.reader,
-            chunks,
-            Keyring(pod.store.master_key()),
-            settings.region,
-            settings.domains,
-            encrypted=settings.encrypted,
-            compressed=settings.compressed,
-        )
+        services = open_services(held, router, pod.store, settings, stop)
         readiness = Readiness(router, services)
         held.callback(readiness.close)
         server = S3Server(

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ... import __version__
+from ...config.service import ServiceSettings
+from ...config.settings import ServeSettings
+from ...core.clock import now_ms
 from ...core.limits import DRAIN_TIMEOUT_S
+from ...iam.keyring import Keyring
+from ...media.opened import open_media
+from ...media.store import Store
+from ...metadata_service.api import MetadataClient
 from ...runtime.access_log import AccessLog
 from ...runtime.context import ServerLimits
 from ...runtime.errors import StartError
@@ -29,6 +36,30 @@ from ...s3_adapter.services import Services
 PUBLISH_INTERVAL_S = 1.0
 CERTIFICATE_INTERVAL_S = 60.0
 THREAD_SWITCH_S = 5e-5
+
+
+def open_services(
+    held: contextlib.AsyncExitStack,
+    metadata: MetadataClient,
+    store: Store,
+    settings: ServeSettings | ServiceSettings,
+    stop: asyncio.Event,
+) -> Services:
+    """The services over a store's media, which `held` closes. A medium that fails sets `stop`."""
+    media = open_media(store, settings.ceph)
+    held.callback(media.close)
+    chunks = media.chunks(now_ms, stop.set)
+    held.push_async_callback(chunks.close)
+    return Services(
+        metadata,
+        media.reader,
+        chunks,
+        Keyring(store.master_key()),
+        settings.region,
+        settings.domains,
+        encrypted=settings.encrypted,
+        compressed=settings.compressed,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
