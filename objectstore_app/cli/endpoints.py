@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,11 +28,10 @@ import click
 
 from ..core.errors import ObjectStoreError
 from ..runtime import logging
+from ..runtime.silence import bound_silence
 
 CALL_TIMEOUT_S = 10.0
 WATCH_S = 300
-# A watch may be silent for as long as nothing changes: the kernel finds out that its peer is gone.
-KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 4, 2, 3
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 5.0
 ANSWER_BYTES_MAX = 16 << 20
 
@@ -231,7 +229,8 @@ class Api:
                 parts.hostname or "", parts.port, timeout=CALL_TIMEOUT_S, context=context
             )
             connection.connect()
-            _keep_alive(connection.sock)
+            # A watch may be silent for as long as nothing changes, its peer's machine not.
+            bound_silence(connection.sock)
             connection.sock.settimeout(timeout_s)
             token = self.token.read_text().strip()
             headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
@@ -248,13 +247,6 @@ class Api:
         finally:
             if connection is not None:
                 connection.close()
-
-
-def _keep_alive(channel: socket.socket) -> None:
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 def follow(api: Api, changed: Callable[[Known], None]) -> None:

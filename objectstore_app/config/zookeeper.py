@@ -37,6 +37,7 @@ from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandl
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
+from ..runtime.silence import bound_silence
 from .coordination import Claim, Identity, Plan, PodRecord, Seen
 from .errors import CoordinationError, IdentityError
 from .service import ClusterTls, ZooKeeperSettings
@@ -73,6 +74,7 @@ class _Handler(SequentialThreadingHandler):
         try:
             plain.settimeout(timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            bound_silence(plain)
             return plain if self._tls is None else _context(self._tls).wrap_socket(plain)
         except OSError:
             plain.close()

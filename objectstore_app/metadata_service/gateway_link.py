@@ -1,4 +1,8 @@
-"""A client's connection to the gateway of a pod (`calls.py`), and how a pod asks its own one."""
+"""A client's connection to the gateway of a pod (`calls.py`), and how a pod asks its own one.
+
+One to a machine that is gone, or parted from this one, ends within seconds (`runtime/silence.py`)
+and with it what is in flight on it; a gateway that hangs is the link's own matter (`link.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import ssl
 
 from ..core.errors import ObjectStoreError
 from ..core.limits import CALL_S_MAX
+from ..runtime.silence import bound_silence_of
 from .calls import CALL_FRAME_BYTES_MAX, PING
 from .link import Link
 
@@ -35,6 +40,10 @@ class GatewayLink(Link):
     def patience_s(self) -> float:
         """Short: the router looks at the map again meanwhile."""
         return 0.25
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        bound_silence_of(transport)
+        super().connection_made(transport)
 
     async def _open(self) -> None:
         async with asyncio.timeout(CONNECT_S_MAX):

@@ -22,6 +22,7 @@ from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId
 from ..media.errors import MediaFailedError
 from ..runtime.logging import event
+from ..runtime.silence import bound_silence_of
 from .api import ObjectVersion
 from .bodies import BodyCache
 from .calls import (
@@ -88,6 +89,7 @@ class _Peer(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=SEND_HIGH_WATER_BYTES)
+        bound_silence_of(transport)
         self._gateway.peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from objectstore_app.metadata_service import gateway_link
 from objectstore_app.metadata_service.gateway_link import OwnGateway
+from objectstore_app.runtime.silence import SILENCE_S_MAX
 from tests.engine.authorities import context
 from tests.engine.gateways import GatewayPods
 from tests.engine.pods import until
@@ -38,3 +43,16 @@ def test_gateway_that_answers_is_never_silent_for_long_and_one_that_does_not_is(
         await pods.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace, which needs root")
+def test_calls_to_a_gateway_beyond_a_cut_end_within_seconds_on_both_ends(tls: Path) -> None:
+    """Whether they had been sent before it or not; nothing says that the connections are over."""
+    run = ["unshare", "--net", sys.executable, "-m", "tests.engine.parted", str(tls)]
+    ended = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, timeout=60).stdout)
+    assert {name: how for name, (how, _) in ended.items()} == {
+        "sent before": "UnavailableError",
+        "sent after": "UnavailableError",
+        "gateway": "",
+    }
+    assert max(after_s for _, after_s in ended.values()) < SILENCE_S_MAX + 3
