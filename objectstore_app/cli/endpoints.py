@@ -35,6 +35,8 @@ WATCH_S = 300
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 5.0
 ANSWER_BYTES_MAX = 16 << 20
 
+# In percent, of what is well: one in a hundred takes all.
+OVERPROVISIONING = 10_000
 TYPE_URL = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
@@ -152,6 +154,8 @@ def assignment(cluster: str, found: list[Place]) -> str:
         "@type": TYPE_URL,
         "cluster_name": cluster,
         "endpoints": [{"lb_endpoints": endpoints}],
+        # While one of them is well, those that can only have requests wait get none.
+        "policy": {"overprovisioning_factor": OVERPROVISIONING},
     }
     return json.dumps({"resources": [resource]}, indent=1) + "\n"
 

@@ -83,6 +83,7 @@ class Router:
         question = self._question
         if question is None:
             question = self._question = self._loop.create_task(self._ask_generation())
+            question.add_done_callback(_seen)
         return await asyncio.shield(question)
 
     async def bucket(self, name: str) -> Bucket | None:
@@ -331,6 +332,12 @@ class Router:
         # This runs in the next turn of the loop; who comes after it asks anew.
         self._question = None
         return _decode_generation(await self._ask(DIRECTORY_SHARD, GENERATION, (), again=True))
+
+
+def _seen(question: asyncio.Task[int]) -> None:
+    """Who asked may have given up by then: a failure is nobody's."""
+    if not question.cancelled():
+        question.exception()
 
 
 class _Patience:

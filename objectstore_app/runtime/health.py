@@ -1,7 +1,9 @@
 """Health and metrics: the few paths that the runtime answers itself.
 
 `/_health/live` says that the process serves, and that none hangs that it answers for;
-`/_health/ready` that it should get requests: every check passes and it is not draining. `/_metrics`
+`/_health/ready` that it should get requests: every check passes and it is not draining. An entry
+that chooses among processes asks `/_health/ready?entry`: one that can only have requests wait, as
+all may have to, says so by a header of Envoy's and is taken if no other one is better. `/_metrics`
 is Prometheus text. A bucket's name cannot begin with an underscore, so path-style requests never
 collide; a host name that holds a bucket goes to the application whatever its path.
 """
@@ -16,6 +18,9 @@ from ..core.errors import ObjectStoreError
 from .http import SYSTEM_OPERATION, Application, Request, Response
 from .metrics import Counters, MetricsBoard, StoreFacts, render
 
+ENTRY = b"entry"
+DEGRADED = ("X-Envoy-Degraded", "true")
+
 Check = Callable[[], Awaitable[None]]
 """Returns when all is well; raises an ObjectStoreError that says what is not."""
 
@@ -24,9 +29,10 @@ Check = Callable[[], Awaitable[None]]
 class SystemRoutes:
     """Answers health and metrics in front of an application.
 
-    `checks` are those of readiness, `living` those of life; `draining` tells whether the process is
-    on its way out; `publish` stores this process's counters before they are added up; `facts` are
-    the store's, where it is at hand.
+    `checks` are those of readiness, `entry_checks` what an entry is told in their place, `living`
+    those of life; `waits` tells whether requests would wait for others here, `draining` whether the
+    process is on its way out; `publish` stores this process's counters before they are added up;
+    `facts` are the store's, where it is at hand.
     """
 
     version: str
@@ -39,6 +45,8 @@ class SystemRoutes:
     domains: tuple[str, ...] = ()
     facts: Callable[[], Awaitable[StoreFacts]] | None = None
     living: Mapping[str, Check] = field(default_factory=dict)
+    entry_checks: Mapping[str, Check] | None = None
+    waits: Callable[[], bool] = lambda: False
 
     def wrap(self, application: Application) -> Application:
         """The application with the system's routes before it."""
@@ -59,7 +67,7 @@ class SystemRoutes:
         return any(f".{domain}" in host for domain in self.domains)
 
     async def _answer(self, request: Request) -> Response | None:
-        path = request.target.partition(b"?")[0]
+        path, _, query = request.target.partition(b"?")
         if path not in (b"/_health/live", b"/_health/ready", b"/_metrics"):
             return None
         request.note["operation"] = SYSTEM_OPERATION
@@ -73,10 +81,16 @@ class SystemRoutes:
             hangs = await _reasons(self.living)
             hung = any(hangs.values())
             return self._json(503 if hung else 200, "not live" if hung else "live", hangs)
+        checks = self.checks
+        if query == ENTRY and self.entry_checks is not None:
+            checks = self.entry_checks
         draining = {"draining": "the process is ending" if self.draining() else ""}
-        reasons = draining | await _reasons(self.checks)
+        reasons = draining | await _reasons(checks)
         ready = not any(reasons.values())
-        return self._json(200 if ready else 503, "ready" if ready else "not ready", reasons)
+        response = self._json(200 if ready else 503, "ready" if ready else "not ready", reasons)
+        if query == ENTRY and self.waits():
+            response.headers.append(DEGRADED)
+        return response
 
     async def _facts(self) -> StoreFacts | None:
         """None where they are not to be had now; the page tells the counters then."""

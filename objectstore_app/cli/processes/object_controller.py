@@ -33,7 +33,9 @@ from .s3_server import S3Server, open_services
 MAP_STAGE, FRONT_ENDS_STAGE = 0, 1
 MAP_STOP_S = 5.0
 STOP_MARGIN_S = 5.0
-CHECK_S_MAX = 2.0
+ASK_S = 0.5
+ASK_S_MAX = 2.0
+WAITS_AFTER_S = 3.0
 SILENCE_S_MAX = 15.0
 ADMINISTRATOR_RETRY_S = 0.5
 
@@ -84,6 +86,8 @@ async def _serve(pod: PodPlan, context: ChildContext, stop: asyncio.Event) -> No
             log_format=settings.log_format,
             drain_grace_s=settings.drain_grace_s,
             checks={"directory": readiness.directory, "administrator": readiness.administrator},
+            entry_checks={"begun": readiness.begun, "administrator": readiness.administrator},
+            waits=readiness.waits,
             domains=settings.domains,
             facts=partial(_store_facts, router),
         )
@@ -103,25 +107,40 @@ async def _store_facts(router: Router) -> StoreFacts:
 
 
 class Readiness:
-    """Whether requests can be answered here. Once the directory's owner has answered, requests wait
-    for the next one, as all pods' do: nothing is gained by sending them elsewhere, until it was
-    silent for SILENCE_S_MAX.
+    """Whether requests can be answered here: whether the directory's owner answers, which is asked
+    all the time, so that who wants to know has not to wait.
+
+    Silence has two reasons, which look alike from here: nobody has the directory just now, and then
+    requests wait here as well as anywhere, or this machine is cut off from who has it, and then
+    others serve them. Only an entry, which hears all front ends, can tell. So from WAITS_AFTER_S on
+    it is told that requests would wait here: those where they would not are preferred, and if there
+    are none, requests wait and are not refused. Kubernetes, which sends nothing here, is told that
+    it is not ready after SILENCE_S_MAX.
     """
 
     def __init__(self, router: Router, services: Services) -> None:
         self._router = router
         self._loop = asyncio.get_running_loop()
         self._answered = float("-inf")
+        self._asking = self._loop.create_task(self._ask())
         self._making = self._loop.create_task(self._make_administrator(services))
 
     async def directory(self) -> None:
         """Raises UnavailableError."""
+        await self.begun()
+        if self._silent_s() > SILENCE_S_MAX:
+            raise UnavailableError("ask the directory", "", "its owner does not answer")
+
+    async def begun(self) -> None:
+        """Whether it was ever heard. Raises UnavailableError."""
         if not self._router.owners.known:
             raise UnavailableError("look for owners", "", "the shard map is not known yet")
-        await asyncio.wait([self._loop.create_task(self._ask())])
-        silent_s = self._loop.time() - self._answered
-        if silent_s > SILENCE_S_MAX:
-            raise UnavailableError("ask the directory", "", "its owner does not answer")
+        if self._answered == float("-inf"):
+            raise UnavailableError("ask the directory", "", "its owner has not answered yet")
+
+    def waits(self) -> bool:
+        """Whether requests would wait here."""
+        return self._silent_s() > WAITS_AFTER_S
 
     async def administrator(self) -> None:
         """Raises UnavailableError."""
@@ -130,13 +149,19 @@ class Readiness:
         self._making.result()
 
     def close(self) -> None:
+        self._asking.cancel()
         self._making.cancel()
 
+    def _silent_s(self) -> float:
+        return self._loop.time() - self._answered
+
     async def _ask(self) -> None:
-        with contextlib.suppress(ObjectStoreError, TimeoutError):
-            async with asyncio.timeout(CHECK_S_MAX):
-                await self._router.generation()
-            self._answered = self._loop.time()
+        while True:
+            with contextlib.suppress(ObjectStoreError, TimeoutError):
+                async with asyncio.timeout(ASK_S_MAX):
+                    await self._router.generation()
+                self._answered = self._loop.time()
+            await asyncio.sleep(ASK_S)
 
     async def _make_administrator(self, services: Services) -> None:
         """Once in the life of a store, whoever comes first; those who come later find it there."""

@@ -64,7 +64,9 @@ def open_services(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """`checks` say whether the process is ready, `facts` are the store's."""
+    """`checks` say whether the process is ready, `entry_checks` and `waits` what an entry is told
+    (`runtime/health.py`), `facts` are the store's.
+    """
 
     role: str
     board: MetricsBoard
@@ -74,6 +76,8 @@ class S3Server:
     checks: Mapping[str, Check]
     facts: Callable[[], Awaitable[StoreFacts]]
     domains: tuple[str, ...] = ()
+    entry_checks: Mapping[str, Check] | None = None
+    waits: Callable[[], bool] = lambda: False
 
     async def serve(
         self,
@@ -108,6 +112,8 @@ class S3Server:
             draining=lambda: server.draining,
             domains=self.domains,
             facts=self.facts,
+            entry_checks=self.entry_checks,
+            waits=self.waits,
         )
         server = HttpServer(
             routes.wrap(application(services)),

@@ -75,6 +75,8 @@ def test_the_file_is_an_assignment_that_envoy_reads():
     text = assignment("store", [Place("10.0.0.1", 7200, draining=True)])
     (resource,) = json.loads(text)["resources"]
     assert resource["cluster_name"] == "store"
+    # One of a hundred that is well takes all.
+    assert resource["policy"]["overprovisioning_factor"] >= 100 * 100
     assert resource["endpoints"][0]["lb_endpoints"] == [
         {
             "health_status": "DRAINING",

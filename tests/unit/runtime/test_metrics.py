@@ -29,9 +29,13 @@ def ask(routes: SystemRoutes, target: bytes, method: str = "GET", host: bytes = 
     return asyncio.run(routes.wrap(application)(request))  # type: ignore[arg-type]
 
 
-def routes(*, draining: bool = False, broken: str = "") -> SystemRoutes:
+def routes(*, draining: bool = False, broken: str = "", waits: bool = False) -> SystemRoutes:
     async def check() -> None:
         if broken:
+            raise ObjectStoreError("ask writer", "shard-000", broken)
+
+    async def begun() -> None:
+        if broken == "not begun":
             raise ObjectStoreError("ask writer", "shard-000", broken)
 
     counters = Counters("front-end")
@@ -45,6 +49,8 @@ def routes(*, draining: bool = False, broken: str = "") -> SystemRoutes:
         1,
         lambda: draining,
         ("s3.test",),
+        entry_checks={"begun": begun},
+        waits=lambda: waits,
     )
 
 
@@ -108,6 +114,17 @@ def test_ready_only_when_checks_pass_and_not_draining() -> None:
     assert answer["version"] == "1.2.3"
     assert ask(routes(draining=True), b"/_health/ready").status == 503
     assert ask(routes(draining=True, broken="x"), b"/_health/live").status == 200
+
+
+def test_entry_is_told_of_a_process_where_requests_would_wait_that_it_is_a_second_choice() -> None:
+    mark = ("X-Envoy-Degraded", "true")
+    entry = b"/_health/ready?entry"
+    assert mark not in ask(routes(), entry).headers
+    waiting = ask(routes(broken="no answer", waits=True), entry)
+    assert (waiting.status, mark in waiting.headers) == (200, True)
+    assert mark not in ask(routes(waits=True), b"/_health/ready").headers
+    assert ask(routes(broken="not begun"), entry).status == 503
+    assert ask(routes(draining=True), entry).status == 503
 
 
 def test_metrics_include_what_was_just_counted() -> None:
