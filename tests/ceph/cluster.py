@@ -67,6 +67,7 @@ mon data = {folder}/mon
 [mgr.x]
 mgr data = {folder}/mgr
 mgr initial modules =
+mgr module path = {folder}/none
 [osd]
 osd data = {folder}/osd$id
 osd objectstore = bluestore
