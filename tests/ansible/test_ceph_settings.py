@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ansible.playbook import ROOT, run
+from tests.ansible.playbook import EXAMPLE_INVENTORY, ROOT, run
 
 TEMPLATES = ROOT / "roles" / "ceph" / "templates"
 VARIABLES = {
@@ -28,6 +28,7 @@ def written(name: str, folder: Path) -> ConfigParser:
     outcome = run(
         *("ansible", "localhost", "-c", "local", "-m", "ansible.builtin.template"),
         *("-a", arguments, "-e", json.dumps(VARIABLES)),
+        inventory=EXAMPLE_INVENTORY,
     )
     assert outcome.code == 0, outcome.output
     parser = ConfigParser(strict=True, interpolation=None)
