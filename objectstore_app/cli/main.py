@@ -39,6 +39,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "endpoints": LazyCommand(
         "endpoints", "endpoints", "Keep an Envoy's list of pods current.", "serve"
     ),
+    "hung": LazyCommand("hung", "hung", "End an Envoy's connections to pods that hang.", "serve"),
     "bundle": LazyCommand(
         "bundle", "bundle", "Build what the nodes of a deployment install.", "deploy"
     ),

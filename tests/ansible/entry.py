@@ -98,6 +98,8 @@ class Entry:
             program=envoy_program(self.folder / "envoy"),
         )  # fmt: skip
         until(lambda: status_of(self.port, "/_health/ready") == 200, "Envoy serves")
+        if os.geteuid() == 0:
+            self.run("hung", "-m", "objectstore_app", "hung", "--admin", self.admin_socket)
 
     def start_front_end(self, number: int) -> None:
         folder = self.folder / f"front-end-{number}"
@@ -191,10 +193,10 @@ log_format = "text"
 
     # --- asking ---
 
-    def client(self, **options: object):
+    def client(self, *, endpoint_url: str = "", **options: object):
         return boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
+            endpoint_url=endpoint_url or f"http://127.0.0.1:{self.port}",
             aws_access_key_id=KEYS[0],
             aws_secret_access_key=KEYS[1],
             region_name="us-east-1",
@@ -203,6 +205,25 @@ log_format = "text"
 
     def flags(self) -> dict[int, list[str]]:
         """What Envoy says against each front end, by port."""
+        return {
+            port: sorted(key for key, value in host["health_status"].items() if value is True)
+            for port, host in self._hosts().items()
+        }
+
+    def listed(self) -> set[int]:
+        """The numbers of the front ends that are not ending, as far as Envoy knows."""
+        return {
+            self.ports.index(port)
+            for port, host in self._hosts().items()
+            if host["health_status"]["eds_health_status"] == "HEALTHY"
+        }
+
+    def requests(self, number: int) -> int:
+        """How many Envoy has under way at a front end."""
+        stats = self._hosts()[self.ports[number]]["stats"]
+        return next(int(one.get("value", 0)) for one in stats if one["name"] == "rq_active")
+
+    def _hosts(self) -> dict[int, dict]:
         connection = http.client.HTTPConnection("envoy", timeout=5)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(self.admin_socket))
@@ -211,9 +232,7 @@ log_format = "text"
         connection.close()
         (cluster,) = [one for one in found["cluster_statuses"] if one["name"] == "store"]
         return {
-            host["address"]["socket_address"]["port_value"]: sorted(
-                key for key, value in host["health_status"].items() if value is True
-            )
+            host["address"]["socket_address"]["port_value"]: host
             for host in cluster["host_statuses"]
         }
 
@@ -231,7 +250,10 @@ log_format = "text"
             "envoy_names": ["entry.example.test", "*.entry.example.test"],
             "_envoy_endpoints_file": str(self.endpoints),
         }
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - it is no HTML
+        environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined,
+            autoescape=jinja2.select_autoescape(default_for_string=False),
+        )
         environment.filters["to_json"] = json.dumps
         text = (ROLE / "templates" / "envoy.yaml.j2").read_text()
         tls = self.folder / "front-end-0" / "tls"

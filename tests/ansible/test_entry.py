@@ -4,16 +4,24 @@ and theirs are the real ones (`entry.py`).
 
 from __future__ import annotations
 
+import http.client
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.ansible.entry import Entry, running_entry, until
 
 BUCKET, BODY = "entry", b"body" * 250
+# Envoy's verdict takes 3.5 s at most, what follows 2.
+HUNG_S_MAX = 8.0
+END_S = 10.0
 DEGRADED = ["failed_active_degraded_check"]
 
 
@@ -78,3 +86,84 @@ def test_front_end_that_is_cut_off_gets_nothing_while_others_serve(entry: Entry)
     assert max(get() for _ in range(30)) < 2
     entry.somebody()
     until(lambda: not any(entry.flags().values()), "all are well again")
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="ends connections, which needs root")
+
+
+@needs_root
+def test_what_was_sent_to_a_front_end_that_hangs_is_repeated_or_ended(
+    entry: Entry, threads: ThreadPoolExecutor
+) -> None:
+    """Reads are answered by others, writes are at once told that their outcome is unknown."""
+    once = {"retries": {"total_max_attempts": 1}}
+    entry.lists(1, 2)
+    until(lambda: entry.listed() == {0}, "Envoy sends there what comes now")
+    entry.send("front-end-0", signal.SIGSTOP)
+    try:
+        reads = [threads.submit(getting(entry, **once)) for _ in range(4)]
+        writes = [threads.submit(putting(entry, f"h{n}", **once)) for n in range(4)]
+        until(lambda: entry.requests(0) == 8, "all wait there", 3)
+        entry.lists()
+        assert max(read.result(40) for read in reads) < HUNG_S_MAX
+        began = time.monotonic()
+        failures = [error for write in writes if (error := write.exception(40)) is not None]
+        assert time.monotonic() - began < 2  # they had to wait no longer than the reads
+        assert len(failures) == len(writes)
+        for failure in failures:
+            assert isinstance(failure, ClientError)
+            assert failure.response["Error"]["Code"] == "SlowDown"
+        get = getting(entry)
+        assert max(get() for _ in range(20)) < 2
+    finally:
+        entry.send("front-end-0", signal.SIGCONT)
+    until(lambda: not any(entry.flags().values()), "all are well again")
+
+
+@needs_root
+def test_front_end_that_ends_in_good_order_finishes_what_is_under_way(
+    entry: Entry, threads: ThreadPoolExecutor
+) -> None:
+    """For longer than one that hangs would keep its connections."""
+    large = bytes(range(256)) * (64 << 12)
+    direct = entry.client(endpoint_url=f"http://127.0.0.1:{entry.ports[1]}")
+    direct.put_object(Bucket=BUCKET, Key="large", Body=large)
+    entry.lists(0, 2)  # so that what comes now goes to the one in between
+    until(lambda: entry.listed() == {1}, "Envoy knows")
+    began = time.monotonic()
+    down = entry.client().get_object(Bucket=BUCKET, Key="large")["Body"]
+    up = threads.submit(upload_slowly, entry, "slow", large[: 16 << 10], END_S)
+    until(lambda: entry.requests(1) == 2, "both are under way", 6)
+    entry.lists(1)
+    entry.send("front-end-1", signal.SIGTERM)
+    received = b""
+    while left := len(large) - len(received):
+        received += down.read(min(left, len(large) // 64))
+        time.sleep(END_S / 64)
+    assert received == large
+    assert up.result(40) == 200
+    assert time.monotonic() - began > END_S
+    until(lambda: entry.ended("front-end-1"), "it ended")
+    stored = entry.client().get_object(Bucket=BUCKET, Key="slow")["Body"].read()
+    assert stored == large[: 16 << 10]
+    entry.start_front_end(1)
+    entry.ready(1)
+    entry.lists()
+
+
+def upload_slowly(entry: Entry, key: str, body: bytes, within_s: float) -> int:
+    """The status of a PUT whose body takes so long."""
+    given = {"Bucket": BUCKET, "Key": key}
+    client = entry.client(signature_version="s3v4")
+    target = urlsplit(client.generate_presigned_url("put_object", Params=given))
+    connection = http.client.HTTPConnection("127.0.0.1", entry.port, timeout=60)
+    connection.putrequest("PUT", f"{target.path}?{target.query}")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    step = len(body) // 32
+    for start in range(0, len(body), step):
+        connection.send(body[start : start + step])
+        time.sleep(within_s / 32)
+    status = connection.getresponse().status
+    connection.close()
+    return status

@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.promise("D7", "D9")
 
 STORE_PORT, SSH_PORT = 7200, 22
-SERVICES = ("envoy", "objectstore-endpoints", "keepalived")
+SERVICES = ("envoy", "objectstore-endpoints", "objectstore-hung", "keepalived")
 ANY_IPV4, ANY_IPV6 = str(IPv4Address(0)), str(IPv6Address(0))
 CLUSTERS = """
 import http.client, socket
@@ -41,7 +41,7 @@ def test_an_envoys_services_run_and_start_at_boot(shells, envoy_node, name):
 
 
 def test_envoy_does_not_run_as_root(shells, envoy_node):
-    for name in ("envoy", "objectstore-endpoints"):
+    for name in ("envoy", "objectstore-endpoints", "objectstore-hung"):
         pid = shells[envoy_node].check_output("systemctl show -P MainPID %s", name)
         assert shells[envoy_node].check_output("ps -o user= -p %s", pid) == "envoy"
 
