@@ -1,13 +1,15 @@
-"""`objectstore hung`: ends an Envoy's connections to front ends that hang.
+"""`objectstore hung`: ends an Envoy's connections to front ends that hang or are cut off.
 
 A process that stands still keeps its connections, its kernel answers for it: what was sent to it
 before waits until the client gives up. Envoy sends it nothing new once its health checks say so,
 and ends nothing. So this looks at what Envoy says, twice a second, and has the kernel end the
 connections to who answers no health check at all: reads are then repeated elsewhere, and the client
-hears at once of other requests that their outcome is unknown.
+hears at once of other requests that their outcome is unknown. The same is done with who says that
+requests wait there, while it says so and others serve: it is cut off from the store.
 
 Whoever answers that it is not ready, as one does that ends in good order, keeps its connections.
-So does everybody while nobody is well: then it is rather this machine that is slow.
+So does everybody while nobody is well: then it is rather this machine that is slow, or all wait for
+the same.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from ..runtime import logging
 
 LOOK_S = 0.5
 ANSWER_S_MAX = 2.0
-# From Envoy's verdict on, which takes it about three seconds.
+# From Envoy's verdict on, which takes it about three seconds. When what all waited for is back,
+# they say so within one of Envoy's health checks.
 HUNG_S = 1.5
+CUT_OFF_S = 2.0
 AGAIN_S = 5.0
 END_S_MAX = 5.0
 SS = "/usr/bin/ss"
@@ -38,7 +42,7 @@ SS = "/usr/bin/ss"
 Place = tuple[str, int]
 """Address and port."""
 
-Verdict = Literal["well", "hangs", "refuses", "ends"]
+Verdict = Literal["well", "waits", "hangs", "refuses", "ends"]
 """Who ends does so in good order, and Kubernetes sees to it that it does."""
 
 
@@ -66,6 +70,7 @@ class Health(TypedDict, total=False):
 
     eds_health_status: str
     failed_active_health_check: bool
+    failed_active_degraded_check: bool
     active_hc_timeout: bool
 
 
@@ -98,33 +103,36 @@ def _verdict(health: Health) -> Verdict:
     if health.get("eds_health_status") == "DRAINING":
         return "ends"
     if not health.get("failed_active_health_check", False):
-        return "well"
+        return "waits" if health.get("failed_active_degraded_check", False) else "well"
     return "hangs" if health.get("active_hc_timeout", False) else "refuses"
 
 
 @dataclass(slots=True)
 class Watch:
-    """Since when who hangs, and when their connections were ended last."""
+    """Since when who hangs or waits alone, and when their connections were ended last."""
 
-    _since: dict[Place, float] = field(default_factory=dict)
+    _hangs: dict[Place, float] = field(default_factory=dict)
+    _waits: dict[Place, float] = field(default_factory=dict)
     _ended: dict[Place, float] = field(default_factory=dict)
 
     def due(self, found: Mapping[Place, Verdict], now: float) -> list[Place]:
         """Those whose connections are to be ended now."""
+        others_serve = "well" in found.values()
         # A machine that is gone cannot be reached after a while, which is no better.
-        self._since = {
-            place: self._since.get(place, now)
+        self._hangs = {
+            place: self._hangs.get(place, now)
             for place, verdict in found.items()
-            if verdict == "hangs" or (verdict == "refuses" and place in self._since)
+            if verdict == "hangs" or (verdict == "refuses" and place in self._hangs)
+        }
+        self._waits = {
+            place: self._waits.get(place, now)
+            for place, verdict in found.items()
+            if verdict == "waits" and others_serve
         }
         self._ended = {place: at for place, at in self._ended.items() if now - at < AGAIN_S}
-        if "well" not in found.values():
-            return []
-        due = [
-            place
-            for place, since in self._since.items()
-            if now - since >= HUNG_S and place not in self._ended
-        ]
+        due = [place for place, since in self._hangs.items() if now - since >= HUNG_S]
+        due += [place for place, since in self._waits.items() if now - since >= CUT_OFF_S]
+        due = [place for place in due if others_serve and place not in self._ended]
         self._ended |= dict.fromkeys(due, now)
         return due
 
@@ -168,7 +176,7 @@ def end_connections(place: Place) -> int:
 )
 @click.option("--cluster", default="store", show_default=True, help="Envoy's name for the pods.")
 def hung(admin: Path, cluster: str) -> None:
-    """End an Envoy's connections to front ends that hang.
+    """End an Envoy's connections to front ends that hang or are cut off.
 
     Runs until it is ended, with the right to end connections (CAP_NET_ADMIN).
     """

@@ -29,6 +29,7 @@ from botocore.config import Config
 
 from objectstore_app.cli.endpoints import Place, assignment, write_if_new
 from objectstore_app.config.shard_map import MapFile, ShardMap, ShardOwner, write_map
+from objectstore_app.metadata_service.owners import LOOK_S
 from objectstore_app.runtime.tls import ensure_self_signed
 from objectstore_infra.artefacts import storage
 from tests.ansible.playbook import ROOT
@@ -155,6 +156,18 @@ log_format = "text"
     def ended(self, name: str) -> bool:
         return self._processes[name].poll() is not None
 
+    def mend(self) -> None:
+        """Undo what a test did to it, and wait until all are well."""
+        for number in range(len(self.ports)):
+            self.send(f"front-end-{number}", signal.SIGCONT)
+            if self.ended(f"front-end-{number}"):
+                self.start_front_end(number)
+        self.somebody()
+        self.lists()
+        everybody = set(range(len(self.ports)))
+        until(lambda: self.listed() == everybody, "all are listed")
+        until(lambda: not any(self.flags().values()), "all are well again")
+
     def stop(self) -> None:
         for process in self._processes.values():
             process.kill()
@@ -187,6 +200,7 @@ log_format = "text"
             self.map = self.map.with_owner(shard, ShardOwner(address=address, epoch=epoch, pod=""))
         for number in front_ends:
             write_map(self.folder / f"front-end-{number}" / "data" / "run", self.map)
+        time.sleep(4 * LOOK_S)  # nothing tells that they have seen it
 
     def _read(self, file: MapFile) -> ShardMap:
         return file.current() or ShardMap()

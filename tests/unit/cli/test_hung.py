@@ -10,7 +10,16 @@ from socketserver import UnixStreamServer
 
 import pytest
 
-from objectstore_app.cli.hung import AGAIN_S, HUNG_S, AdminError, Verdict, Watch, look, verdicts
+from objectstore_app.cli.hung import (
+    AGAIN_S,
+    CUT_OFF_S,
+    HUNG_S,
+    AdminError,
+    Verdict,
+    Watch,
+    look,
+    verdicts,
+)
 
 ONE, TWO = ("10.0.0.1", 7200), ("10.0.0.2", 7200)
 
@@ -39,7 +48,7 @@ def test_who_answers_no_health_check_hangs_and_who_says_no_refuses():
         n6={"failed_active_degraded_check": True},
     )
     found = verdicts(told["cluster_statuses"], "store")
-    assert list(found.values()) == ["well", "hangs", "refuses", "well", "ends", "well"]
+    assert list(found.values()) == ["well", "hangs", "refuses", "well", "ends", "waits"]
     assert list(found)[:2] == [ONE, TWO]
 
 
@@ -77,6 +86,20 @@ def test_who_refuses_or_ends_keeps_its_connections():
     watch = Watch()
     due(watch, 0, "hangs")
     assert due(watch, HUNG_S, "ends") == []
+
+
+def test_who_waits_while_others_serve_is_cut_off():
+    watch = Watch()
+    assert due(watch, 0, "waits") == []
+    assert due(watch, CUT_OFF_S, "waits") == [ONE]
+
+
+def test_who_waits_as_long_as_all_others_did_is_not_cut_off():
+    watch = Watch()
+    assert [due(watch, now, "waits", "waits") for now in range(10)] == [[]] * 10
+    assert due(watch, 10, "waits", "well") == []  # it will hear of it in a moment
+    assert due(watch, 10.5, "well", "well") == []
+    assert due(watch, 10 + CUT_OFF_S, "waits", "well") == []
 
 
 def test_nothing_is_ended_while_nobody_is_well():
