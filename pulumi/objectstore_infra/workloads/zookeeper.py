@@ -135,6 +135,8 @@ def _container() -> pods.Spec:
     return {
         "name": ZOOKEEPER,
         "args": [
+            # It has little to do, and less to compile before it does it.
+            "-XX:TieredStopAtLevel=1",
             f"-Dlogback.configurationFile={LOGGING}",
             f"-Djava.io.tmpdir={pods.SCRATCH}",
             "-Dzookeeper.admin.enableServer=false",
