@@ -90,6 +90,7 @@ GATHER_COMMIT_S_MIN = 0.002
 GATHER_STEP_S = 0.001
 CALL_S_MAX = 30.0
 ROUTE_WAIT_S_MAX = 10.0
+MUTATION_WAIT_S_MAX = 20.0
 CONFIRM_S_MAX = 8.0
 BODIES_KEPT_BYTES_MAX = 64 * MIB
 COMPLETED_UPLOADS_KEPT = 1000
@@ -139,7 +140,8 @@ invariant(
 )
 invariant(COMMIT_S_MAX < CALL_S_MAX, "a gateway learns first that its writer hangs")
 invariant(CONFIRM_S_MAX < ROUTE_WAIT_S_MAX, "a router hears from a gateway what it waits for")
-invariant(ROUTE_WAIT_S_MAX < CALL_S_MAX, "who looks for an owner has time left to ask it")
+invariant(ROUTE_WAIT_S_MAX < MUTATION_WAIT_S_MAX, "nobody repeats a mutation in the client's place")
+invariant(MUTATION_WAIT_S_MAX < CALL_S_MAX, "who looks for an owner has time left to ask it")
 invariant(LOG_FREE_BYTES_MIN < CHUNKS_FREE_BYTES_MIN, "large bodies are refused before small ones")
 invariant(LOG_RESERVE_BYTES_MIN < LOG_FREE_BYTES_MIN, "what frees room is refused last")
 invariant(

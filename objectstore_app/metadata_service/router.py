@@ -2,11 +2,13 @@
 
 Theory of operation. The shard map says which gateway to ask (`owners.py`); there is one connection
 to each. Where that does not come to a decision (NotOwnerError, nothing could be sent, another owner
-has the shard by now), the router looks again, until ROUTE_WAIT_S_MAX after the call began, and then
-says so: nothing was decided. A read takes no longer than that in all, a mutation CALL_S_MAX, since
-its owner may wait for the medium; whatever the reason, a peer that is silent among them. Of what
-was sent, and whose answer is lost, reads and the REPEATABLE mutations are sent
-again; any other mutation fails with UnavailableError, for its outcome is unknown.
+has the shard by now), the router looks again for a while after the call began, and then says so:
+nothing was decided. For ROUTE_WAIT_S_MAX with a read, which takes no longer than that in all, for
+an entry repeats it elsewhere; for MUTATION_WAIT_S_MAX with a mutation, which nobody repeats but the
+client, and which takes no longer than CALL_S_MAX, since its owner may wait for the medium. That
+holds whatever the reason, a peer that is silent among them. Of what was sent, and whose answer is
+lost, reads and the REPEATABLE mutations are sent again; any other mutation fails with
+UnavailableError, for its outcome is unknown.
 
 Buckets and people are cached exactly (`cache.py`): each look-up asks the directory's owner for the
 generation. Look-ups that begin in the same turn of the loop share one question, never one that was
@@ -25,7 +27,13 @@ import msgspec
 from ..config.shard_map import MapFile
 from ..core.errors import ObjectStoreError
 from ..core.ids import ShardId, UserId
-from ..core.limits import CALL_S_MAX, PAGE_KEYS_MAX, PART_NUMBER_MAX, ROUTE_WAIT_S_MAX
+from ..core.limits import (
+    CALL_S_MAX,
+    MUTATION_WAIT_S_MAX,
+    PAGE_KEYS_MAX,
+    PART_NUMBER_MAX,
+    ROUTE_WAIT_S_MAX,
+)
 from ..media.segments import DIRECTORY_SHARD, shard_folder
 from .api import (
     AccessKey,
@@ -343,13 +351,15 @@ def _seen(question: asyncio.Task[int]) -> None:
 class _Patience:
     """One call's, from its beginning: how long it may take, and may still look for the owner."""
 
-    __slots__ = ("_begun", "_loop", "_owners", "_pause_s", "_takes_s")
+    __slots__ = ("_begun", "_looks_s", "_loop", "_owners", "_pause_s", "_takes_s")
 
     def __init__(self, owners: Owners, method: str) -> None:
         self._owners = owners
         self._loop = asyncio.get_running_loop()
         self._begun = self._loop.time()
-        self._takes_s = CALL_S_MAX if method == MUTATE else ROUTE_WAIT_S_MAX
+        self._looks_s, self._takes_s = ROUTE_WAIT_S_MAX, ROUTE_WAIT_S_MAX
+        if method == MUTATE:
+            self._looks_s, self._takes_s = MUTATION_WAIT_S_MAX, CALL_S_MAX
         self._pause_s = PAUSE_S_MIN
 
     @property
@@ -361,7 +371,7 @@ class _Patience:
         """Wait for what may help against this refusal; False when the time is over."""
         if isinstance(error, NotOwnerError) and self._owners.learn(error):
             return True
-        left = self._begun + ROUTE_WAIT_S_MAX - self._loop.time()
+        left = self._begun + self._looks_s - self._loop.time()
         if left <= 0:
             return False
         await self._owners.change(min(self._pause_s, left))

@@ -158,6 +158,7 @@ def test_gateway_that_lost_a_shard_unawares_answers_no_read(
 ) -> None:
     """As an owner does that was paused while another pod took its shard."""
     monkeypatch.setattr(routing, "ROUTE_WAIT_S_MAX", 0.3)
+    monkeypatch.setattr(routing, "MUTATION_WAIT_S_MAX", 0.3)
 
     async def scenario(pods: GatewayPods, router: Router) -> None:
         bucket = await new_bucket(router)
@@ -257,6 +258,7 @@ def test_call_waits_for_an_owner_a_bounded_time_and_says_that_nothing_was_decide
     tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routing, "ROUTE_WAIT_S_MAX", 0.4)
+    monkeypatch.setattr(routing, "MUTATION_WAIT_S_MAX", 0.4)
 
     async def scenario(pods: GatewayPods, router: Router) -> None:
         bucket = await new_bucket(router)
@@ -273,6 +275,30 @@ def test_call_waits_for_an_owner_a_bounded_time_and_says_that_nothing_was_decide
                 await call
         outcomes = await router.mutate_all(bucket, [version(bucket, b"k")] * 3)
         assert [type(one) for one in outcomes] == [UnsentError] * 3
+
+    in_pods(tmp_path, tls, scenario)
+
+
+def test_mutation_waits_for_an_owner_when_a_read_would_have_been_sent_elsewhere(
+    tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "ROUTE_WAIT_S_MAX", 0.2)
+
+    async def scenario(pods: GatewayPods, router: Router) -> None:
+        bucket = await new_bucket(router)
+        known, nowhere = pods.map, ShardOwner(address="127.0.0.1:1", epoch=1000, pod="")
+        pods.map = pods.map.with_owner(shard_folder(DATA_SHARD), nowhere)
+        pods.tell()
+        await router.owners.change(5)
+        writing = asyncio.ensure_future(router.mutate(bucket, version(bucket, b"k", b"1")))
+        with pytest.raises(UnsentError):
+            await router.state(bucket)
+        assert not writing.done()
+        back = msgspec.structs.replace(known.shards[shard_folder(DATA_SHARD)], epoch=1001)
+        pods.map = pods.map.with_owner(shard_folder(DATA_SHARD), back)
+        pods.tell()
+        await writing
+        assert await body(router, bucket, b"k") == b"1"
 
     in_pods(tmp_path, tls, scenario)
 
@@ -312,6 +338,7 @@ def test_call_to_a_silent_gateway_ends_in_time_though_nobody_else_has_the_shard(
     tmp_path: Path, tls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routing, "ROUTE_WAIT_S_MAX", 0.5)
+    monkeypatch.setattr(routing, "MUTATION_WAIT_S_MAX", 0.5)
     monkeypatch.setattr(routing, "CALL_S_MAX", 1.0)
     monkeypatch.setattr(linking, "WATCH_S", 0.05)
 
