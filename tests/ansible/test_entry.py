@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from objectstore_app.core.limits import ROUTE_WAIT_S_MAX
-from tests.ansible.entry import Entry, running_entry, until
+from tests.ansible.entry import Entry, running_entry, status_of, until
 
 BUCKET, BODY = "entry", b"body" * 250
 # Envoy's verdict takes 3.5 s at most, what follows 2.
@@ -84,6 +84,7 @@ def test_requests_wait_and_do_not_fail_while_nobody_has_the_shards(
         calls += [threads.submit(getting(entry)), threads.submit(putting(entry, f"{number}"))]
         time.sleep(2)
     assert set(map(tuple, entry.flags().values())) == {tuple(DEGRADED)}
+    assert status_of(entry.health_port, "/") == 200  # the addresses stay
     assert all(call.result(40) < 20 for call in calls)
 
 
