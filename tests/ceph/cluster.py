@@ -29,6 +29,8 @@ from pathlib import Path
 OSDS = 3
 POOLS = ("store.log", "store.open", "store.cold")
 """Of logs and chunks, three replicas each; of old chunks, erasure-coded over three OSDs."""
+MODULES = "modules"
+"""A folder that stays empty: none of the manager's modules is used."""
 PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool")
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
@@ -67,7 +69,7 @@ mon data = {folder}/mon
 [mgr.x]
 mgr data = {folder}/mgr
 mgr initial modules =
-mgr module path = {folder}/none
+mgr module path = {folder}/{modules}
 [osd]
 osd data = {folder}/osd$id
 osd objectstore = bluestore
@@ -107,10 +109,18 @@ class CephCluster:
 
     def start(self) -> None:
         """Return once the pool takes writes on all three OSDs."""
-        (self.folder / "run").mkdir(parents=True)
+        for name in ("run", MODULES):
+            (self.folder / name).mkdir(parents=True)
         fsid, (v2, v1) = str(uuid.uuid4()), _free_ports(2)
         self.conf.write_text(
-            _CONF.format(fsid=fsid, v2=v2, v1=v1, folder=self.folder, osd_bytes=self._osd_bytes)
+            _CONF.format(
+                fsid=fsid,
+                v2=v2,
+                v1=v1,
+                folder=self.folder,
+                modules=MODULES,
+                osd_bytes=self._osd_bytes,
+            )
         )
         self._write_keyrings()
         monmap = self.folder / "monmap"
