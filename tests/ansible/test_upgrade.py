@@ -218,8 +218,9 @@ def test_an_upgrade_of_everything_under_load_fails_no_call_and_loses_no_object(
 
 def test_what_was_installed_is_what_runs(deployment: Deployment):
     looked = run("ansible", "default", "-m", "ceph_status", "-a", "cluster=false")
-    assert looked.output.count('"outdated": []') == len(deployment.nodes), looked.output
-    assert looked.output.count(f'"version": "{deployment.platform.ceph}"') == len(deployment.nodes)
+    assert looked.output.count(" outdated: []\n") == len(deployment.nodes), looked.output
+    version = f" version: {deployment.platform.ceph}\n"
+    assert looked.output.count(version) == len(deployment.nodes), looked.output
 
 
 def test_a_version_that_fails_its_gate_stops_at_that_service_which_is_undone(
