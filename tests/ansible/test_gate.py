@@ -190,10 +190,22 @@ def test_a_ceph_that_does_not_answer_is_the_only_row():
 
 
 def test_each_client_address_has_a_row():
-    probes = [{"item": "a", "seconds": 0.1}, {"item": "b", "failed": True, "msg": "refused"}]
-    rows = gate.client_address_findings(probes)
+    probes = [{"host": "a", "seconds": 0.1}, {"host": "b", "failed": True, "msg": "refused"}]
+    rows = gate.client_address_findings({"failed": True, "msg": "b", "probes": probes}, ["a", "b"])
     assert reds(rows) == ["S3 through b"]
-    assert rows[1]["found"] == "refused"
+    assert [row["found"] for row in rows] == ["0.1 s", "refused"]
+
+
+@pytest.mark.parametrize("facts", [{"unreachable": True, "msg": "no ssh"}, {"msg": "no ssh"}])
+def test_addresses_that_nobody_could_ask_through_are_all_red(facts: dict):
+    rows = gate.client_address_findings(facts, ["a", "b"])
+    assert reds(rows) == ["S3 through a", "S3 through b"]
+    assert {row["found"] for row in rows} == {"no ssh"}
+
+
+def test_an_address_that_was_left_out_is_red():
+    rows = gate.client_address_findings({"probes": [{"host": "a", "seconds": 1}]}, ["a", "b"])
+    assert reds(rows) == ["S3 through b"]
 
 
 POD = {

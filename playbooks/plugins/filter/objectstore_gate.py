@@ -204,17 +204,21 @@ def ceph_findings(facts: Mapping[str, Any], moving: bool = False) -> list[Findin
     ]
 
 
-def client_address_findings(probes: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """The outcomes of the module `s3_probe` in a loop over the client addresses."""
+def client_address_findings(facts: Mapping[str, Any], addresses: Sequence[str]) -> list[Finding]:
+    """What the module `s3_probe` found through each client address; without a row of its own, an
+    address is red for what the whole look says.
+    """
     step = (
         "the rows above say what is wrong; if none is red: `journalctl -u envoy -u keepalived` on "
         "the envoys"
     )
+    probes = {probe["host"]: probe for probe in facts.get("probes", [])}
     found = []
-    for probe in probes:
-        ok = not (probe.get("failed") or probe.get("unreachable"))
-        said = f"{probe.get('seconds', 0)} s" if ok else reason(probe)
-        found.append(finding(f"S3 through {probe['item']}", ok, said, step))
+    for address in addresses:
+        probe = probes.get(address, facts)
+        ok = "seconds" in probe
+        said = f"{probe['seconds']} s" if ok else reason(probe)
+        found.append(finding(f"S3 through {address}", ok, said, step))
     return found
 
 

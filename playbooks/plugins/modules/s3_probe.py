@@ -1,4 +1,4 @@
-"""Ansible module: does this endpoint do what an S3 server must: write, read back, delete?
+"""Ansible module: do these endpoints do what an S3 server must: write, read back, delete?
 
 Runs on a node with nothing but the standard library, and signs its requests with code of its own:
 a probe that shared the store's code would share its faults.
@@ -14,22 +14,30 @@ import os
 import secrets
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: s3_probe
-short_description: Write, read back and delete an object through an S3 endpoint
+short_description: Write, read back and delete an object through each of some S3 endpoints
 description:
-  - Makes a bucket of its own, puts an object, reads it back, and removes both.
+  - >-
+    Through each endpoint at once, makes a bucket of its own, puts an object, reads it back, and
+    removes both.
   - A failed step is repeated from the start until O(timeout) is over.
+  - >-
+    Returns RV(probes), a row for each endpoint in their order, which says how long it took or why
+    it failed. Fails when one of them did.
 options:
-  host:
-    description: Host name or address of the endpoint.
-    type: str
+  hosts:
+    description: Host name or address of each endpoint.
+    type: list
+    elements: str
     required: true
   port:
-    description: Port of the endpoint.
+    description: Port of the endpoints.
     type: int
     default: 7200
   authority:
@@ -66,8 +74,8 @@ class ProbeError(Exception):
 class Endpoint:
     """An S3 endpoint and the keys to use there."""
 
-    def __init__(self, params: dict) -> None:
-        self.host: str = params["host"]
+    def __init__(self, host: str, params: dict[str, Any]) -> None:
+        self.host = host
         self.port: int = params["port"]
         self.access_key: str = params["access_key"]
         self.secret_key: str = params["secret_key"]
@@ -148,10 +156,31 @@ def round_trip(endpoint: Endpoint) -> None:
         endpoint.call("DELETE", bucket)
 
 
+def probed(endpoint: Endpoint, timeout_s: float) -> dict[str, Any]:
+    """What came of it; `seconds` from the first attempt to the one that did."""
+    began = time.monotonic()
+    while True:
+        try:
+            round_trip(endpoint)
+        except ProbeError as error:
+            if time.monotonic() - began < timeout_s:
+                time.sleep(PAUSE_S)
+                continue
+            said = f"the S3 probe of {endpoint.host}:{endpoint.port} failed: {error}"
+            return {"host": endpoint.host, "failed": True, "msg": said}
+        return {"host": endpoint.host, "seconds": round(time.monotonic() - began, 3)}
+
+
+def probed_all(endpoints: list[Endpoint], timeout_s: float) -> list[dict[str, Any]]:
+    """What came of each, in their order; all at once, so that one that hangs holds up no other."""
+    with ThreadPoolExecutor(max_workers=len(endpoints) or 1) as threads:
+        return list(threads.map(lambda endpoint: probed(endpoint, timeout_s), endpoints))
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "host": {"type": "str", "required": True},
+            "hosts": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "default": 7200},
             "authority": {"type": "str", "default": ""},
             "access_key": {"type": "str", "required": True, "no_log": True},
@@ -161,19 +190,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    params = module.params
     if module.check_mode:
-        module.exit_json(changed=False, skipped=True, msg="a probe writes; not in check mode")
-    endpoint = Endpoint(module.params)
-    began = time.monotonic()
-    while True:
-        try:
-            round_trip(endpoint)
-        except ProbeError as error:
-            if time.monotonic() - began < module.params["timeout"]:
-                time.sleep(PAUSE_S)
-                continue
-            module.fail_json(msg=f"the S3 probe of {endpoint.host}:{endpoint.port} failed: {error}")
-        module.exit_json(changed=False, seconds=round(time.monotonic() - began, 3))
+        skipped = [{"host": host, "seconds": 0.0} for host in params["hosts"]]
+        said = "a probe writes; not in check mode"
+        module.exit_json(changed=False, skipped=True, msg=said, probes=skipped)
+    endpoints = [Endpoint(host, params) for host in params["hosts"]]
+    probes = probed_all(endpoints, params["timeout"])
+    failed = [probe["msg"] for probe in probes if probe.get("failed")]
+    if failed:
+        module.fail_json(msg="; ".join(failed), probes=probes)
+    module.exit_json(changed=False, probes=probes)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Ansible module: the version of the store that the pods of one workload run.
+"""Ansible module: the version of the store that the pods of its workloads run.
 
-Reads it, or changes it as the stack's own provider would: by server-side apply, under the name
-under which the provider owns the image, so that the stack's next run finds nothing foreign. Pods
-are renewed by Kubernetes; this waits until the new ones are ready and says what a pod that does not
-get ready says of itself. Runs on the operator's side, with the client of Kubernetes.
+Reads it, of all that are asked for in one call, since the client of Kubernetes takes seconds to
+load; or changes it as the stack's own provider would: by server-side apply, under the name under
+which the provider owns the image, so that the stack's next run finds nothing foreign. Pods are
+renewed by Kubernetes; this waits until the new ones are ready and says what a pod that does not get
+ready says of itself. Runs on the operator's side.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -24,9 +26,12 @@ except ImportError as error:
 
 DOCUMENTATION = """
 module: workload_version
-short_description: Read or change the version that a workload of the store runs
+short_description: Read or change the version that workloads of the store run
 description:
-  - Changes the image of a Deployment or StatefulSet of the store, and waits for its pods.
+  - >-
+    Returns what each of O(names) runs as RV(workloads), in their order; where some cannot be read,
+    it fails with the others in it.
+  - Changes the image of one Deployment or StatefulSet of the store, and waits for its pods.
 options:
   kubeconfig:
     description: How to reach the cluster.
@@ -36,9 +41,10 @@ options:
     description: Where the workload is.
     type: str
     default: objectstore
-  name:
-    description: The workload, as metadata.
-    type: str
+  names:
+    description: The workloads, as metadata; one where a version is given.
+    type: list
+    elements: str
     required: true
   version:
     description: The version that it is to run; empty only reads.
@@ -232,6 +238,37 @@ def manager(metadata: dict[str, Any]) -> str:
     return str(applied[0]) if applied else "objectstore-upgrade"
 
 
+def facts(workload: Workload, name: str) -> dict[str, Any]:
+    """What an upgrade is planned from."""
+    return {
+        "name": name,
+        "running": workload.running,
+        "pods": int(workload.found.spec.replicas or 0),
+        "pods_ready": int(workload.found.status.ready_replicas or 0),
+        "stateful": workload.is_stateful,
+        "whole": workload.is_whole,
+    }
+
+
+def looked_at(
+    names: Sequence[str], workload_of: Callable[[str], Workload]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The facts of each workload that can be read, and why the others cannot. Once nothing answers,
+    nobody else is asked.
+    """
+    found: list[dict[str, Any]] = []
+    lacking: list[str] = []
+    for name in names:
+        try:
+            found.append(facts(workload_of(name), name))
+        except (ApiException, RolloutError) as error:
+            lacking.append(f"{name}: {error}")
+        except (HTTPError, OSError) as error:
+            lacking.append(f"{name}: {error}")
+            break
+    return found, lacking
+
+
 def changed_to(workload: Workload, version: str, pods: int, timeout_s: float) -> bool:
     """Bring so many pods to the version, and wait for them. Raises RolloutError."""
     image = f"{workload.image.rpartition(':')[0]}:{version.replace('+', '_')}"
@@ -250,7 +287,7 @@ def main() -> None:
         argument_spec={
             "kubeconfig": {"type": "path", "required": True},
             "namespace": {"type": "str", "default": "objectstore"},
-            "name": {"type": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "required": True},
             "version": {"type": "str", "default": ""},
             "pods": {"type": "int", "default": 0},
             "timeout_s": {"type": "int", "default": 180},
@@ -260,25 +297,32 @@ def main() -> None:
     if ABSENT:
         module.fail_json(msg=f"the client of Kubernetes is not installed here: {ABSENT}")
     given = module.params
+    names, version = given["names"], given["version"]
+    if version and len(names) != 1:
+        module.fail_json(msg=f"one workload is changed at a time, not {', '.join(names) or 'none'}")
     try:
         api_client = config.new_client_from_config(given["kubeconfig"])
-        workload = Workload(api_client, given["namespace"], given["name"])
-        found = {
-            "name": given["name"],
-            "running": workload.running,
-            "pods": int(workload.found.spec.replicas or 0),
-            "pods_ready": int(workload.found.status.ready_replicas or 0),
-            "stateful": workload.is_stateful,
-            "whole": workload.is_whole,
-        }
-        version = given["version"]
-        changed = bool(version) and version != workload.version
-        if version and not module.check_mode:
+    except (config.ConfigException, OSError) as error:
+        module.fail_json(msg=str(error), workloads=[])
+
+    def workload_of(name: str) -> Workload:
+        return Workload(api_client, given["namespace"], name)
+
+    if not version:
+        found, lacking = looked_at(names, workload_of)
+        if lacking:
+            module.fail_json(msg="; ".join(lacking), workloads=found)
+        module.exit_json(changed=False, workloads=found)
+    try:
+        workload = workload_of(names[0])
+        before = facts(workload, names[0])
+        changed = version != workload.version
+        if not module.check_mode:
             changed = changed_to(workload, version, given["pods"], given["timeout_s"])
-    except (ApiException, HTTPError, RolloutError, config.ConfigException, OSError) as error:
-        module.fail_json(msg=f"{given['name']}: {error}")
-    diff = {"before": f"{found['running']}\n", "after": f"{version or found['running']}\n"}
-    module.exit_json(changed=changed, workload=found, diff=diff)
+    except (ApiException, HTTPError, RolloutError, OSError) as error:
+        module.fail_json(msg=f"{names[0]}: {error}")
+    diff = {"before": f"{before['running']}\n", "after": f"{version}\n"}
+    module.exit_json(changed=changed, workloads=[before], diff=diff)
 
 
 if __name__ == "__main__":
