@@ -5,18 +5,28 @@ however it ends, its kernel closes its connections, and refuses new ones, or its
 with it: a pod whose connection broke, and whose address then takes no other, has no processes that
 serve. That is no proof that nothing of it lives, and need not be: its shards are taken by fencing
 their logs. A pod that falls silent says nothing by that; its session will tell.
+
+What takes connections at the address of a dead pod may be that pod started again, and not ready for
+what it was registered for. It registers anew, or its last session expires; so who is found dead
+counts again only when it has taken a connection for longer than that.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ..config.coordination import PodRecord
+from ..config.service import SESSION_S_DEFAULT
+from ..core.errors import invariant
 from ..runtime.logging import event
 
 CONNECT_S_MAX = 1.0
 RETRY_S = 0.25
+RETURN_S = 5.0
+
+invariant(SESSION_S_DEFAULT < RETURN_S, "what a pod registered in its last life is gone by then")
 
 
 class Peers:
@@ -58,15 +68,24 @@ class Peers:
                 await asyncio.sleep(RETRY_S)
                 continue
             known = True
-            self._found(life, dead=False)
             try:
-                await reader.read()
+                await self._until_lost(life, reader)
                 broke = True
             except OSError as error:
                 # Anything else says that it was lost, not that the other end ended it.
                 broke = isinstance(error, ConnectionError)
             finally:
                 writer.transport.abort()
+
+    async def _until_lost(self, life: PodRecord, reader: asyncio.StreamReader) -> None:
+        """Raises OSError."""
+        if life in self._dead:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETURN_S):
+                    await reader.read()
+                    return
+        self._found(life, dead=False)
+        await reader.read()
 
     def _found(self, life: PodRecord, *, dead: bool) -> None:
         if dead == (life in self._dead):

@@ -18,6 +18,7 @@ from tests.engine.pods import until
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "RETRY_S", 0.01)
+    monkeypatch.setattr(peers, "RETURN_S", 0.2)
 
 
 class Listener:
@@ -70,6 +71,27 @@ def test_pod_that_ends_is_dead_and_one_that_comes_back_is_not() -> None:
         again = Listener(port)
         await again.accept()
         await until(lambda: found.watch({"one": record}) == frozenset(), "found alive")
+        again.die()
+
+    with_peers(scenario)
+
+
+def test_pod_that_is_started_again_counts_by_its_next_registration() -> None:
+    """Not by the one of its last life, which stands until that session has expired."""
+
+    async def scenario(found: Peers) -> None:
+        listener = Listener()
+        record = listener.record
+        found.watch({"one": record})
+        await listener.accept()
+        listener.die()
+        await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
+        again = Listener(int(record.address.rpartition(":")[2]))
+        await again.accept()
+        await asyncio.sleep(0.1)
+        assert found.watch({"one": record}) == {"one"}
+        next_life = PodRecord(pod="one", service="metadata", address=record.address, since=2)
+        assert found.watch({"one": next_life}) == frozenset()
         again.die()
 
     with_peers(scenario)
