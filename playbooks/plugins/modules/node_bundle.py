@@ -103,7 +103,9 @@ def main() -> None:
             for path in unwanted:
                 (folder / path).unlink()
             drop_empty(folder)
-            _, noted = differing(folder, files)
+            # What arrived was held against its sum: it is not read once more.
+            for row in new_files:
+                noted[row["path"]] = [*stamp_of(folder / row["path"]), row["sha256"]]
         if folder.is_dir() and not module.check_mode and noted != read_noted(folder):
             (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
     except (OSError, tarfile.TarError, subprocess.SubprocessError, RefusedError) as error:
@@ -142,14 +144,18 @@ def differing(folder: Path, files: list[Row]) -> tuple[list[Row], Noted]:
         if not path.is_file():
             missing.append(row)
             continue
-        about = path.stat()
-        stamp = [about.st_size, about.st_mtime_ns]
+        stamp = stamp_of(path)
         known = noted.get(row["path"], [])
         sha256 = known[2] if known[:2] == stamp else sha256_of(path)
         seen[row["path"]] = [*stamp, sha256]
         if sha256 != row["sha256"]:
             missing.append(row)
     return missing, seen
+
+
+def stamp_of(path: Path) -> list[int]:
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns]
 
 
 def read_noted(folder: Path) -> Noted:
