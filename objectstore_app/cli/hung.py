@@ -34,7 +34,7 @@ ANSWER_S_MAX = 2.0
 # From Envoy's verdict on, which takes it about three seconds. When what all waited for is back,
 # they say so within one of Envoy's health checks.
 HUNG_S = 1.5
-CUT_OFF_S = 3.0
+CUT_OFF_S = 2.0
 AGAIN_S = 5.0
 END_S_MAX = 5.0
 SS = "/usr/bin/ss"

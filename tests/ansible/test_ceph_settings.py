@@ -37,11 +37,11 @@ def written(name: str, folder: Path) -> ConfigParser:
 
 
 @pytest.mark.parametrize("name", ["ceph.conf", "client.conf"])
-def test_daemons_and_clients_look_for_newer_maps_after_seconds(name: str, tmp_path: Path):
+def test_daemons_and_clients_look_for_newer_maps_after_a_second(name: str, tmp_path: Path):
     settings = written(name, tmp_path)["global"]
     assert settings["fsid"] == VARIABLES["ceph_fsid"]
-    assert {settings[f"mon client {one}"] for one in ("ping interval", "hunt interval")} == {"1"}
-    assert settings["objecter timeout"] == "3"
+    for name in ("mon client ping interval", "mon client hunt interval", "objecter timeout"):
+        assert settings[name] == "1"
 
 
 def test_clients_have_their_key_where_pods_find_it(tmp_path: Path):
