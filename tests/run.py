@@ -1,11 +1,12 @@
 """`make test`: every stage that this machine can run, cheap ones first, the first failure ends it.
 
 A stage is a command with a time limit. One marked `ahead` begins with the first one, gives way to
-the others, and is waited for at its place. Stages marked `deployed` run against one real deployment
-on VMs of its own (stack `test`), made once by the stage `up` and always destroyed, whatever failed.
-Where this machine cannot carry one they are skipped, and the reason is said. What each stage prints
-is shown as it comes and kept in build/test/STAGE.log; the last line counts everything:
-`N passed, N failed, N skipped`.
+the others, and is waited for at its place. The tests of one marked `spread` run in several workers
+at once: none may count on another, or on a port or folder that is not its own. Stages marked
+`deployed` run against one real deployment on VMs of its own (stack `test`), made once by the stage
+`up` and always destroyed, whatever failed. Where this machine cannot carry one they are skipped,
+and the reason is said. What each stage prints is shown as it comes and kept in
+build/test/STAGE.log; the last line counts everything: `N passed, N failed, N skipped`.
 
 Usage: python -m tests.run [--list] [--keep-going] [STAGE…]
 """
@@ -31,6 +32,7 @@ from tests import deployment
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "test"
 BIN = Path(sys.executable).parent
+WORKERS_MAX = 4
 STOP_GRACE_S = 20
 COPY_GRACE_S = 5
 AHEAD_LINES_MAX = 20
@@ -74,10 +76,19 @@ def suite(
     *options: str,
     limit_s: int = 300,
     deployed: bool = False,
+    spread: bool = False,
 ) -> Stage:
+    """A stage of pytest; the tests of one that is `spread` run on all processors at once."""
     results = f"--junitxml={LOGS / name}.xml"
-    argv = (str(BIN / "pytest"), results, "-rs", "--durations=3", *options, folder)
+    workers = workers_options() if spread else ()
+    argv = (str(BIN / "pytest"), results, "-rs", "--durations=3", *workers, *options, folder)
     return Stage(name, about, argv, limit_s, (folder,), deployed)
+
+
+def workers_options() -> tuple[str, ...]:
+    """A worker for each processor, in the folder's order; idle ones take from the others' rest."""
+    workers = min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+    return ("-n", str(workers), "--dist", "worksteal") if workers > 1 else ()
 
 
 def on_deployment(action: str, about: str, limit_s: int) -> Stage:
@@ -102,15 +113,17 @@ STAGES = (
     tool("layers", "import rules", "lint-imports"),
     suite("tidy", "the style card", "tests/tidy"),
     tool("types", "mypy, strict", "mypy"),
-    suite("unit", "runtime, configuration, commands", "tests/unit"),
+    suite("unit", "runtime, configuration, commands", "tests/unit", spread=True),
     suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
-    suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600),
+    suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600, spread=True),
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
     suite("faults", "processes killed, disks full or lying", "tests/faults", *PURE, limit_s=900),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
     on_deployment("host", "make this machine able to deploy", limit_s=600),
     BUNDLE,
-    suite("infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200),
+    suite(
+        "infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200, spread=True
+    ),
     suite("ansible", "roles, playbooks, bundle", "tests/ansible", *PURE, limit_s=900),
     tool(
         "ceph-host",
