@@ -158,7 +158,7 @@ STAGES = (
         "tests/ansible",
         "-m",
         "deployment",
-        limit_s=1800,
+        limit_s=2400,
         deployed=True,
     ),
     on_deployment("down", "nothing is left", limit_s=300),
