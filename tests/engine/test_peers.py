@@ -59,14 +59,20 @@ def with_peers(scenario: Callable[[Peers], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
+async def found_dead(found: Peers) -> PodRecord:
+    """What a pod had registered that ended and was found dead."""
+    listener = Listener()
+    record = listener.record
+    assert found.watch({"one": record}) == frozenset()
+    await listener.accept()
+    listener.die()
+    await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
+    return record
+
+
 def test_pod_that_ends_is_dead_and_one_that_comes_back_is_not() -> None:
     async def scenario(found: Peers) -> None:
-        listener = Listener()
-        record = listener.record
-        assert found.watch({"one": record}) == frozenset()
-        await listener.accept()
-        listener.die()
-        await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
+        record = await found_dead(found)
         port = int(record.address.rpartition(":")[2])
         again = Listener(port)
         await again.accept()
@@ -80,12 +86,7 @@ def test_pod_that_is_started_again_counts_by_its_next_registration() -> None:
     """Not by the one of its last life, which stands until that session has expired."""
 
     async def scenario(found: Peers) -> None:
-        listener = Listener()
-        record = listener.record
-        found.watch({"one": record})
-        await listener.accept()
-        listener.die()
-        await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
+        record = await found_dead(found)
         again = Listener(int(record.address.rpartition(":")[2]))
         await again.accept()
         await asyncio.sleep(0.1)
@@ -146,12 +147,7 @@ def test_pod_that_was_never_reached_is_not_called_dead() -> None:
 
 def test_next_life_of_a_pod_does_not_inherit_its_death() -> None:
     async def scenario(found: Peers) -> None:
-        listener = Listener()
-        record = listener.record
-        found.watch({"one": record})
-        await listener.accept()
-        listener.die()
-        await until(lambda: found.watch({"one": record}) == {"one"}, "found dead")
+        record = await found_dead(found)
         next_life = PodRecord(
             pod="one", service="metadata", address=record.address, since=2, ready=("shard-000",)
         )
