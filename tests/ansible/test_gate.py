@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 
 import pytest
@@ -81,8 +82,8 @@ def spoil(path: str, value: object) -> Callable[[dict], None]:
         (spoil("workloads/0/ready", 2), "pods"),
         (spoil("workloads/0/updated", 2), "pods"),
         (spoil("pods/0/ready", False), "pods"),
-        (spoil("shards/0/error", "no answer"), "shards"),
-        (spoil("shards", []), "shards"),
+        (spoil("shards/1/error", "no answer"), "pods of shards"),
+        (spoil("shards", []), "pods of shards"),
         (spoil("shards/0/held/shard-000", 0), "shard-000"),
         (spoil("shards/1/held/shard-000", 5), "shard-000"),
         (spoil("shards/2/held/directory", 3), "directory"),
@@ -111,6 +112,29 @@ def test_a_shard_that_no_pod_has_any_more_is_red(pod: int, shard: str):
     rows = gate.cluster_findings(facts, NODES)
     (row,) = [one for one in rows if one["check"] == shard]
     assert (row["ok"], row["found"]) == (False, "owned by nobody")
+
+
+def test_while_a_pod_does_not_answer_the_shards_of_the_others_are_judged():
+    facts = cluster()
+    facts["shards"][0] |= {"error": "its node n0 is not ready", "held": {}, "map": {}}
+    rows = {one["check"]: one for one in gate.cluster_findings(facts, NODES)}
+    assert rows["pods of shards"]["found"] == "metadata-0: its node n0 is not ready"
+    assert rows["directory"]["ok"]
+    assert not rows["shard-000"]["ok"]
+    assert rows["shard-000"]["found"] == "owned by nobody; the map also says metadata-0 (epoch 6)"
+
+
+def test_a_pod_of_a_node_that_is_away_is_not_asked(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def kubectl(*argv: str, **_: object) -> str:
+        asked.append(argv[2])
+        return json.dumps({"held": {}, "map": {"shards": {}}, "data_shards": 3})
+
+    monkeypatch.setattr(looked, "kubectl", kubectl)
+    facts = looked.shards_facts("objectstore", {"metadata-0": "n0", "metadata-1": "n1"}, {"n1"})
+    assert asked == ["metadata-1"]
+    assert [one["error"] for one in facts] == ["its node n0 is not ready", ""]
 
 
 def test_a_server_of_zookeeper_that_is_missing_is_a_row_of_its_own():

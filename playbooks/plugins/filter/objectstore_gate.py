@@ -21,6 +21,8 @@ MOVING = {
     "active+clean+remapped",
 }
 DIRECTORY = "directory"
+# Whom a map that knows no owner names, and the epoch.
+NOBODY = ("nobody", 0)
 KUBECTL = "kubectl --namespace=objectstore"
 
 
@@ -108,30 +110,36 @@ def zookeeper_finding(workloads: Sequence[Mapping[str, Any]]) -> Finding:
 
 
 def shard_findings(pods: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """Whether each shard is owned by one pod, and every pod takes that one for the owner."""
+    """Whether each shard is owned by one pod, and every pod takes that one for the owner. Pods that
+    do not answer are a row of their own, and the shards are judged by what the others say.
+    """
     silent = [f"{pod['pod']}: {pod['error']}" for pod in pods if pod["error"]]
-    if silent or not pods:
-        step = "a pod that can own shards does not answer: mend the row `pods` first"
-        return [finding("shards", False, "; ".join(silent) or "no pods", step)]
-    count = max(pod["data_shards"] for pod in pods)
+    answering = [pod for pod in pods if not pod["error"]]
+    step = "a pod that can own shards does not answer: mend the rows of nodes and pods first"
+    said = "; ".join(silent) or "no pods"
+    found = [finding("pods of shards", False, said, step)] if silent or not pods else []
+    if not answering:
+        return found
+    count = max(pod["data_shards"] for pod in answering)
     wanted = {DIRECTORY, *(f"shard-{number:03d}" for number in range(count))}
-    held = {name for pod in pods for name in pod["held"]}
-    return [shard_finding(pods, name) for name in sorted(wanted | held)]
+    held = {name for pod in answering for name in pod["held"]}
+    return found + [shard_finding(answering, name) for name in sorted(wanted | held)]
 
 
 def shard_finding(pods: Sequence[Mapping[str, Any]], shard: str) -> Finding:
     """One shard: who believes to own it, under which epoch, and what the others believe."""
     held = {pod["pod"]: pod["held"][shard] for pod in pods if pod["held"].get(shard)}
     named = {
-        (entry["pod"], entry["epoch"]) if (entry := pod["map"].get(shard)) else ("nobody", 0)
+        (entry["pod"], entry["epoch"]) if (entry := pod["map"].get(shard)) else NOBODY
         for pod in pods
     }
     owners = ", ".join(f"{pod} (epoch {epoch})" for pod, epoch in sorted(held.items()))
     ok = len(held) == 1 and named == set(held.items())
     said = owners or "owned by nobody"
-    if not ok and len(held) == 1:
-        others = sorted(f"{pod} (epoch {epoch})" for pod, epoch in named - set(held.items()))
-        said += f"; the map also says {', '.join(others)}"
+    others = named - set(held.items()) - (set() if held else {NOBODY})
+    if not ok and others:
+        also = ", ".join(f"{pod} (epoch {epoch})" for pod, epoch in sorted(others))
+        said += f"; the map also says {also}"
     step = (
         "it moves within seconds while ZooKeeper answers; if it stays, the logs of the pods "
         f"`metadata` and `iam` say why: `{KUBECTL} logs -l app.kubernetes.io/name=metadata`"

@@ -74,19 +74,22 @@ def main() -> None:
         )
     nodes, pods, workloads = parted(everything)
     ours = {params["namespace"], SYSTEM}
-    of_shards = [
-        pod["metadata"]["name"]
+    of_shards = {
+        pod["metadata"]["name"]: pod["spec"].get("nodeName", "")
         for pod in pods
         if pod["metadata"]["namespace"] == params["namespace"]
         and pod["metadata"].get("labels", {}).get(NAME_LABEL) in params["shard_services"]
-    ]
+    }
+    known = [node_facts(node) for node in nodes]
     module.exit_json(
         changed=False,
         error="",
-        nodes=[node_facts(node) for node in nodes],
+        nodes=known,
         workloads=[workload_facts(one) for one in workloads if namespace_of(one) in ours],
         pods=[pod_facts(pod) for pod in pods if namespace_of(pod) in ours],
-        shards=shards_facts(params["namespace"], sorted(of_shards)),
+        shards=shards_facts(
+            params["namespace"], of_shards, {node["name"] for node in known if node["ready"]}
+        ),
     )
 
 
@@ -175,10 +178,19 @@ def is_over(pod: dict[str, Any]) -> bool:
     return phase == "Succeeded" or (phase == "Failed" and bool(owners - {"Node"}))
 
 
-def shards_facts(namespace: str, pods: list[str]) -> list[dict[str, Any]]:
-    """What each pod says, asked at the same time: shards may move between two looks."""
+def shards_facts(namespace: str, pods: dict[str, str], ready: set[str]) -> list[dict[str, Any]]:
+    """What each of the `pods`, which are on those nodes, says, asked at the same time: shards may
+    move between two looks. Those on nodes that are not ready would keep us waiting.
+    """
+
+    def asked_of(pod: str) -> dict[str, Any]:
+        node = pods[pod]
+        if node and node not in ready:
+            return silent(pod, f"its node {node} is not ready")
+        return shard_facts(namespace, pod)
+
     with ThreadPoolExecutor(max_workers=ASKED_AT_ONCE_MAX) as threads:
-        return list(threads.map(lambda pod: shard_facts(namespace, pod), pods))
+        return list(threads.map(asked_of, sorted(pods)))
 
 
 def shard_facts(namespace: str, pod: str) -> dict[str, Any]:
@@ -187,10 +199,14 @@ def shard_facts(namespace: str, pod: str) -> dict[str, Any]:
     try:
         said = json.loads(kubectl(*command, timeout_s=CALL_TIMEOUT_S))
     except (CommandError, ValueError) as error:
-        return {"pod": pod, "error": str(error), "held": {}, "map": {}, "data_shards": 0}
+        return silent(pod, str(error))
     held = {name: EPOCH.unpack(bytes.fromhex(text))[0] for name, text in said["held"].items()}
     shards, count = said["map"]["shards"], said["data_shards"]
     return {"pod": pod, "error": "", "held": held, "map": shards, "data_shards": count}
+
+
+def silent(pod: str, error: str) -> dict[str, Any]:
+    return {"pod": pod, "error": error, "held": {}, "map": {}, "data_shards": 0}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """`make up` with more machines, then with fewer, under load: no acknowledged object is lost, and no
 client that retries as its SDK does sees a failure.
 
-The deployment is the stack that OBJECTSTORE_STACK names, its inventory OBJECTSTORE_INVENTORY. An
-envoy joins and leaves each time; a node only where OBJECTSTORE_TEST_SCALE=1: that takes minutes.
+The deployment is the stack that OBJECTSTORE_STACK names, its inventory OBJECTSTORE_INVENTORY. Run
+with `-s` it prints the times that docs/howto/scale.md tells.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,13 @@ import pytest
 
 from tests.ansible.load import Load
 from tests.ansible.playbook import ROOT
+from tests.faults.cluster.description import read_machines
+from tests.faults.cluster.machines import Machines
 
 STACK = os.environ.get("OBJECTSTORE_STACK", "")
 INVENTORY = os.environ.get("OBJECTSTORE_INVENTORY", "")
-WHOLE = os.environ.get("OBJECTSTORE_TEST_SCALE") == "1"
 UP_S_MAX = 900
+WELL_S_MAX = 300.0
 
 pytestmark = [
     pytest.mark.deployment,
@@ -44,6 +47,7 @@ def scale() -> Iterator[Scale]:
 
     def up(**numbers: int) -> str:
         lines = "".join(f"  objectstore:{what}: {count}\n" for what, count in numbers.items())
+        began = time.monotonic()
         description.write_text(before.rstrip("\n") + "\n" + lines)
         done = subprocess.run(
             [sys.executable, "-m", "objectstore_app", "stack", "up", "--stack", STACK],
@@ -56,6 +60,7 @@ def scale() -> Iterator[Scale]:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        print(f"{numbers}: {time.monotonic() - began:.0f} s")
         return done.stdout
 
     yield up
@@ -86,29 +91,51 @@ def inventory() -> dict:
     return json.loads(Path(INVENTORY).expanduser().read_text())
 
 
-def test_an_envoy_joins_takes_its_share_of_the_addresses_and_leaves(scale: Scale, load: Load):
-    name = f"{inventory()['all']['vars']['objectstore_name']}-envoy-2"
-    assert f"created   objectstore:index:Instance {name}" in scale(envoys=2)
-    owned = subprocess.run(
-        ["incus", "exec", name, "--", "ip", "-4", "-oneline", "address"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    addresses = inventory()["all"]["vars"]["objectstore_client_addresses"]
-    assert [f" {address}/" in owned for address in addresses] == [False, True, False, True]
-    shown = scale(envoys=1)
-    assert f"leaving: {name}" in shown
-    assert f"deleted   objectstore:index:Instance {name}" in shown
-    assert inventory()["envoy"]["hosts"] == [name.replace("-2", "-1")]
+def addresses_of(described: dict) -> dict[str, str]:
+    return {name: one["ansible_host"] for name, one in described["_meta"]["hostvars"].items()}
 
 
-@pytest.mark.skipif(not WHOLE, reason="takes minutes: OBJECTSTORE_TEST_SCALE=1")
-def test_a_node_joins_holds_data_and_leaves(scale: Scale, load: Load):
-    workers = len(inventory()["default"]["hosts"])
-    name = f"{inventory()['all']['vars']['objectstore_name']}-default-{workers}"
-    assert f"created   objectstore:index:Instance {name}" in scale(workers=workers + 1)
-    shown = scale(workers=workers)
+def placement_groups(machines: Machines) -> dict[str, int]:
+    """How many each node's OSD holds."""
+    rows = json.loads(machines.ask("ceph", "osd", "df", "tree", "--format=json"))["nodes"]
+    held = {row["id"]: row["pgs"] for row in rows if row["type"] == "osd"}
+    hosts = [row for row in rows if row["type"] == "host"]
+    return {host["name"]: sum(held[number] for number in host["children"]) for host in hosts}
+
+
+def machines_now() -> Machines:
+    return read_machines(Path(INVENTORY))
+
+
+def test_a_node_and_an_envoy_join_take_their_share_and_leave(scale: Scale, load: Load):
+    before = inventory()
+    reserved = before["all"]["vars"]["objectstore_infrastructure_addresses"]
+    store = before["all"]["vars"]["objectstore_name"]
+    workers, envoys = len(before["default"]["hosts"]), len(before["envoy"]["hosts"])
+    node, envoy = f"{store}-default-{workers}", f"{store}-envoy-{envoys + 1}"
+
+    shown = scale(workers=workers + 1, envoys=envoys + 1)
+    assert f"created   objectstore:index:Instance {node}" in shown
+    assert f"created   objectstore:index:Instance {envoy}" in shown
+    larger = addresses_of(inventory())
+    assert larger.items() >= addresses_of(before).items()
+    assert {larger[node], larger[envoy]} <= set(reserved)
+    machines = machines_now()
+    print(f"well after another {machines.until_well(WELL_S_MAX):.0f} s")
+    print(f"placement groups: {placement_groups(machines)}")
+    assert placement_groups(machines)[node] > 0
+    assert node in {pod.node for pod in machines.pods("object-controller")}
+    owned = machines.on(envoy, "ip", "-4", "-oneline", "address")
+    clients = before["all"]["vars"]["objectstore_client_addresses"]
+    assert [f" {address}/" in owned for address in clients] == [False, True, False, True]
+
+    shown = scale(workers=workers, envoys=envoys)
     assert "placement groups left" in shown
-    assert f"deleted   objectstore:index:Instance {name}" in shown
-    assert name not in inventory()["default"]["hosts"]
+    for name in (node, envoy):
+        assert f"deleted   objectstore:index:Instance {name}" in shown
+    assert inventory() == before
+    machines = machines_now()
+    print(f"well after another {machines.until_well(WELL_S_MAX):.0f} s")
+    assert sorted(placement_groups(machines)) == sorted(before["default"]["hosts"])
+    nodes = machines.kubectl("get", "nodes", "--output=name").split()
+    assert sorted(nodes) == sorted(f"node/{name}" for name in before["default"]["hosts"])

@@ -1,18 +1,34 @@
-"""What an operator does to a running cluster: certificates, etcd back to a snapshot, a node leaves.
+"""What an operator does to a running cluster: certificates, etcd back to a snapshot, a node leaves;
+what the operator is told of a node that is off.
 
 The API is written to all the while. The tests need a deployment, named by OBJECTSTORE_INVENTORY.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import ssl
+import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.ansible.playbook import play
-from tests.faults.cluster.api import API_PORT, AWAY_S_MAX, Api
+from tests.faults.cluster.api import API_PORT, AWAY_S_MAX, Api, waited
+from tests.faults.cluster.description import read_machines
+from tests.faults.cluster.machines import command
+
+LOST_S_MAX = 60.0
+WELL_S_MAX = 240.0
+SECRETS = (
+    re.compile(rb"\bkey = (\S{20,})"),
+    re.compile(rb"client-key-data: (\S{20,})"),
+    re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(\S{20,})"),
+)
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(900)]
 
@@ -86,3 +102,70 @@ def test_a_node_leaves_and_joins_again(api: Api, inventory: dict):
     assert back.code == 0, back.output
     assert api.ready()[node]
     assert api.longest_s() <= AWAY_S_MAX
+
+
+@contextmanager
+def switched_off(node: str, api: Api, folder: Path) -> Iterator[None]:
+    """The node is off, and counts as lost; afterwards all is well again."""
+    command("incus", "stop", "--force", node)
+    try:
+        waited(lambda: not api.ready()[node], LOST_S_MAX, f"the loss of {node}")
+        yield
+    finally:
+        command("incus", "start", node)
+        read_machines(folder / "inventory.json").until_well(WELL_S_MAX)
+
+
+def secrets_of(inventory: dict, folder: Path) -> set[bytes]:
+    """What must be in no archive: the administrator's keys, and every key in the store's folder."""
+    variables = inventory["all"]["vars"]
+    found = {variables[f"objectstore_root_{kind}_key"].encode() for kind in ("access", "secret")}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix in {"", ".key", ".keyring", ".pem"}:
+            for pattern in SECRETS:
+                found |= set(pattern.findall(path.read_bytes()))
+    return found
+
+
+def contents(archive: Path) -> dict[str, dict[str, bytes]]:
+    """Host → the files that it gave, out of an archive of diagnostics."""
+    found = {}
+    with tarfile.open(archive) as outer:
+        for entry in outer.getmembers():
+            if packed := outer.extractfile(entry):
+                with tarfile.open(fileobj=io.BytesIO(packed.read())) as inner:
+                    files = {one.name: inner.extractfile(one) for one in inner.getmembers()}
+                    host = Path(entry.name).name.removesuffix(".tar.gz")
+                    found[host] = {name: file.read() for name, file in files.items() if file}
+    return found
+
+
+# The first node is the one that playbooks ask when they can.
+def test_a_node_that_is_off_is_explained_and_the_others_tell_all(
+    api: Api, inventory: dict, folder: Path, tmp_path: Path
+):
+    node, *others = [*inventory["default"]["hosts"], *inventory["envoy"]["hosts"]]
+    archive = tmp_path / "diagnostics.tar"
+    with switched_off(node, api, folder):
+        checked = play("healthcheck")
+        looked = play("status")
+        gathered = play("diagnostics", diagnostics_file=str(archive))
+    print(checked.output)
+    assert checked.code != 0
+    assert looked.code == 0, looked.output
+    status = json.loads((folder / "status.json").read_text())
+    rows = {(one["node"], one["check"]): one for one in status["degraded"]}
+    assert {(node, "reachable over SSH"), (node, "Kubernetes node")} <= rows.keys()
+    assert not [check for _, check in rows if check.startswith(("S3 through", "shard-"))]
+    assert all(one["next_step"] for one in rows.values())
+    assert all(f"{check}" in checked.output for _, check in rows)
+    assert status["metrics"]
+    assert gathered.code == 0, gathered.output
+    told = contents(archive)
+    assert sorted(told) == sorted(others)
+    assert all(files["journal.txt"] for files in told.values())
+    assert node.encode() in told[inventory["default"]["hosts"][1]]["kubernetes/nodes.txt"]
+    text = b"".join(content for files in told.values() for content in files.values())
+    secrets = secrets_of(inventory, folder)
+    assert len(secrets) > len(SECRETS)
+    assert not [secret for secret in secrets if secret in text]
