@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
+
 import pytest
 
 from tests.ansible.plugins import plugin
@@ -12,7 +15,7 @@ ANY = "::"
 GUEST = {"python": "3.13", "machine": "x86_64"}
 WANTED = {
     "guest": GUEST,
-    "now": 1000.0,
+    "clock_skew_s": -1.0,
     "clock_skew_max_s": 60,
     "memory_mib": 8192,
     "paths": ["/opt"],
@@ -27,7 +30,6 @@ def look(**changes: object) -> dict:
         "os": {"id": "debian", "version_id": "13"},
         "python": "3.13",
         "machine": "x86_64",
-        "clock": 1001.0,
         "memory_bytes": 8192 << 20,
         "free_bytes": {"/opt": 50 << 30},
         "listening": [{"address": ANY, "port": 22}],
@@ -46,14 +48,36 @@ def test_a_good_node_passes_the_prechecks():
     assert reds(judge.precheck(look(), "n", WANTED)) == []
 
 
+@pytest.mark.parametrize("skew", [1200.0, -1200.0])
+def test_a_clock_that_is_off_is_named(skew: float):
+    assert reds(judge.precheck(look(), "n", WANTED | {"clock_skew_s": skew})) == ["clock"]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize(
+    ("clock", "skew"), [(999, -1), (1000, 0), (1035, 0), (1040, 0), (1042, 2), (4600, 3560)]
+)
+def test_a_clock_is_right_that_was_read_between_question_and_verdict(
+    clock: float, skew: float, zone: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    facts = {"asked": "1970-01-01T00:16:40", "clock": clock}
+    verdict = datetime(1970, 1, 1, 0, 17, 20)
+    try:
+        assert judge.clock_skew(facts, verdict) == skew
+        assert judge.clock_skew({"unreachable": True}, verdict) == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize(
     ("changes", "check"),
     [
         ({"os": {"id": "alpine", "version_id": "3"}}, "system"),
         ({"python": "3.11"}, "Python and machine"),
         ({"machine": "aarch64"}, "Python and machine"),
-        ({"clock": 2200.0}, "clock"),
-        ({"clock": -200.0}, "clock"),
         ({"memory_bytes": 4096 << 20}, "memory"),
         ({"free_bytes": {"/opt": 1 << 20}}, "space"),
         (

@@ -114,6 +114,18 @@ def test_a_shard_that_no_pod_has_any_more_is_red(pod: int, shard: str):
     assert (row["ok"], row["found"]) == (False, "owned by nobody")
 
 
+def test_pods_of_a_node_that_is_away_are_counted_and_others_named():
+    facts = cluster()
+    facts["nodes"][0]["ready"] = False
+    facts["pods"][0] |= {"ready": False, "reason": "ending"}
+    facts["pods"].append(
+        {"name": "iam-a", "node": "", "ready": False, "done": False, "reason": "Pending"}
+    )
+    (row,) = [one for one in gate.cluster_findings(facts, NODES) if one["check"] == "pods"]
+    assert row["found"] == "1 on n0, which is not ready; iam-a on no node: Pending"
+    assert row["next_step"].startswith("bring n0 back first")
+
+
 def test_while_a_pod_does_not_answer_the_shards_of_the_others_are_judged():
     facts = cluster()
     facts["shards"][0] |= {"error": "its node n0 is not ready", "held": {}, "map": {}}

@@ -8,6 +8,7 @@ module `store_node`; nothing here touches a node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 Finding = dict[str, Any]
@@ -41,16 +42,29 @@ def nodes(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[dict[str, s
     ]
 
 
+def clock_skew(facts: Mapping[str, Any], now: datetime) -> float:
+    """By how many seconds a node's clock is ahead of the operator's, behind where negative; 0 for
+    one that was not looked at. It was read between the time at which it was asked for and `now`,
+    both in UTC, which are far apart where another node keeps us waiting.
+    """
+    if "clock" not in facts:
+        return 0.0
+    asked = datetime.fromisoformat(facts["asked"]).replace(tzinfo=UTC).timestamp()
+    clock: float = facts["clock"]
+    return max(clock - now.replace(tzinfo=UTC).timestamp(), 0.0) + min(clock - asked, 0.0)
+
+
 def precheck(facts: Mapping[str, Any], node: str, wanted: Mapping[str, Any]) -> list[Finding]:
     """Whether a node can carry its part: system, clock, memory, space, ports.
 
-    `wanted` holds `guest` (of the bundle's manifest), `now`, `clock_skew_max_s`, `memory_mib`,
-    `paths`, `ports` (ours there) and `unit` (the service that may hold them already).
+    `wanted` holds `guest` (of the bundle's manifest), `clock_skew_s` (what it is) and
+    `clock_skew_max_s`, `memory_mib`, `paths`, `ports` (ours there) and `unit` (the service that may
+    hold them already).
     """
     if unreachable := reached(facts, node):
         return unreachable
     system = facts["os"]
-    skew = facts["clock"] - wanted["now"]
+    skew = wanted["clock_skew_s"]
     memory_mib = facts["memory_bytes"] // MIB
     guest = wanted["guest"]
     ours = facts["units"].get(wanted["unit"], "").startswith("active")
@@ -141,6 +155,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "objectstore_nodes": nodes,
+            "clock_skew": clock_skew,
             "precheck_findings": precheck,
             "space_finding": space,
             "findings_report": report,

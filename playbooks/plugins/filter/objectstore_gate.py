@@ -6,6 +6,7 @@ finding as in `objectstore.py`; a row that is red says what the operator does ne
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def cluster_findings(
         return [finding("Kubernetes API", False, reason(facts), step)]
     return [
         *(node_finding(facts["nodes"], name) for name in nodes),
-        pods_finding(facts["workloads"], facts["pods"], renewing),
+        pods_finding(facts, renewing),
         zookeeper_finding(facts["workloads"]),
         *shard_findings(facts["shards"]),
     ]
@@ -76,23 +77,29 @@ def node_finding(nodes: Sequence[Mapping[str, Any]], name: str) -> Finding:
     return finding("Kubernetes node", found["schedulable"], said, step, name)
 
 
-def pods_finding(
-    workloads: Sequence[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]], renewing: bool
-) -> Finding:
-    """Whether every workload has all its pods, ready and of the newest kind, and no pod is not."""
+def pods_finding(facts: Mapping[str, Any], renewing: bool) -> Finding:
+    """Whether every workload has all its pods, ready and of the newest kind, and no pod is not.
+    Those of a node that is not ready are only counted.
+    """
     lacking = [
         f"{one['name']} {one['ready']}/{one['wanted']} ready, {one['updated']} renewed"
-        for one in workloads
+        for one in facts["workloads"]
         if one["ready"] != one["wanted"] or one["updated"] not in renewed(one, renewing)
     ]
-    wrong = [
+    away = {node["name"] for node in facts["nodes"] if not node["ready"]}
+    ill = [pod for pod in facts["pods"] if not pod["ready"] and not pod["done"]]
+    lost = Counter(pod["node"] for pod in ill if pod["node"] in away)
+    wrong = [f"{count} on {node}, which is not ready" for node, count in sorted(lost.items())]
+    wrong += [
         f"{pod['name']} on {pod['node'] or 'no node'}: {pod['reason']}"
-        for pod in pods
-        if not pod["ready"] and not pod["done"]
+        for pod in ill
+        if pod["node"] not in away
     ]
-    said = "; ".join([*lacking, *wrong]) or f"{len(pods)} ready"
+    said = "; ".join([*lacking, *wrong]) or f"{len(facts['pods'])} ready"
     step = f"`{KUBECTL} describe pod NAME` and `{KUBECTL} logs NAME` say why"
-    return finding("pods", not lacking and not wrong, said, step)
+    if away:
+        step = f"bring {', '.join(sorted(away))} back first; if a pod stays away: {step}"
+    return finding("pods", not ill and not lacking, said, step)
 
 
 def renewed(workload: Mapping[str, Any], renewing: bool) -> range:
@@ -105,7 +112,10 @@ def zookeeper_finding(workloads: Sequence[Mapping[str, Any]]) -> Finding:
     """Whether all servers of ZooKeeper are there."""
     found = {one["name"]: one for one in workloads}.get("zookeeper")
     said = f"{found['ready']}/{found['wanted']} ready" if found else "there is none"
-    step = f"without two of them nothing can move: `{KUBECTL} get pods -o wide`, then its log"
+    step = (
+        "one of three may be away, without two of them nothing can move: "
+        f"`{KUBECTL} get pods -o wide` names its node, then its log"
+    )
     return finding("ZooKeeper", bool(found and found["ready"] == found["wanted"]), said, step)
 
 
@@ -149,7 +159,10 @@ def shard_finding(pods: Sequence[Mapping[str, Any]], shard: str) -> Finding:
 
 def etcd_findings(facts: Mapping[str, Any], nodes: Sequence[str]) -> list[Finding]:
     """Whether every node of the control plane has a member of etcd that is well and votes."""
-    step = "`journalctl -u kubelet` on the node, and the log of its pod etcd in kube-system"
+    step = (
+        "start the node if it is off; if it runs: `journalctl -u kubelet` there, and the log of "
+        "its pod etcd in kube-system"
+    )
     if "members" not in facts:
         return [finding("etcd", False, reason(facts), step)]
     members = {one["name"]: one for one in facts["members"]}
@@ -182,19 +195,22 @@ def ceph_findings(facts: Mapping[str, Any], moving: bool = False) -> list[Findin
             "Ceph monitors",
             not missing,
             f"{len(ceph['quorum'])} of {ceph['monitors']} in quorum",
-            "`systemctl status ceph-mon@NODE` on the nodes that are missing",
+            "start the first three default nodes that are off; `systemctl status ceph-mon@NODE` on "
+            "those that run",
         ),
         finding(
             "Ceph OSDs",
             not away,
             f"down or out: {', '.join(away)}" if away else f"{len(ceph['osds'])} up and in",
-            "`ceph osd tree` names the node; `systemctl status ceph-osd@NUMBER` there",
+            "`ceph osd tree` names the node; start it if it is off, else `systemctl status "
+            "ceph-osd@NUMBER` there",
         ),
         finding(
             "placement groups",
             bool(ceph["clean"]) or on_their_way,
             states or "none",
-            f"copies are being made anew, wait; if it does not go on: {step}",
+            f"while an OSD is away, bring that back first; copies that lack are made anew by "
+            f"themselves, wait; if it does not go on: {step}",
         ),
         finding(
             "Ceph maintenance",

@@ -31,8 +31,10 @@ def answers(facts: Mapping[str, Any]) -> bool:
     return bool(facts) and not facts.get("unreachable") and not facts.get("failed")
 
 
-def platform_health(facts: Mapping[str, Any], node: str, now: float) -> list[Finding]:
-    """Whether a node's own services run, its clock is right, and it has room. `now` is our time."""
+def platform_health(facts: Mapping[str, Any], node: str, skew: float) -> list[Finding]:
+    """Whether a node's own services run, its clock is right, and it has room. `skew` is by how many
+    seconds its clock is ahead of ours.
+    """
     if not answers(facts):
         step = (
             "see that the node runs (`incus list`, or the substrate's console) and answers to SSH; "
@@ -42,7 +44,6 @@ def platform_health(facts: Mapping[str, Any], node: str, now: float) -> list[Fin
         return [finding(node, "reachable over SSH", False, said, step)]
     away = {unit: state for unit, state in facts["units"].items() if state != "active (running)"}
     said = ", ".join(f"{unit} {state}" for unit, state in sorted(away.items()))
-    skew = facts["clock"] - now
     free_mib = min(facts["free_bytes"].values()) // MIB
     return [
         finding(

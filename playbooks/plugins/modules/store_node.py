@@ -43,6 +43,10 @@ options:
     description: Unix socket of Envoy's administration, whose view of the nodes is wanted.
     type: path
     default: ""
+  asked:
+    description: The operator's time when this was asked for, UTC; returned beside the node's own.
+    type: str
+    default: ""
 """
 
 HTTP_TIMEOUT_S = 12
@@ -68,6 +72,7 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
             "envoy_admin": {"type": "path", "default": ""},
+            "asked": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -79,6 +84,7 @@ def main() -> None:
         os=os_release(),
         machine=platform.machine(),
         cpus=os.cpu_count(),
+        asked=params["asked"],
         clock=time.time(),
         memory_bytes=memory_bytes(),
         free_bytes={path: free_bytes(path) for path in params["paths"]},

@@ -1,5 +1,5 @@
-"""`make up` with more machines, then with fewer, under load: no acknowledged object is lost, and no
-client that retries as its SDK does sees a failure.
+"""`make up` with more machines, with fewer, and after one was lost, under load: no acknowledged
+object is lost, and no client that retries as its SDK does sees a failure.
 
 The deployment is the stack that OBJECTSTORE_STACK names, its inventory OBJECTSTORE_INVENTORY. Run
 with `-s` it prints the times that docs/howto/scale.md tells.
@@ -21,7 +21,7 @@ import pytest
 from tests.ansible.load import Load
 from tests.ansible.playbook import ROOT
 from tests.faults.cluster.description import read_machines
-from tests.faults.cluster.machines import Machines
+from tests.faults.cluster.machines import Machines, command
 
 STACK = os.environ.get("OBJECTSTORE_STACK", "")
 INVENTORY = os.environ.get("OBJECTSTORE_INVENTORY", "")
@@ -47,24 +47,30 @@ def scale() -> Iterator[Scale]:
 
     def up(**numbers: int) -> str:
         lines = "".join(f"  objectstore:{what}: {count}\n" for what, count in numbers.items())
-        began = time.monotonic()
         description.write_text(before.rstrip("\n") + "\n" + lines)
-        done = subprocess.run(
-            [sys.executable, "-m", "objectstore_app", "stack", "up", "--stack", STACK],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'pulumi'}"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=UP_S_MAX,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        print(f"{numbers}: {time.monotonic() - began:.0f} s")
-        return done.stdout
+        print(f"{numbers}: ", end="")
+        return stack("up")
 
     yield up
     description.write_text(before)
+
+
+def stack(action: str) -> str:
+    """What `objectstore stack` prints, as `make` calls it."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "objectstore_app", "stack", action, "--stack", STACK],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'pulumi'}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=UP_S_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"{action} {time.monotonic() - began:.0f} s")
+    return done.stdout
 
 
 @pytest.fixture
@@ -139,3 +145,16 @@ def test_a_node_and_an_envoy_join_take_their_share_and_leave(scale: Scale, load:
     assert sorted(placement_groups(machines)) == sorted(before["default"]["hosts"])
     nodes = machines.kubectl("get", "nodes", "--output=name").split()
     assert sorted(nodes) == sorted(f"node/{name}" for name in before["default"]["hosts"])
+
+
+def test_a_node_that_is_gone_is_made_anew_and_gets_its_data_back(load: Load):
+    before = inventory()
+    node = before["default"]["hosts"][-1]
+    had = placement_groups(machines_now())
+    command("incus", "delete", "--force", node)
+    stack("refresh")
+    assert f"created   objectstore:index:Instance {node}" in stack("up")
+    assert inventory() == before
+    machines = machines_now()
+    print(f"well after another {machines.until_well(WELL_S_MAX):.0f} s")
+    assert placement_groups(machines) == had
