@@ -136,7 +136,7 @@ def test_a_node_and_an_envoy_join_take_their_share_and_leave(scale: Scale, load:
     assert [f" {address}/" in owned for address in clients] == [False, True, False, True]
 
     shown = scale(workers=workers, envoys=envoys)
-    assert "placement groups left" in shown
+    assert "Move data away" in shown
     for name in (node, envoy):
         assert f"deleted   objectstore:index:Instance {name}" in shown
     assert inventory() == before
