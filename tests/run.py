@@ -135,7 +135,7 @@ STAGES = (
     suite("zookeeper", "pods' coordination, a real ensemble", "tests/zookeeper", limit_s=600),
     on_deployment("up", "deploy four VMs", limit_s=1200),
     on_deployment("up-again", "nothing changes, under a minute", limit_s=120),
-    suite("validation", "what runs on the VMs", "tests/validation", deployed=True),
+    suite("validation", "what runs on the VMs", "tests/validation", deployed=True, spread=True),
     suite(
         "drift",
         "changes made by hand are put right",

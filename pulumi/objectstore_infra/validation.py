@@ -1,7 +1,7 @@
 """What `make up` validates with: `python -m objectstore_infra.validation STACK < OUTPUTS`.
 
 Reads the stack's outputs as JSON and runs tests/validation (pytest-testinfra) against its VMs, from
-outside and over SSH; ends as pytest does.
+outside and over SSH, several at a time; ends as pytest does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from .state_folder import INVENTORY, store_folder
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKERS = 3  # each waits for a VM most of the time
 
 
 def store_name(outputs: Mapping[str, Any]) -> str:
@@ -27,7 +28,8 @@ def store_name(outputs: Mapping[str, Any]) -> str:
 def main() -> None:
     folder = store_folder(store_name(json.load(sys.stdin)))
     told = {"OBJECTSTORE_INVENTORY": str(folder / INVENTORY), "OBJECTSTORE_STACK": sys.argv[1]}
-    pytest = [sys.executable, "-m", "pytest", "tests/validation"]
+    workers = ("-n", str(WORKERS), "--dist", "loadfile")
+    pytest = [sys.executable, "-m", "pytest", *workers, "tests/validation"]
     sys.exit(subprocess.run(pytest, cwd=ROOT, env=os.environ | told).returncode)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -26,17 +27,23 @@ DISK_OF_THIS_MACHINE = {"MON_DISK_LOW", "MON_DISK_CRIT"}
 
 @pytest.fixture(scope="session")
 def ceph(store, shells):
-    """Asks the monitors as the administrator, from the first default node."""
+    """What the monitors tell the administrator on the first default node, each thing asked once."""
     shell = shells[store.hosts("default")[0]]
 
+    @cache
     def ask(words: str):
         return json.loads(shell.check_output(f"ceph --format json {words}"))
 
     return ask
 
 
+@pytest.fixture(scope="session")
+def pools(ceph):
+    return {row["pool_name"]: row for row in ceph("osd dump")["pools"]}
+
+
 def test_three_monitors_are_in_quorum(store, ceph):
-    assert ceph("quorum_status")["quorum_names"] == store.hosts("default")[:3]
+    assert ceph("status")["quorum_names"] == store.hosts("default")[:3]
 
 
 def test_a_second_manager_waits(store, ceph):
@@ -62,18 +69,16 @@ def test_ceph_is_well(ceph):
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_a_pool_keeps_what_it_promises(store, ceph, name):
-    rows = {row["pool_name"]: row for row in ceph("osd pool ls detail")}
-    row = rows[f"{store.name}.{name}"]
+def test_a_pool_keeps_what_it_promises(store, pools, name):
+    row = pools[f"{store.name}.{name}"]
     found = {"type": TYPES[row["type"]], "size": row["size"], "min_size": row["min_size"]}
     assert found == POOLS[name]
     assert list(row["application_metadata"]) == ["objectstore"]
 
 
-def test_cold_objects_are_cut_in_two_and_lie_on_three_nodes(store, ceph):
-    rows = {row["pool_name"]: row for row in ceph("osd pool ls detail")}
-    profile = rows[f"{store.name}.cold"]["erasure_code_profile"]
-    found = ceph(f"osd erasure-code-profile get {profile}")
+def test_cold_objects_are_cut_in_two_and_lie_on_three_nodes(store, ceph, pools):
+    profiles = ceph("osd dump")["erasure_code_profiles"]
+    found = profiles[pools[f"{store.name}.cold"]["erasure_code_profile"]]
     assert (found["k"], found["m"], found["crush-failure-domain"]) == ("2", "1", "host")
 
 
@@ -96,7 +101,8 @@ def test_a_services_key_writes_its_pools_and_no_others(store, shells, key_file, 
     for name in POOLS:
         pool = f"{store.name}.{name}"
         done = shell.run(f"rados {key_file} -p {pool} create validation")
-        shell.run(f"rados -p {pool} rm validation")
+        if done.rc == 0:
+            shell.run(f"rados -p {pool} rm validation")
         assert (done.rc == 0) == (name in writes), (pool, done.stderr)
         assert done.rc == 0 or "Operation not permitted" in done.stderr
 
