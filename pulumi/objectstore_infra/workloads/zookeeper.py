@@ -172,14 +172,15 @@ def _settings() -> str:
     lines = {
         "tickTime": TICK_MS,
         "initLimit": 20,
-        "syncLimit": 5,
+        # Ticks of a leader's silence after which the others elect another.
+        "syncLimit": 3,
         "minSessionTimeout": 2 * TICK_MS,
         "dataDir": DATA,
         "autopurge.snapRetainCount": 3,
         "autopurge.purgeInterval": 1,
         "standaloneEnabled": "false",
-        # Addresses of pods change; a name that does not resolve yet is tried again.
-        "cnxTimeout": 3,
+        # For connections to elect by, in ms.
+        "cnxTimeout": TICK_MS,
         "secureClientPort": ZOOKEEPER_PORT,
         "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
         "sslQuorum": "true",
