@@ -332,6 +332,16 @@ def test_a_flag_of_a_run_that_was_cut_off_is_taken_back_and_an_operators_stays(
     assert ("osd unset" in admin.asked()) is cut_off
 
 
+def test_what_a_run_left_that_was_cut_off_is_cleared_and_nothing_restarted(
+    monkeypatch: pytest.MonkeyPatch, noout_note: Path
+):
+    admin = Answers()
+    noout_note.touch()
+    restart.clear(admin)
+    assert admin.asked() == ["osd unset"]
+    assert not noout_note.exists()
+
+
 @pytest.mark.usefixtures("noout_note")
 def test_a_restart_that_fails_leaves_no_flag_behind(monkeypatch: pytest.MonkeyPatch):
     admin = Answers(osd_dump={"flags": "", "osds": []})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ etcd = plugin("modules", "etcd_member")
 pods = plugin("modules", "static_pods")
 certificates = plugin("modules", "kubeadm_certificates")
 kubeadm = plugin("modules", "kubeadm_node")
+control_plane = kubeadm.control_plane
 
 MANIFEST = """\
 apiVersion: v1
@@ -136,6 +138,10 @@ def test_what_an_interrupted_run_left_is_undone_before_the_next(
     assert called == ["reset"]
 
 
+KUBELET_RESTART = "systemctl restart kubelet.service"
+ETCD = "    image: objectstore.internal/etcd:3.6.5-0\n"
+
+
 @pytest.fixture
 def member_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A member whose cluster file changed after it joined; what kubeadm is asked is noted."""
@@ -146,6 +152,13 @@ def member_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(kubeadm, "told", lambda _text, *argv: asked.append(" ".join(argv[:3])))
     monkeypatch.setattr(kubeadm, "run", lambda *argv, **_: asked.append(" ".join(argv)))
     monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "")
+    monkeypatch.setattr(kubeadm, "KUBELET_SETTINGS", (tmp_path / "config.yaml",))
+    monkeypatch.setattr(kubeadm, "PATCHES", tmp_path / "patches")
+    monkeypatch.setattr(kubeadm, "MANIFESTS", tmp_path / "manifests")
+    monkeypatch.setattr(kubeadm, "renewed_at_once", lambda _: asked.append("at once"))
+    monkeypatch.setattr(control_plane, "ASIDE", tmp_path / "aside")
+    kubeadm.MANIFESTS.mkdir()
+    (kubeadm.MANIFESTS / "etcd.yaml").write_text(ETCD)
     return asked
 
 
@@ -166,13 +179,40 @@ def test_the_first_node_upgrades_what_the_cluster_shares_and_the_others_themselv
     tmp_path: Path, member_node: list[str]
 ):
     assert upgrade_of(tmp_path, leads=True)["changed"]
-    kubelet = "systemctl restart kubelet.service"
-    assert member_node == ["init phase upload-config", "upgrade apply --yes", kubelet]
+    assert member_node == ["init phase upload-config", "at once", "upgrade apply --yes"]
     assert not upgrade_of(tmp_path, leads=True)["changed"]
     (tmp_path / "cluster.yaml").write_text("kubernetesVersion: v1.34.6\n")
     member_node.clear()
     assert upgrade_of(tmp_path)["changed"]
-    assert member_node == ["upgrade node", kubelet]
+    assert member_node == ["at once", "upgrade node"]
+
+
+def test_a_patch_of_the_control_plane_is_a_setting_too(tmp_path: Path, member_node: list[str]):
+    assert upgrade_of(tmp_path)["changed"]
+    kubeadm.PATCHES.mkdir()
+    (kubeadm.PATCHES / "kube-apiserver+strategic.yaml").write_text("spec: {}\n")
+    assert upgrade_of(tmp_path)["changed"]
+    assert not upgrade_of(tmp_path)["changed"]
+
+
+def test_the_kubelet_is_restarted_for_settings_that_kubeadm_changed(
+    tmp_path: Path, member_node: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def told(_text: str, *argv: str) -> None:
+        member_node.append(" ".join(argv))
+        (tmp_path / "config.yaml").write_text("new")
+
+    monkeypatch.setattr(kubeadm, "told", told)
+    upgrade_of(tmp_path)
+    assert member_node == ["at once", "upgrade node", KUBELET_RESTART]
+
+
+def test_where_etcd_changes_kubeadm_renews_the_control_plane_in_its_order(
+    tmp_path: Path, member_node: list[str]
+):
+    (kubeadm.MANIFESTS / "etcd.yaml").write_text(ETCD.replace("3.6.5-0", "3.6.4-0"))
+    upgrade_of(tmp_path)
+    assert member_node == ["upgrade node", KUBELET_RESTART]
 
 
 @pytest.mark.parametrize(("runs", "upgraded"), [("3.6.5-0", "false"), ("3.6.4-0", "true")])
@@ -184,12 +224,8 @@ def test_etcd_is_restarted_for_another_version_alone(
     upgraded: str,
 ):
     texts = []
-    monkeypatch.setattr(kubeadm, "MANIFESTS", tmp_path)
     monkeypatch.setattr(kubeadm, "told", lambda text, *_: texts.append(text))
-    manifest = (
-        f"spec:\n  containers:\n  - image: objectstore.internal/etcd:{runs}\n    name: etcd\n"
-    )
-    (tmp_path / "etcd.yaml").write_text(manifest)
+    (kubeadm.MANIFESTS / "etcd.yaml").write_text(ETCD.replace("3.6.5-0", runs))
     upgrade_of(tmp_path)
     told = yaml.safe_load(texts[0])
     assert (told["node"]["etcdUpgrade"], told["apply"]["etcdUpgrade"]) == (upgraded == "true",) * 2
@@ -199,11 +235,82 @@ def test_a_node_that_is_not_ready_with_its_version_is_upgraded_again(
     tmp_path: Path, member_node: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "kubelet is v1.34.4")
+    monkeypatch.setattr(kubeadm, "renewed_at_once", kubeadm.kubelet_restarted)
     with pytest.raises(kubeadm.CommandError, match=r"kubelet is v1\.34\.4"):
         upgrade_of(tmp_path)
     monkeypatch.setattr(kubeadm, "not_upgraded", lambda *_: "")
     assert upgrade_of(tmp_path)["changed"]
-    assert member_node.count("upgrade node") == 2
+    assert member_node == [KUBELET_RESTART, KUBELET_RESTART, "upgrade node"]
+
+
+@pytest.fixture
+def node_with_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node whose kubelet takes a pod away one look after its file is gone; it answers at once."""
+    manifests = tmp_path / "manifests"
+    for component in control_plane.COMPONENTS:
+        (manifests).mkdir(exist_ok=True)
+        (manifests / f"{component}.yaml").write_text("old")
+        (tmp_path / "pods" / component / "containers" / component).mkdir(parents=True)
+    looks = 0
+
+    def look() -> str:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            shutil.rmtree(tmp_path / "pods", ignore_errors=True)
+        return still_there()
+
+    still_there = control_plane.still_there
+    monkeypatch.setattr(control_plane, "still_there", look)
+    monkeypatch.setattr(control_plane, "not_answering", lambda: "")
+    monkeypatch.setattr(control_plane, "PODS", tmp_path / "pods")
+    monkeypatch.setattr(control_plane, "ASIDE", tmp_path / "aside")
+    monkeypatch.setattr(control_plane, "MANIFESTS", manifests)
+    monkeypatch.setattr(control_plane, "SETTLE_S", 0)
+    monkeypatch.setitem(control_plane.until.__globals__, "POLL_S", 0)
+    return manifests
+
+
+def contents(manifests: Path) -> set[str]:
+    found = {file.stem: file.read_text() for file in manifests.iterdir()}
+    assert found.keys() == set(control_plane.COMPONENTS)
+    return set(found.values())
+
+
+def write_new(manifests: Path) -> None:
+    assert list(manifests.iterdir()) == []
+    assert not control_plane.PODS.exists(), "an old pod is still there: the new one would wait"
+    for component in control_plane.COMPONENTS:
+        (manifests / f"{component}.yaml").write_text("new")
+
+
+def test_new_files_of_the_control_plane_come_when_all_old_pods_are_gone(node_with_pods: Path):
+    control_plane.replaced(lambda: write_new(node_with_pods), 5)
+    assert contents(node_with_pods) == {"new"}
+    assert list(control_plane.ASIDE.iterdir()) == []
+
+
+def test_a_control_plane_that_does_not_answer_is_put_back(
+    node_with_pods: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(control_plane, "not_answering", lambda: "connection refused")
+    with pytest.raises(kubeadm.CommandError, match="refused"):
+        control_plane.replaced(lambda: write_new(node_with_pods), 0.1)
+    assert contents(node_with_pods) == {"old"}
+
+
+def test_a_run_that_was_cut_off_between_gives_the_node_its_control_plane_back(
+    node_with_pods: Path,
+):
+    def cut_off() -> None:
+        (node_with_pods / "kube-scheduler.yaml").write_text("new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        control_plane.replaced(cut_off, 5)
+    assert control_plane.put_back() == ["kube-apiserver", "kube-controller-manager"]
+    assert contents(node_with_pods) == {"old", "new"}
+    assert control_plane.put_back() == []
 
 
 def test_a_node_is_upgraded_when_kubelet_and_control_plane_are_of_the_version_and_ready(

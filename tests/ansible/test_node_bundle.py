@@ -159,3 +159,20 @@ def test_packages_start_nothing_while_they_are_installed(
     with pytest.raises(node_bundle.RefusedError), node_bundle.services_untouched():
         raise node_bundle.RefusedError
     assert policy.read_text() == "of the operator"
+
+
+def test_what_a_run_left_half_installed_is_configured_before_more_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    called = []
+    monkeypatch.setattr(node_bundle, "quietly", lambda *argv: called.append(argv))
+    monkeypatch.setattr(node_bundle, "POLICY", tmp_path / "policy-rc.d")
+    node_bundle.install([tmp_path / "less_1_amd64.deb"])
+    assert [argv[0] for argv in called] == ["dpkg", "apt-get"]
+    assert "--pending" in called[0]
+    assert called[1][-1].endswith("less_1_amd64.deb")
+
+
+def test_a_command_that_fails_is_told_with_what_it_said_last():
+    with pytest.raises(node_bundle.RefusedError, match=r"(?s)sh ended with 3:.*no room"):
+        node_bundle.quietly("sh", "-c", "echo no room; exit 3")

@@ -248,7 +248,11 @@ def test_a_version_that_fails_its_gate_stops_at_that_service_which_is_undone(
         "as before",
     )
     health = play("healthcheck")
-    assert health.code == 0, health.output[-4000:]
+    assert health.code != 0
+    said = " ".join(health.output.split())
+    (verdict,) = re.findall(r"Health of \S+: (.*?has not come to its end)", said)
+    assert verdict.startswith(f"cluster, upgrade: to {deployment.broken}, begun at "), verdict
+    assert f"playbooks/upgrade.yml -e version={deployment.broken}" in said
 
 
 def test_an_older_release_is_refused_unless_asked_for(deployment: Deployment):
@@ -280,6 +284,8 @@ def test_the_way_back_under_load_touches_only_what_went_on(deployment: Deploymen
     load.clean_up()
     assert deployment.all_run(deployment.newer)
     report = reported(outcome)
+    health = play("healthcheck")
+    assert health.code == 0, health.output[-4000:]
     states = {row["name"]: row["state"] for row in (*report["workloads"], *report["nodes"])}
     taken_back = {name for name, state in states.items() if state != "was up to date"}
     assert taken_back == {"object-controller", "iam"}

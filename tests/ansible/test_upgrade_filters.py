@@ -92,6 +92,19 @@ def test_the_recommendation_fits(running: dict, bundles: list[str], said: str):
     assert said in upgrade.inventory_text(rows, bundles, [])[-1]
 
 
+def test_the_recommendation_is_to_finish_an_upgrade_that_was_begun():
+    notes = [{}, {"version": "1.1", "since": "noon"}]
+    text = upgrade.inventory_text(upgrade.plan(found(front="1.0"), ""), ["1.0", "1.2"], [], notes)
+    assert "finish the upgrade that was begun with -e version=1.1" in text[-1]
+
+
+def test_a_service_that_was_cut_off_before_its_pods_were_ready_is_put_back():
+    rows = upgrade.plan(found(front="1.0", iam="1.0", metadata="1.0"), "1.1")
+    rows[1] |= {"whole": False}
+    rows[2] |= {"whole": False, "pods_ready": 2}
+    assert [row["name"] for row in upgrade.unready(rows)] == ["metadata"]
+
+
 def test_the_report_says_what_moved_from_which_version_to_which():
     before = upgrade.plan(found(front="1.0", iam="1.1", metadata="1.0", atlas="1.0"), "1.1")
     after = found(front="1.1", iam="1.1", metadata="1.0", atlas="1.0")
@@ -162,3 +175,7 @@ def test_a_live_run_keeps_its_lock_and_a_dead_one_loses_it():
     assert upgrade.run_is_dead(mine | {"born": "another boot/1"})
     assert not upgrade.run_is_dead(mine | {"host": "elsewhere", "born": "x"})
     assert not upgrade.run_is_dead({})
+    assert upgrade.run_is_alive(mine)
+    assert not upgrade.run_is_alive(mine | {"born": "another boot/1"})
+    assert not upgrade.run_is_alive(mine | {"host": "elsewhere"})
+    assert not upgrade.run_is_alive({})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,27 @@ def test_a_process_whose_program_was_replaced_is_found(
         process.kill()
         process.wait()
     assert replaced(process.pid) == []
+
+
+def test_a_unit_that_started_before_a_file_it_reads_changed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where the run that changed the file was cut off before it restarted the unit."""
+    started_before = units.started_before
+    now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    numbers = {"MainPID": 1, "ExecMainStartTimestampMonotonic": now_us}
+    monkeypatch.setitem(started_before.__globals__, "shown", lambda _unit, name: numbers[name])
+    link = tmp_path / "current"
+    link.symlink_to("1.0")
+    link_of = [link, tmp_path / "absent"]
+    os.utime(link, (0, 0), follow_symlinks=False)
+    assert not started_before("envoy.service", link_of)
+    link.unlink()
+    link.symlink_to(tmp_path)
+    os.utime(link, (time.time() + 1,) * 2, follow_symlinks=False)
+    assert started_before("envoy.service", link_of)
+    numbers["MainPID"] = 0
+    assert not started_before("envoy.service", link_of)
 
 
 def test_images_that_nothing_runs_go_and_those_of_kept_versions_stay():

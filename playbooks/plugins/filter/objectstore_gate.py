@@ -62,6 +62,27 @@ def cluster_findings(
     ]
 
 
+def upgrade_findings(
+    begun: Sequence[Mapping[str, str]], store: str, at_work: bool
+) -> list[Finding]:
+    """Whether an upgrade stands half done. `begun` is what nodes have noted of one that has not
+    come to its end, `at_work` whether its run is surely alive.
+    """
+    notes = sorted(((note["since"], note["version"]) for note in begun if note), reverse=True)
+    if not notes:
+        return [finding("upgrade", True, "none under way", "")]
+    since, version = notes[0]
+    said = f"to {version}, begun at {since}"
+    step = (
+        f"`OBJECTSTORE_STORE={store} ansible-playbook playbooks/upgrade.yml -e version={version}` "
+        "goes on where it stopped; what stopped it is in the last report in the store's folder "
+        "`upgrades`"
+    )
+    if at_work:
+        return [finding("upgrade", True, f"{said}, at work", "")]
+    return [finding("upgrade", False, f"{said}, has not come to its end", step)]
+
+
 def node_finding(nodes: Sequence[Mapping[str, Any]], name: str) -> Finding:
     """Whether a node takes pods."""
     found = {one["name"]: one for one in nodes}.get(name)
@@ -252,6 +273,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "cluster_findings": cluster_findings,
+            "upgrade_findings": upgrade_findings,
             "etcd_findings": etcd_findings,
             "ceph_findings": ceph_findings,
             "client_address_findings": client_address_findings,

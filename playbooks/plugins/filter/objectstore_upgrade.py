@@ -123,6 +123,11 @@ def node_text(row: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "packages as in the bundle"
 
 
+def unready(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The workloads whose renewal was cut off before all of their pods were ready."""
+    return [row for row in rows if not row["whole"] and row["pods_ready"] < row["pods"]]
+
+
 def steps(row: Mapping[str, Any]) -> list[int]:
     """How many pods run the new version after each step; 0 is all of them.
 
@@ -138,8 +143,11 @@ def inventory_text(
     rows: Sequence[Mapping[str, Any]],
     bundles: Sequence[str],
     nodes: Sequence[Mapping[str, Any]],
+    begun: Sequence[Mapping[str, str]] = (),
 ) -> list[str]:
-    """What each workload and machine runs and what is available, for reading."""
+    """What each workload and machine runs and what is available, for reading. `begun` is what the
+    nodes have noted of an upgrade that has not come to its end.
+    """
     width = max(len(row["name"]) for row in (*rows, *nodes))
     lines = [
         f"{row['name']:<{width}}  runs {row['running']}{arrow(row)}"
@@ -150,7 +158,7 @@ def inventory_text(
         f"{row['name']:<{width}}  {node_text(row)}  {row['action']}".rstrip() for row in nodes
     ]
     lines.append(f"available on this machine: {', '.join(bundles) or 'none'}")
-    lines.append(recommendation(rows, bundles))
+    lines.append(recommendation(rows, bundles, sorted(note["version"] for note in begun if note)))
     return lines
 
 
@@ -158,7 +166,11 @@ def arrow(row: Mapping[str, Any]) -> str:
     return f" -> {row['target']}" if row["target"] not in ("", row["running"]) else ""
 
 
-def recommendation(rows: Sequence[Mapping[str, Any]], bundles: Sequence[str]) -> str:
+def recommendation(
+    rows: Sequence[Mapping[str, Any]], bundles: Sequence[str], begun: Sequence[str]
+) -> str:
+    if begun:
+        return f"recommendation: finish the upgrade that was begun with -e version={begun[-1]}"
     now = {row["running"] for row in rows if row["name"] != "zookeeper"}
     newest = max(bundles, key=parsed, default="")
     if newest and any(older_release(runs, newest) for runs in now):
@@ -182,6 +194,13 @@ def run_is_dead(holder: Mapping[str, Any]) -> bool:
     if not holder or holder.get("host") != platform.node():
         return False
     return born(int(holder["pid"])) != holder.get("born")
+
+
+def run_is_alive(holder: Mapping[str, Any]) -> bool:
+    """Whether the run that took a lock is surely at work: it runs on this machine."""
+    if not holder or holder.get("host") != platform.node():
+        return False
+    return born(int(holder["pid"])) == holder.get("born")
 
 
 def born(pid: int) -> str:
@@ -262,9 +281,11 @@ class FilterModule:
             "upgrade_ungated": ungated,
             "upgrade_node_plan": node_plan,
             "upgrade_steps": steps,
+            "upgrade_unready": unready,
             "upgrade_inventory_text": inventory_text,
             "upgrade_run_identity": run_identity,
             "upgrade_run_is_dead": run_is_dead,
+            "upgrade_run_is_alive": run_is_alive,
             "upgrade_report": outcome,
             "upgrade_report_text": report_text,
         }

@@ -6,6 +6,8 @@ Standard library only, since it runs with the node's own Python.
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ETC = Path("/etc/kubernetes")
@@ -16,6 +18,7 @@ ETCD_DATA = Path("/var/lib/etcd")
 KUBEADM_TIMEOUT_S = 540
 KUBECTL_TIMEOUT_S = 60
 LINES_SHOWN = 12
+POLL_S = 1.0
 
 
 class CommandError(Exception):
@@ -44,3 +47,12 @@ def run(*argv: str, timeout_s: float, check: bool = True) -> str:
         lines = [*done.stdout.splitlines(), *done.stderr.splitlines()][-LINES_SHOWN:]
         raise CommandError(f"{command} ended with {done.returncode}: " + " | ".join(lines))
     return done.stdout
+
+
+def until(lacking: Callable[[], str], timeout_s: float) -> None:
+    """Wait until nothing lacks any more. Raises CommandError with what lacked last."""
+    deadline = time.monotonic() + timeout_s
+    while said := lacking():
+        if time.monotonic() > deadline:
+            raise CommandError(said)
+        time.sleep(POLL_S)

@@ -8,6 +8,7 @@ Python.
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -18,13 +19,27 @@ PATH_FIELD = 5
 
 def main_process(unit: str) -> int:
     """The main process of a systemd unit; 0 where it does not run."""
+    return shown(unit, "MainPID")
+
+
+def shown(unit: str, name: str) -> int:
+    """A number that systemd knows of a unit."""
     done = subprocess.run(
-        ["systemctl", "show", "--property=MainPID", "--value", unit],
+        ["systemctl", "show", f"--property={name}", "--value", unit],
         capture_output=True,
         text=True,
         check=False,
     )
     return int(done.stdout.strip() or 0)
+
+
+def started_before(unit: str, files: list[Path]) -> bool:
+    """Whether a unit runs since before one of the files, or links, was written."""
+    if not main_process(unit):
+        return False
+    started = shown(unit, "ExecMainStartTimestampMonotonic") / 1_000_000
+    at = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + started
+    return any(path.lstat().st_mtime > at for path in files if path.exists())
 
 
 def replaced(pid: int, proc: Path = PROC) -> list[str]:

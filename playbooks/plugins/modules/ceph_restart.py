@@ -26,6 +26,11 @@ short_description: Restart a node's Ceph daemons
 description:
   - Restarts monitor, manager and OSD of this node in that order, each when the one before is back.
 options:
+  state:
+    description: C(cleared) restarts nothing, and takes back what a run left that was cut off.
+    type: str
+    choices: [restarted, cleared]
+    default: restarted
   outdated:
     description: Only those that run with older settings or programs than lie on the node.
     type: bool
@@ -42,16 +47,27 @@ NOOUT_IS_OURS = Path("/var/lib/ceph/noout-of-restart")
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "state": {
+                "type": "str",
+                "choices": ["restarted", "cleared"],
+                "default": "restarted",
+            },
             "outdated": {"type": "bool", "default": False},
             "timeout_s": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
     try:
-        daemons = outdated() if module.params["outdated"] else daemons_here()
         left_over = NOOUT_IS_OURS.exists()
-        if (daemons or left_over) and not module.check_mode:
-            restart(daemons, module.params["timeout_s"])
+        if module.params["state"] == "cleared":
+            daemons = []
+            if left_over and not module.check_mode:
+                with Admin() as admin:
+                    clear(admin)
+        else:
+            daemons = outdated() if module.params["outdated"] else daemons_here()
+            if (daemons or left_over) and not module.check_mode:
+                restart(daemons, module.params["timeout_s"])
     except CephError as error:
         module.fail_json(msg=str(error))
     module.exit_json(
@@ -72,8 +88,13 @@ def restart(daemons: list[tuple[str, str]], timeout_s: int) -> None:
             admin.wait_clean(timeout_s)
         finally:
             if NOOUT_IS_OURS.exists():
-                admin.ask("osd unset", key="noout")
-                NOOUT_IS_OURS.unlink()
+                clear(admin)
+
+
+def clear(admin: Admin) -> None:
+    """Let replicas be moved again."""
+    admin.ask("osd unset", key="noout")
+    NOOUT_IS_OURS.unlink()
 
 
 def restart_one(admin: Admin, kind: str, name: str, timeout_s: int) -> None:

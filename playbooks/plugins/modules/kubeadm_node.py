@@ -17,23 +17,27 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import control_plane
+from ansible.module_utils.alone import alone
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kubernetes import (
     ADMIN,
     DEPLOYER,
     ETC,
     ETCD_DATA,
+    KUBEADM_TIMEOUT_S,
     KUBECTL_TIMEOUT_S,
     MANIFESTS,
     CommandError,
     kubeadm,
     kubectl,
     run,
+    until,
 )
 
 DOCUMENTATION = """
@@ -52,6 +56,9 @@ options:
         C(planned) runs on the first member and lets the kubeadm that is installed there judge
         whether the cluster can be upgraded to O(version).
       - >-
+        C(resumed) clears what an upgrade that was cut off left on this node: it gets its control
+        plane back, and may have pods again.
+      - >-
         C(upgraded) brings this node to O(version) and to what O(cluster_file) says, and restarts
         its kubelet. The first node, where O(leads), does so for the cluster, too.
       - C(ready) runs on a member and waits for nodes and the cluster's own workloads.
@@ -67,6 +74,7 @@ options:
       - uncordoned
       - forgotten
       - planned
+      - resumed
       - upgraded
       - ready
       - access
@@ -109,9 +117,13 @@ MARKER = ETC / "member.json"
 NEEDED = (Path("/usr/bin/containerd"), Path("/usr/sbin/conntrack"), Path("/usr/sbin/nft"))
 KUBELET = Path("/usr/local/bin/kubelet")
 KUBELET_KEYS = Path("/var/lib/kubelet/pki")
+KUBELET_SETTINGS = (
+    Path("/var/lib/kubelet/config.yaml"),
+    Path("/var/lib/kubelet/kubeadm-flags.env"),
+)
+PATCHES = ETC / "patches"
 LEFT_BEHIND = (ETC / "kubelet.conf", MANIFESTS / "etcd.yaml", ETCD_DATA / "member")
 INVITATION_HOLDS = "15m"
-POLL_S = 1.0
 # Images come with the bundle; certificates have a playbook of their own; CoreDNS is no Deployment,
 # which is where kubeadm looks for what it would have to bring to a newer one.
 UPGRADE = """\
@@ -125,14 +137,17 @@ apply:
   imagePullPolicy: Never
   certificateRenewal: false
   etcdUpgrade: {etcd}
+  patches: {{directory: {patches}}}
   skipPhases: [addon/coredns]
   ignorePreflightErrors: [CoreDNSUnsupportedPlugins, CoreDNSMigration]
 node:
   imagePullPolicy: Never
   certificateRenewal: false
   etcdUpgrade: {etcd}
+  patches: {{directory: {patches}}}
   skipPhases: [addon/coredns]
 """
+ADVERTISED = r"kube-apiserver\.advertise-address\.endpoint: (\S+):6443\n"
 DNS_PRINTED = "--print-manifest"
 DNS_ANNOTATION = "objectstore.internal/manifest"
 # What is ours of kubeadm's CoreDNS, of which each text has one place.
@@ -162,8 +177,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    state, params = module.params["state"], module.params
     try:
-        module.exit_json(**STATES[module.params["state"]](module.params, module.check_mode))
+        # Of a run that was cut off, the last step may still be at work.
+        with nullcontext() if state == "look" else alone("kubeadm", KUBEADM_TIMEOUT_S):
+            result = STATES[state](params, module.check_mode)
+        module.exit_json(**result)
     except (CommandError, OSError) as error:
         module.fail_json(msg=str(error))
 
@@ -247,7 +266,8 @@ def described(cluster_file: str, more: str = "") -> str:
     """The cluster as its file says, for a phase of kubeadm's that changes it."""
     return (
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n"
-        f"{more}nodeRegistration: {{criSocket: 'unix:///run/containerd/containerd.sock'}}\n"
+        f"{more}patches: {{directory: {PATCHES}}}\n"
+        "nodeRegistration: {criSocket: 'unix:///run/containerd/containerd.sock'}\n"
         f"---\n{Path(cluster_file).read_text()}"
     )
 
@@ -289,28 +309,69 @@ def forgotten(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def planned(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Nothing is changed: kubeadm looks whether nodes are well and the versions go together."""
-    told(UPGRADE.format(version=params["version"], etcd="true"), "upgrade", "plan")
+    told(upgrade_told(params["version"], etcd=True), "upgrade", "plan")
     return {"changed": False}
 
 
+def resumed(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    back = [] if check_mode else control_plane.put_back()
+    if back:
+        until(control_plane.not_answering, params["timeout_s"])
+    return {"changed": uncordoned(params, check_mode)["changed"] or bool(back)}
+
+
 def upgraded(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Control plane, settings and kubelet of this node; a run that was cut off is repeated."""
+    """Control plane, settings and kubelet of this node; a run that was cut off is repeated. Where
+    etcd changes too, all of the control plane is left to kubeadm, in its order.
+    """
     marker = json.loads(MARKER.read_text()) if MARKER.exists() else {}
     if not marker:
         raise CommandError(f"{params['name']} is no member of the cluster")
     due = marker.get("settings") != settings_of(params["cluster_file"])
     if due and not check_mode:
-        etcd = "false" if runs_etcd(params["etcd_image"]) else "true"
-        upgrade = UPGRADE.format(version=params["version"], etcd=etcd)
+        control_plane.put_back()
+        etcd = not runs_etcd(params["etcd_image"])
         if params["leads"]:
             told(described(params["cluster_file"]), "init", "phase", "upload-config", "all")
-            told(upgrade, "upgrade", "apply", "--yes")
-        else:
-            told(upgrade, "upgrade", "node")
-        run("systemctl", "restart", "kubelet.service", timeout_s=KUBECTL_TIMEOUT_S)
-        until(lambda: not_upgraded(params["name"], params["version"]), params["timeout_s"])
+        if not etcd:
+            renewed_at_once(params)
+        before = kubelet_settings()
+        how = ("apply", "--yes") if params["leads"] else ("node",)
+        told(upgrade_told(params["version"], etcd=etcd), "upgrade", *how)
+        if etcd or kubelet_settings() != before:
+            kubelet_restarted(params)
         marked(params["name"], params["cluster_file"])
     return {"changed": due}
+
+
+def renewed_at_once(params: dict[str, Any]) -> None:
+    """API server, controllers and scheduler by what the cluster's file says, and the kubelet, which
+    takes its time to look for an API server that was away.
+    """
+    address = re.search(ADVERTISED, (MANIFESTS / "kube-apiserver.yaml").read_text())
+    if not address:
+        raise CommandError("the manifest of the API server does not say where it answers")
+    here = f"localAPIEndpoint: {{advertiseAddress: {address.group(1)}, bindPort: 6443}}\n"
+    text = described(params["cluster_file"], here)
+    control_plane.replaced(
+        lambda: told(text, "init", "phase", "control-plane", "all"), params["timeout_s"]
+    )
+    kubelet_restarted(params)
+
+
+def kubelet_restarted(params: dict[str, Any]) -> None:
+    """Return when it and what it runs of the control plane are of the version and ready."""
+    run("systemctl", "restart", "kubelet.service", timeout_s=KUBECTL_TIMEOUT_S)
+    until(lambda: not_upgraded(params["name"], params["version"]), params["timeout_s"])
+
+
+def kubelet_settings() -> list[bytes]:
+    return [path.read_bytes() for path in KUBELET_SETTINGS if path.exists()]
+
+
+def upgrade_told(version: str, *, etcd: bool) -> str:
+    """What kubeadm is told of an upgrade."""
+    return UPGRADE.format(version=version, etcd=str(etcd).lower(), patches=PATCHES)
 
 
 def runs_etcd(image: str) -> bool:
@@ -414,6 +475,7 @@ STATES = {
     "uncordoned": uncordoned,
     "forgotten": forgotten,
     "planned": planned,
+    "resumed": resumed,
     "upgraded": upgraded,
     "ready": ready,
     "access": access,
@@ -436,9 +498,12 @@ def marked(name: str, cluster_file: str) -> None:
 
 
 def settings_of(cluster_file: str) -> str:
-    """The hash of what the cluster's file says; empty without the file."""
+    """The hash of what the cluster's file and the patches say; empty without the file."""
     path = Path(cluster_file)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    if not path.exists():
+        return ""
+    patches = sorted(PATCHES.glob("*")) if PATCHES.exists() else []
+    return hashlib.sha256(b"".join(one.read_bytes() for one in (path, *patches))).hexdigest()
 
 
 def installed_version() -> str:
@@ -446,15 +511,6 @@ def installed_version() -> str:
     if not KUBELET.exists():
         return ""
     return run(str(KUBELET), "--version", timeout_s=KUBECTL_TIMEOUT_S).split()[-1]
-
-
-def until(lacking: Callable[[], str], timeout_s: float) -> None:
-    """Wait until nothing lacks any more. Raises CommandError with what lacked last."""
-    deadline = time.monotonic() + timeout_s
-    while said := lacking():
-        if time.monotonic() > deadline:
-            raise CommandError(said)
-        time.sleep(POLL_S)
 
 
 def waited(deadline: float, *argv: str) -> None:

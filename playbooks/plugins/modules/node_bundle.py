@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.alone import alone
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
@@ -69,6 +70,7 @@ APT_OPTIONS = (
     "APT::Sandbox::User=root",
     "APT::Install-Recommends=false",
     "Dpkg::Options::=--force-confold",
+    "DPkg::Lock::Timeout=300",
 )
 
 Row = dict[str, Any]
@@ -92,29 +94,37 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    folder, archive = Path(module.params["folder"]), module.params["archive"]
-    files, packages = module.params["files"], module.params["packages"]
     try:
-        new_packages = not_installed(packages, installed())
-        new_files, noted = differing(folder, files)
-        unwanted = others(folder, files, exact=module.params["exact"])
-        if archive and not module.check_mode:
-            take_in(folder, Path(archive), new_files, new_packages)
-            for path in unwanted:
-                (folder / path).unlink()
-            drop_empty(folder)
-            # What arrived was held against its sum: it is not read once more.
-            for row in new_files:
-                noted[row["path"]] = [*stamp_of(folder / row["path"]), row["sha256"]]
-        if folder.is_dir() and not module.check_mode and noted != read_noted(folder):
-            (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
+        # Of a run that was cut off, this may still be at work.
+        with alone("bundle", INSTALL_TIMEOUT_S):
+            result = brought(module.params, module.check_mode)
     except (OSError, tarfile.TarError, subprocess.SubprocessError, RefusedError) as error:
         module.fail_json(msg=f"the bundle's content cannot be brought here: {error}")
-    module.exit_json(
-        changed=bool(new_files or new_packages or unwanted),
-        missing=[row["path"] for row in (*new_packages, *new_files)],
-        diff=difference(new_files, new_packages, unwanted),
-    )
+    module.exit_json(**result)
+
+
+def brought(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Look what is missing and, with an archive of it, take that in."""
+    folder, archive = Path(params["folder"]), params["archive"]
+    files, packages = params["files"], params["packages"]
+    new_packages = not_installed(packages, installed())
+    new_files, noted = differing(folder, files)
+    unwanted = others(folder, files, exact=params["exact"])
+    if archive and not check_mode:
+        take_in(folder, Path(archive), new_files, new_packages)
+        for path in unwanted:
+            (folder / path).unlink()
+        drop_empty(folder)
+        # What arrived was held against its sum: it is not read once more.
+        for row in new_files:
+            noted[row["path"]] = [*stamp_of(folder / row["path"]), row["sha256"]]
+    if folder.is_dir() and not check_mode and noted != read_noted(folder):
+        (folder / NOTED).write_text(json.dumps(noted), encoding="utf-8")
+    return {
+        "changed": bool(new_files or new_packages or unwanted),
+        "missing": [row["path"] for row in (*new_packages, *new_files)],
+        "diff": difference(new_files, new_packages, unwanted),
+    }
 
 
 def installed() -> dict[str, str]:
@@ -213,23 +223,34 @@ def unpack(tar: tarfile.TarFile, row: Row, target: Path) -> None:
 
 
 def install(packages: list[Path]) -> None:
-    """Let apt install these files, daemons untouched."""
+    """Let apt install these files, daemons untouched. What a run that was cut off left unpacked is
+    configured first: apt goes no further while there is such a package.
+    """
     options = [argument for option in APT_OPTIONS for argument in ("-o", option)]
     # The folder of man pages may be missing, and packages with alternatives fail without it.
     Path("/usr/share/man/man1").mkdir(parents=True, exist_ok=True)
     with services_untouched():
-        done = subprocess.run(
-            ["apt-get", *options, "--yes", "--quiet", "--allow-downgrades", "install", *packages],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=INSTALL_TIMEOUT_S,
-        )
+        quietly("dpkg", "--force-confold", "--configure", "--pending")
+        quietly(
+            "apt-get", *options, "--yes", "--quiet", "--allow-downgrades", "install",
+            *map(str, packages),
+        )  # fmt: skip
+
+
+def quietly(*argv: str) -> None:
+    """Run a command that asks nothing. Raises: RefusedError: it failed."""
+    done = subprocess.run(
+        argv,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=INSTALL_TIMEOUT_S,
+    )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        raise RefusedError(f"apt-get install ended with {done.returncode}:\n{tail}")
+        raise RefusedError(f"{argv[0]} ended with {done.returncode}:\n{tail}")
 
 
 @contextmanager
