@@ -2,7 +2,9 @@
 
 A layout's index names its images and the digests of their manifests, containerd says the same of
 those it has. Only a layout with an image that is missing or different is imported, so no marker
-has to be kept and a removed image comes back. Standard library only, since it runs with the node's
+has to be kept and a removed image comes back. A tag of the store's own image is one build: while a
+container runs one, another build is refused under that tag, since which of the two a next pod ran
+nobody could tell. Standard library only, since it runs with the node's
 own Python.
 """
 
@@ -20,12 +22,17 @@ module: images_imported
 short_description: containerd holds every image of some OCI layouts
 description:
   - Imports layouts whose images containerd does not have, or has with other contents.
+  - Fails where a container runs an image of O(one_build) that has other contents.
 options:
   layouts:
     description: Folders on the node, each an OCI image layout.
     type: list
     elements: path
     required: true
+  one_build:
+    description: What the names of images begin with whose tags are one build each.
+    type: str
+    default: "objectstore.internal/objectstore:"
   namespace:
     description: containerd's namespace; the kubelet uses the default.
     type: str
@@ -41,6 +48,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "layouts": {"type": "list", "elements": "path", "required": True},
+            "one_build": {"type": "str", "default": "objectstore.internal/objectstore:"},
             "namespace": {"type": "str", "default": "k8s.io"},
         },
         supports_check_mode=True,
@@ -53,6 +61,18 @@ def main() -> None:
     present = held(module, namespace)
     missing = {path: lacking(images, present) for path, images in layouts.items()}
     wanted = [path for path, names in missing.items() if names]
+    other_builds = [
+        name
+        for names in missing.values()
+        for name in names
+        if name in present and name.startswith(module.params["one_build"])
+    ]
+    running = run_here(module, namespace) if other_builds else set()
+    if taken := sorted(running.intersection(other_builds)):
+        module.fail_json(
+            msg=f"this node runs another build of {', '.join(taken)}: give the new one a version "
+            "of its own (objectstore bundle build --version), and upgrade to that"
+        )
     if not module.check_mode:
         for path in wanted:
             imported(module, namespace, path)
@@ -86,6 +106,15 @@ def listed(lines: Iterable[str]) -> dict[str, str]:
     """What `ctr images list` prints: a heading, then name, type and digest in each line."""
     rows = [line.split() for line in lines]
     return {row[0]: row[2] for row in rows if len(row) > 2 and row[2].startswith("sha256:")}
+
+
+def run_here(module: AnsibleModule, namespace: str) -> set[str]:
+    """The names of the images that containers on the node were made from."""
+    argv = ["ctr", "-n", namespace, "containers", "list"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LIST_TIMEOUT_S)
+    if done.returncode:
+        module.fail_json(msg=f"containerd does not list its containers: {done.stderr.strip()}")
+    return {fields[1] for line in done.stdout.splitlines() if len(fields := line.split()) > 1}
 
 
 def lacking(images: dict[str, str], present: dict[str, str]) -> list[str]:
