@@ -514,9 +514,10 @@ async def _verify(reader: ExtentReader, extent: Extent, row: str, report: Report
 def _check_orphans(media: Media, places: apsw.Connection, report: Report) -> None:
     """Chunk segments whose bytes nothing names, or whose header is damaged."""
     segments = media.segments
+    align = segments.chunk_align_bytes
     for number in sorted(segments.chunks()):
         named = sum(
-            length + table_bytes(length)
+            -(-(length + table_bytes(length)) // align) * align
             for (length,) in places.execute("SELECT length FROM places WHERE segment=?", (number,))
         )
         name, taken = segment_name(number), segments.taken(number) or 0
@@ -525,6 +526,6 @@ def _check_orphans(media: Media, places: apsw.Connection, report: Report) -> Non
         except CorruptDataError as error:
             report.add(ERROR if named else NOTE, name, str(error))
             continue
-        unnamed = taken - SEGMENT_HEADER_BYTES - named
+        unnamed = taken - max(SEGMENT_HEADER_BYTES, align) - named
         if unnamed > 0:
             report.add(NOTE, name, f"{unnamed} bytes of chunks that nothing names")

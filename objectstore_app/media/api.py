@@ -144,6 +144,10 @@ class Segments(Protocol):
     def header(self, number: int) -> bytes:
         """The first bytes of a chunk segment, fewer where there are not so many."""
 
+    @property
+    def chunk_align_bytes(self) -> int:
+        """Chunks begin at multiples of this; the room up to the next one is nobody's."""
+
     def size(self, number: int) -> int:
         """Of a log segment, in bytes; 0 when it is gone."""
 

@@ -74,6 +74,10 @@ class LocalSegments:
         with _opened(self._path(number), os.O_RDONLY) as fd:
             return b"" if fd is None else os.pread(fd, SEGMENT_HEADER_BYTES, 0)
 
+    @property
+    def chunk_align_bytes(self) -> int:
+        return 1
+
     def size(self, number: int) -> int:
         with suppress(FileNotFoundError):
             return self._path(number).stat().st_size

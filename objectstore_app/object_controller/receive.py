@@ -95,8 +95,11 @@ class UploadMemory:
 
     @property
     def load_bytes(self) -> int:
-        """The size of a load at present: two of them for each body are within the limit."""
+        """The size of a load at present: two of them for each body are within the limit. Whole
+        multiples of the smallest are cheaper for the medium.
+        """
         fair = self._limit // (2 * max(1, self._bodies))
+        fair -= fair % UPLOAD_PIECE_BYTES_MIN
         return max(UPLOAD_PIECE_BYTES_MIN, min(UPLOAD_PIECE_BYTES_MAX, fair))
 
     @property

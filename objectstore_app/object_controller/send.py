@@ -4,7 +4,8 @@ Theory of operation. What lies in a chunk on this machine is told as ranges of a
 connection reads, verified, as it sends them. All other bytes come as pieces in memory.
 
 Where a read is a round trip, several are under way (`ReadAhead`): one more with each piece that the
-client took, so that one which takes none holds none but the first.
+client took, so that one which takes none holds none but the first. That one is small, and there
+soon; those behind it are larger.
 """
 
 from __future__ import annotations
@@ -59,48 +60,60 @@ async def read_body(
 async def pieces_of(
     body: Body | KeptParts, reader: ExtentReader, start: int, length: int
 ) -> AsyncGenerator[Piece, None]:
-    """The same bytes, always as pieces of at most READ_PIECE_BYTES."""
+    """The same bytes, always as pieces in memory."""
     if isinstance(body, Body) and body.inline:
         yield body.inline[start : start + length]
         return
-    windows = _windows(body, start, length)
+    touched = _touched(body, start, length)
     if reader.ahead is None:
-        async for window in windows:
-            yield await reader.read(*window)
+        async for extent in touched:
+            for window in _cut(*extent):
+                yield await reader.read(*window)
         return
-    async with aclosing(_read_ahead(windows, reader, reader.ahead)) as pieces:
+    async with aclosing(_read_ahead(touched, reader, reader.ahead)) as pieces:
         async for piece in pieces:
             yield piece
 
 
 async def _read_ahead(
-    windows: AsyncIterator[Window], reader: ExtentReader, ahead: ReadAhead
+    touched: AsyncIterator[Window], reader: ExtentReader, ahead: ReadAhead
 ) -> AsyncGenerator[Piece, None]:
-    """The windows in their order. `held` of the budget are those under way that the client does not
-    wait for yet.
+    """Windows in their order. The first one, and one that nothing else is held beside, is a piece
+    and free; what is held of all others is taken from the budget until the client has it.
     """
-    under_way: deque[asyncio.Future[tuple[Piece]]] = deque()
-    held, wanted = 0, 1
-    following = await anext(windows, None)
-    try:
-        while following or under_way:
-            while following and len(under_way) < wanted and (not under_way or ahead.take()):
-                held += bool(under_way)
-                under_way.append(asyncio.gather(reader.read(*following)))
-                following = await anext(windows, None)
-            await asyncio.wait([under_way[0]])
-            (piece,) = under_way.popleft().result()
-            yield piece
-            wanted = min(wanted + 1, ahead.windows_max)
-            if under_way:
-                held -= 1
-                ahead.give_back()
-    finally:
-        for reading in under_way:
-            reading.cancel()
-        for _ in range(held):
-            ahead.give_back()
-        await asyncio.gather(*under_way, return_exceptions=True)
+    under_way: deque[tuple[asyncio.Future[tuple[Piece]], int]] = deque()
+    taken, wanted, size = 0, 1, READ_PIECE_BYTES
+    following = await anext(touched, None)
+    with ahead.download():
+        try:
+            while following or under_way:
+                while following and len(under_way) < wanted:
+                    extent, at, left = following
+                    window = charge = min(size, left)
+                    if wanted == 1 or not ahead.take(charge):
+                        if under_way:
+                            break
+                        window, charge = min(READ_PIECE_BYTES, left), 0
+                    taken += charge
+                    reading = asyncio.gather(reader.read(extent, at, window))
+                    under_way.append((reading, charge))
+                    following = extent, at + window, left - window
+                    if window == left:
+                        following = await anext(touched, None)
+                await asyncio.wait([under_way[0][0]])
+                reading, charge = under_way.popleft()
+                (piece,) = reading.result()
+                yield piece
+                del reading, piece
+                taken -= charge
+                ahead.give_back(charge)
+                wanted = min(wanted + 1, ahead.windows_max)
+                size = ahead.window_bytes
+        finally:
+            for reading, _ in under_way:
+                reading.cancel()
+            ahead.give_back(taken)
+            await asyncio.gather(*(one for one, _ in under_way), return_exceptions=True)
 
 
 async def ranges_of(
@@ -121,12 +134,6 @@ async def ranges_of(
             yield FileRange(file, skip, size)
         finally:
             file.close()
-
-
-async def _windows(body: Body | KeptParts, start: int, length: int) -> AsyncGenerator[Window, None]:
-    async for touched in _touched(body, start, length):
-        for window in _cut(*touched):
-            yield window
 
 
 def _cut(extent: Extent, skip: int, size: int) -> Iterator[Window]:

@@ -79,6 +79,18 @@ def test_segments_roll_before_they_get_too_large(pools: StorePools) -> None:
     with_media(pools, work)
 
 
+def test_no_two_chunks_share_a_block_of_a_disk(pools: StorePools) -> None:
+    block = 4096
+
+    async def work(chunks: RadosChunks, _: RadosReader) -> None:
+        extents = [await chunks.write(bytes(200_000 + number)) for number in range(5)]
+        assert all(extent.offset % block == 0 for extent in extents)
+        assert min(extent.offset for extent in extents) == block
+        assert len({extent.offset // block for extent in extents}) == len(extents)
+
+    with_media(pools, work)
+
+
 def test_damage_is_found_and_named(pools: StorePools) -> None:
     async def work(chunks: RadosChunks, _: RadosReader) -> None:
         extent = await chunks.write(DATA)

@@ -2,10 +2,12 @@
 
 Theory of operation. As on a local directory a process owns its chunk segments, here objects made
 exclusively, and places in them are handed out on the loop. A segment is made in a thread, which
-asks for room first, while its first chunks gather what they are to write. Pieces are sent as they
-come, many at a time: an operation that is answered is durable, so `flush` only waits for those
-under way. How many bytes may be under way is bounded over all chunks of the process. A write that
-failed leaves a hole that nothing names; the segment is left then, and the chunk given up.
+asks for room first, while its first chunks gather what they are to write. A chunk begins where a
+block of the OSDs' disks does: where a write touches part of a block that holds something already,
+each replica reads that first. Pieces are sent as they come, many at a time: an operation that is
+answered is durable, so `flush` only waits for those under way. How many bytes may be under way is
+bounded over all chunks of the process. A write that failed leaves a hole that nothing names; the
+segment is left then, and the chunk given up.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ...core.limits import (
     CHUNK_BYTES_MAX,
     CHUNK_SEGMENT_S_MAX,
     CHUNKS_FREE_BYTES_MIN,
+    RADOS_CHUNK_ALIGN_BYTES,
     RADOS_ROOM_MARGIN_BYTES,
     RADOS_SEGMENT_BYTES_MAX,
     RADOS_UNWRITTEN_BYTES_MAX,
@@ -28,7 +31,6 @@ from ...core.limits import (
 from ..api import Also, Buffer, ChunkWriter, Extent, nothing
 from ..errors import MediaError, MediaFailedError, MediaFullError
 from ..segments import (
-    SEGMENT_HEADER_BYTES,
     TableBuilder,
     checksum,
     chunk_segment,
@@ -46,7 +48,7 @@ class _Segment:
 
     number: asyncio.Future[int]
     begun_ms: int
-    size: int = SEGMENT_HEADER_BYTES
+    size: int = RADOS_CHUNK_ALIGN_BYTES
 
 
 class RadosChunks(ChunkWriter):
@@ -77,6 +79,7 @@ class RadosChunks(ChunkWriter):
             raise MediaFailedError("write chunk", "pool", "closed")
         invariant(0 < length <= CHUNK_BYTES_MAX, "a chunk has 1 to CHUNK_BYTES_MAX bytes")
         total = length + table_bytes(length)
+        total += -total % RADOS_CHUNK_ALIGN_BYTES
         segment = self._segment
         if (
             segment is None

@@ -17,8 +17,8 @@ from collections import OrderedDict
 from ...core.limits import (
     CHECKSUM_BLOCK_BYTES,
     RADOS_READ_AHEAD_BYTES_MAX,
-    RADOS_READ_AHEAD_WINDOWS_MAX,
-    READ_PIECE_BYTES,
+    RADOS_READ_WINDOW_BYTES_MAX,
+    RADOS_READ_WINDOWS_MAX,
 )
 from ..ahead import ReadAhead
 from ..api import Extent
@@ -40,7 +40,7 @@ class RadosReader:
 
     def __init__(self, pools: StorePools, heap: Heap, mirror: MirrorReader | None = None) -> None:
         self.ahead = ReadAhead(
-            RADOS_READ_AHEAD_WINDOWS_MAX, RADOS_READ_AHEAD_BYTES_MAX // READ_PIECE_BYTES
+            RADOS_READ_WINDOWS_MAX, RADOS_READ_WINDOW_BYTES_MAX, RADOS_READ_AHEAD_BYTES_MAX
         )
         self._pools = pools
         self._heap = heap

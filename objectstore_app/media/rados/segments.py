@@ -21,7 +21,12 @@ import struct
 from collections.abc import Sequence
 
 from ...core.ids import ShardId
-from ...core.limits import HURRY_FREE_BYTES, MIB, RADOS_ROOM_MARGIN_BYTES
+from ...core.limits import (
+    HURRY_FREE_BYTES,
+    MIB,
+    RADOS_CHUNK_ALIGN_BYTES,
+    RADOS_ROOM_MARGIN_BYTES,
+)
 from ..api import Range, WholeSegment
 from ..errors import CorruptDataError, MediaFailedError
 from ..local_segments import joined, ranges_between
@@ -89,6 +94,10 @@ class RadosSegments:
         if found is None and self._pools.cold is not None:
             found = self._pools.cold.read(cold_name(number), 0, SEGMENT_HEADER_BYTES)
         return found or b""
+
+    @property
+    def chunk_align_bytes(self) -> int:
+        return RADOS_CHUNK_ALIGN_BYTES
 
     def size(self, number: int) -> int:
         return self._pools.of(number).size(object_name(number)) or 0
