@@ -17,7 +17,7 @@ from typing import Any
 from .state_folder import INVENTORY, store_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKERS = 3  # each waits for a VM most of the time
+WORKERS = 2
 
 
 def store_name(outputs: Mapping[str, Any]) -> str:
