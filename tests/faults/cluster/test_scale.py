@@ -89,8 +89,8 @@ def load() -> Iterator[Load]:
     lost = clients.lost()
     clients.clean_up()
     assert clients.calls
-    assert not clients.failures
     assert not lost
+    assert not clients.failures
 
 
 def inventory() -> dict:
