@@ -147,7 +147,8 @@ KEYS = st.text(
     min_size=1,
     max_size=30,
 )
-QUERIES = st.dictionaries(KEYS, KEYS, max_size=4)
+# Names of the signature's own are no others': Hypothesis knows them from the code under test.
+QUERIES = st.dictionaries(KEYS.filter(lambda name: not name.startswith("X-Amz-")), KEYS, max_size=4)
 
 
 def oracle(target: str, headers: dict[str, str]) -> AWSRequest:

@@ -181,6 +181,9 @@ def _settings() -> str:
         "standaloneEnabled": "false",
         # For connections to elect by, in ms.
         "cnxTimeout": TICK_MS,
+        # To end a session of TLS with one that stands still takes seconds: not before the election.
+        "learner.closeSocketAsync": "true",
+        "leader.closeSocketAsync": "true",
         "secureClientPort": ZOOKEEPER_PORT,
         "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
         "sslQuorum": "true",
