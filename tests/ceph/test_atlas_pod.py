@@ -16,7 +16,7 @@ from objectstore_app.atlas.fsck import check
 from objectstore_app.atlas.state import State, load_state
 from objectstore_app.config.ceph import CephAccess, CephSettings
 from objectstore_app.config.service import ZooKeeperSettings
-from objectstore_app.core.limits import MIB
+from objectstore_app.core.limits import MIB, RADOS_CHUNK_ALIGN_BYTES
 from objectstore_app.media.rados.pool import Cluster
 from objectstore_app.media.rados.pools import StorePools
 from objectstore_app.media.rados.segments import RadosSegments
@@ -26,6 +26,9 @@ from tests.ceph.pods import Pod
 from tests.ceph.whole_store import WholeStore
 
 pytestmark = pytest.mark.timeout(240)
+
+# Twelve chunks and a header, each with the room up to the next block of a disk.
+EDGES_BYTES = 13 * RADOS_CHUNK_ALIGN_BYTES
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_atlas_gives_back_what_clients_deleted_and_finds_all_well(
             segments = RadosSegments(cluster, pools)
             return sum(segments.taken(number) or 0 for number in segments.chunks())
 
-    wait_until(lambda: taken() < 3 * MIB + 10_000, f"room comes back: see {pod.log}", 90)
+    wait_until(lambda: taken() < 3 * MIB + EDGES_BYTES, f"room comes back: see {pod.log}", 90)
     with urllib.request.urlopen(
         f"http://127.0.0.1:{pod.health_port}/_health/ready", timeout=5
     ) as answer:
@@ -72,7 +75,7 @@ def test_atlas_gives_back_what_clients_deleted_and_finds_all_well(
     pod.kill()  # as a node does that is lost; its successor has nothing of its folder's state
     pod.start()
     s3.delete_object(Bucket="two", Key="k0")
-    wait_until(lambda: taken() < 2 * MIB + 10_000, f"room comes back: see {pod.log}", 90)
+    wait_until(lambda: taken() < 2 * MIB + EDGES_BYTES, f"room comes back: see {pod.log}", 90)
     wait_until(lambda: state_of(pod).scrubs_completed > 0, "a scrub is done", 60)
     state = state_of(pod)
     assert state.damage == []
