@@ -1,6 +1,8 @@
 """What is done to a deployment: each fault is applied, lasts for a while and is healed.
 
-A fault is a context: entered, it is there; left, it is taken away, after `held_s`.
+What it hits is chosen before clients come: to ask Kubernetes and the store takes processor time
+that they would miss. Applied it is a context: entered, the fault is there; left, after `held_s`, it
+is taken away.
 Nodes are containers or machines of Incus; what they share with their host, the clock, cannot be
 made to differ between containers, so that no fault of clocks is in here.
 """
@@ -11,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.cluster.machines import Machines, Pod, command
 
@@ -20,27 +23,33 @@ _RATIO_NAMES = ("nearfull", "backfillfull", "full")
 # The longest that a client may wait.
 POD_S, NODE_S, HAND_OVER_S, ENVOY_S = 2.0, 10.0, 1.0, 5.0
 
-Apply = Callable[[Machines], AbstractContextManager[str]]
+Choose = Callable[[Machines], Any]
+Apply = Callable[[Machines, Any], AbstractContextManager[str]]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`apply` says what it chose. `goal_s` is the longest wait of a client that we allow, 0 where
-    none is promised: writes are refused for as long as it lasts.
+    """`apply` gets what `choose` found, and says what it is. `goal_s` is the longest wait of a
+    client that we allow, 0 where none is promised: writes are refused for as long as it lasts.
     """
 
     name: str
     about: str
+    choose: Choose
     apply: Apply
     goal_s: float
     held_s: float = 8.0
     envoys: int = 1
 
 
+def all_nodes(machines: Machines) -> list[str]:
+    return machines.nodes
+
+
 @contextmanager
-def nothing(machines: Machines) -> Iterator[str]:
+def nothing(_: Machines, nodes: list[str]) -> Iterator[str]:
     """What the load waits for anyway: what else the machines do shows in every other fault, too."""
-    yield f"{len(machines.nodes)} nodes"
+    yield f"{len(nodes)} nodes"
 
 
 # --- pods ---
@@ -64,47 +73,44 @@ def zookeeper_leader(machines: Machines) -> Pod:
     return machines.leader()
 
 
-def killed(choose: Callable[[Machines], Pod]) -> Apply:
+@contextmanager
+def killed(machines: Machines, pod: Pod) -> Iterator[str]:
     """All processes of a pod get SIGKILL; Kubernetes starts them again."""
-
-    @contextmanager
-    def apply(machines: Machines) -> Iterator[str]:
-        pod = choose(machines)
-        machines.signal(pod, "KILL")
-        yield f"{pod.name} on {pod.node}"
-
-    return apply
+    machines.signal(pod, "KILL")
+    yield f"{pod.name} on {pod.node}"
 
 
-def deleted(choose: Callable[[Machines], Pod]) -> Apply:
+@contextmanager
+def deleted(machines: Machines, pod: Pod) -> Iterator[str]:
     """The pod is deleted, as an upgrade or a drained node does."""
-
-    @contextmanager
-    def apply(machines: Machines) -> Iterator[str]:
-        pod = choose(machines)
-        machines.kubectl("delete", "pod", pod.name, "--namespace=objectstore", "--wait=false")
-        yield f"{pod.name} on {pod.node}"
-
-    return apply
+    machines.kubectl("delete", "pod", pod.name, "--namespace=objectstore", "--wait=false")
+    yield f"{pod.name} on {pod.node}"
 
 
-def paused(choose: Callable[[Machines], Pod]) -> Apply:
+@contextmanager
+def paused(machines: Machines, pod: Pod) -> Iterator[str]:
     """All processes of a pod are stopped, and go on."""
-
-    @contextmanager
-    def apply(machines: Machines) -> Iterator[str]:
-        pod = choose(machines)
-        machines.signal(pod, "STOP")
-        try:
-            yield f"{pod.name} on {pod.node}"
-        finally:
-            machines.signal(pod, "CONT")
-
-    return apply
+    machines.signal(pod, "STOP")
+    try:
+        yield f"{pod.name} on {pod.node}"
+    finally:
+        machines.signal(pod, "CONT")
 
 
-def _shard_process(machines: Machines) -> tuple[Pod, str, int]:
-    """An owner, its shard, and that shard's process as the pod numbers it."""
+@dataclass(frozen=True)
+class ShardProcess:
+    """That of a shard's owner; `number` is what the pod calls it."""
+
+    pod: Pod
+    shard: str
+    number: int
+
+    def signal(self, machines: Machines, name: str) -> None:
+        code = f"import os, signal; os.kill({self.number}, signal.SIG{name})"
+        machines.inside(self.pod, code)
+
+
+def any_process(machines: Machines) -> ShardProcess:
     shard, pod = min(
         (shard, pod) for shard, pod in machines.owners().items() if shard != "directory"
     )
@@ -114,29 +120,22 @@ def _shard_process(machines: Machines) -> tuple[Pod, str, int]:
         if '"child_started"' in line
     ]
     number = [line["child_pid"] for line in started if line["child"] == shard][-1]
-    return pod, shard, number
-
-
-def _signal_process(machines: Machines, pod: Pod, process: int, number: str) -> None:
-    code = f"import os, signal; os.kill({process}, signal.SIG{number})"
-    machines.inside(pod, code)
+    return ShardProcess(pod, shard, number)
 
 
 @contextmanager
-def shard_process_killed(machines: Machines) -> Iterator[str]:
-    pod, shard, process = _shard_process(machines)
-    _signal_process(machines, pod, process, "KILL")
-    yield f"{shard} in {pod.name}"
+def process_killed(machines: Machines, process: ShardProcess) -> Iterator[str]:
+    process.signal(machines, "KILL")
+    yield f"{process.shard} in {process.pod.name}"
 
 
 @contextmanager
-def shard_process_paused(machines: Machines) -> Iterator[str]:
-    pod, shard, process = _shard_process(machines)
-    _signal_process(machines, pod, process, "STOP")
+def process_paused(machines: Machines, process: ShardProcess) -> Iterator[str]:
+    process.signal(machines, "STOP")
     try:
-        yield f"{shard} in {pod.name}"
+        yield f"{process.shard} in {process.pod.name}"
     finally:
-        _signal_process(machines, pod, process, "CONT")
+        process.signal(machines, "CONT")
 
 
 # --- nodes ---
@@ -149,8 +148,7 @@ def busiest_node(machines: Machines) -> str:
 
 
 @contextmanager
-def node_killed(machines: Machines) -> Iterator[str]:
-    node = busiest_node(machines)
+def node_killed(machines: Machines, node: str) -> Iterator[str]:
     command("incus", "stop", "--force", node)
     try:
         yield node
@@ -159,8 +157,7 @@ def node_killed(machines: Machines) -> Iterator[str]:
 
 
 @contextmanager
-def node_paused(machines: Machines) -> Iterator[str]:
-    node = busiest_node(machines)
+def node_paused(machines: Machines, node: str) -> Iterator[str]:
     command("incus", "pause", node)
     try:
         yield node
@@ -169,9 +166,8 @@ def node_paused(machines: Machines) -> Iterator[str]:
 
 
 @contextmanager
-def node_unplugged(machines: Machines) -> Iterator[str]:
+def node_unplugged(machines: Machines, node: str) -> Iterator[str]:
     """Nobody hears the node, and it hears nobody."""
-    node = busiest_node(machines)
     link = machines.link(node)
     command("ip", "link", "set", link, "down")
     try:
@@ -181,9 +177,8 @@ def node_unplugged(machines: Machines) -> Iterator[str]:
 
 
 @contextmanager
-def node_partitioned(machines: Machines) -> Iterator[str]:
+def parted(machines: Machines, node: str) -> Iterator[str]:
     """The other nodes do not hear it, nor it them; envoys and clients hear all."""
-    node = busiest_node(machines)
     own = machines.hardware_address(node)
     others = [machines.hardware_address(each) for each in machines.nodes if each != node]
     peers = "{ " + ", ".join(others) + " }"
@@ -204,10 +199,13 @@ def node_partitioned(machines: Machines) -> Iterator[str]:
 # --- storage ---
 
 
+def last_controller(machines: Machines) -> str:
+    return machines.controllers[-1]
+
+
 @contextmanager
-def osd_killed(machines: Machines) -> Iterator[str]:
+def osd_killed(machines: Machines, node: str) -> Iterator[str]:
     """It stays away until it is healed."""
-    node = machines.controllers[-1]
     machines.shell(node, "systemctl kill --signal=KILL 'ceph-osd@*' && systemctl stop 'ceph-osd@*'")
     try:
         yield node
@@ -216,8 +214,7 @@ def osd_killed(machines: Machines) -> Iterator[str]:
 
 
 @contextmanager
-def osd_paused(machines: Machines) -> Iterator[str]:
-    node = machines.controllers[-1]
+def osd_paused(machines: Machines, node: str) -> Iterator[str]:
     unit = _osd_unit(machines, node)
     machines.shell(node, f"systemctl kill --signal=STOP {unit}")
     try:
@@ -231,16 +228,19 @@ def _osd_unit(machines: Machines, node: str) -> str:
     return f"ceph-osd@{folder.rpartition('-')[2]}"
 
 
-@contextmanager
-def osds_full(machines: Machines) -> Iterator[str]:
-    """From now on OSDs call themselves full with less than they hold."""
+def full_ratios(machines: Machines) -> tuple[str, ...]:
     known = json.loads(machines.ask("ceph", "osd", "dump", "--format=json"))
-    before = [f"{known[f'{name}_ratio']:.2f}" for name in _RATIO_NAMES]
+    return tuple(f"{known[f'{name}_ratio']:.2f}" for name in _RATIO_NAMES)
+
+
+@contextmanager
+def osds_full(machines: Machines, before: tuple[str, ...]) -> Iterator[str]:
+    """From now on OSDs call themselves full with less than they hold."""
     _set_ratios(machines, FULL_RATIOS)
     try:
         yield f"full from {float(FULL_RATIOS[-1]):.2%} on"
     finally:
-        _set_ratios(machines, tuple(before))
+        _set_ratios(machines, before)
 
 
 def _set_ratios(machines: Machines, ratios: tuple[str, ...]) -> None:
@@ -251,17 +251,19 @@ def _set_ratios(machines: Machines, ratios: tuple[str, ...]) -> None:
 # --- the entry ---
 
 
+def first_envoy(machines: Machines) -> str:
+    return machines.envoys[0]
+
+
 @contextmanager
-def envoy_killed(machines: Machines) -> Iterator[str]:
+def envoy_killed(machines: Machines, host: str) -> Iterator[str]:
     """systemd starts it again."""
-    host = machines.envoys[0]
     machines.on(host, "systemctl", "kill", "--signal=KILL", "envoy")
     yield host
 
 
 @contextmanager
-def envoy_node_killed(machines: Machines) -> Iterator[str]:
-    host = machines.envoys[0]
+def envoy_node_killed(machines: Machines, host: str) -> Iterator[str]:
     command("incus", "stop", "--force", host)
     try:
         yield host
@@ -270,26 +272,29 @@ def envoy_node_killed(machines: Machines) -> Iterator[str]:
 
 
 FAULTS = (
-    Fault("nothing", "for comparison: nothing fails", nothing, 0, 20),
-    Fault("pod-kill", "a metadata pod is killed", killed(busiest_pod), POD_S),
-    Fault("iam-kill", "the directory's pod is killed", killed(directory_pod), POD_S),
-    Fault("front-end-kill", "a front end is killed", killed(any_front_end), POD_S),
-    Fault("shard-kill", "a shard's process is killed", shard_process_killed, POD_S),
-    Fault("hand-over", "a metadata pod is deleted", deleted(busiest_pod), HAND_OVER_S),
-    Fault("iam-hand-over", "the directory's pod is deleted", deleted(directory_pod), HAND_OVER_S),
-    Fault("front-end-drain", "a front end is deleted", deleted(any_front_end), HAND_OVER_S),
-    Fault("zookeeper-kill", "ZooKeeper's leader is killed", killed(zookeeper_leader), POD_S),
-    Fault("node-kill", "a node is switched off", node_killed, NODE_S, 20),
-    Fault("node-network", "a node's network is gone", node_unplugged, NODE_S, 20),
-    Fault("node-partition", "a node and the others are parted", node_partitioned, NODE_S, 20),
-    Fault("node-pause", "a node stands still", node_paused, NODE_S, 60),
-    Fault("pod-pause", "a metadata pod stands still", paused(busiest_pod), NODE_S, 60),
-    Fault("shard-pause", "a shard's process stands still", shard_process_paused, NODE_S, 60),
-    Fault("front-end-pause", "a front end stands still", paused(any_front_end), NODE_S, 60),
-    Fault("osd-kill", "an OSD is killed and stays away", osd_killed, NODE_S, 20),
-    Fault("osd-pause", "an OSD stands still", osd_paused, NODE_S, 60),
-    Fault("osd-full", "all OSDs are full", osds_full, 0, 20),
-    Fault("envoy-kill", "an Envoy is killed", envoy_killed, ENVOY_S),
-    Fault("envoy-node-kill", "an envoy of two is switched off", envoy_node_killed, ENVOY_S, 20, 2),
-)
+    Fault("nothing", "for comparison: nothing fails", all_nodes, nothing, 0, 20),
+    Fault("pod-kill", "a metadata pod is killed", busiest_pod, killed, POD_S),
+    Fault("iam-kill", "the directory's pod is killed", directory_pod, killed, POD_S),
+    Fault("front-end-kill", "a front end is killed", any_front_end, killed, POD_S),
+    Fault("shard-kill", "a shard's process is killed", any_process, process_killed, POD_S),
+    Fault("hand-over", "a metadata pod is deleted", busiest_pod, deleted, HAND_OVER_S),
+    Fault("iam-hand-over", "the directory's pod is deleted", directory_pod, deleted, HAND_OVER_S),
+    Fault("front-end-drain", "a front end is deleted", any_front_end, deleted, HAND_OVER_S),
+    Fault("zookeeper-kill", "ZooKeeper's leader is killed", zookeeper_leader, killed, POD_S),
+    Fault("node-kill", "a node is switched off", busiest_node, node_killed, NODE_S, 20),
+    Fault("node-network", "a node's network is gone", busiest_node, node_unplugged, NODE_S, 20),
+    Fault("node-partition", "a node is parted from the others", busiest_node, parted, NODE_S, 20),
+    Fault("node-pause", "a node stands still", busiest_node, node_paused, NODE_S, 60),
+    Fault("pod-pause", "a metadata pod stands still", busiest_pod, paused, NODE_S, 60),
+    Fault("shard-pause", "a shard's process stands still", any_process, process_paused, NODE_S, 60),
+    Fault("front-end-pause", "a front end stands still", any_front_end, paused, NODE_S, 60),
+    Fault("osd-kill", "an OSD is killed and stays away", last_controller, osd_killed, NODE_S, 20),
+    Fault("osd-pause", "an OSD stands still", last_controller, osd_paused, NODE_S, 60),
+    Fault("osd-full", "all OSDs are full", full_ratios, osds_full, 0, 20),
+    Fault("envoy-kill", "an Envoy is killed", first_envoy, envoy_killed, ENVOY_S),
+    Fault(
+        "envoy-node-kill", "an envoy of two is switched off", first_envoy, envoy_node_killed,
+        ENVOY_S, held_s=20, envoys=2,
+    ),
+)  # fmt: skip
 BY_NAME = {fault.name: fault for fault in FAULTS}

@@ -80,10 +80,11 @@ def try_fault(fault: Fault, machines: Machines, traffic: Traffic) -> Trial:
     """
     machines.until_well(WELL_S_MAX)
     _prefer_clients()
+    target = fault.choose(machines)
     with traffic:
         time.sleep(BEFORE_S)
         applied = time.monotonic()
-        with fault.apply(machines) as chosen:
+        with fault.apply(machines, target) as chosen:
             time.sleep(fault.held_s)
             healed = time.monotonic()
         well_after_s = machines.until_well(WELL_S_MAX)
