@@ -115,11 +115,11 @@ STAGES = (
     tool("types", "mypy, strict", "mypy"),
     suite("unit", "runtime, configuration, commands", "tests/unit", spread=True),
     suite("protocol", "the S3 dialect, no I/O", "tests/protocol"),
+    on_deployment("host", "make this machine able to deploy", limit_s=600),
     suite("engine", "log, view, recovery, kill -9", "tests/engine", limit_s=600, spread=True),
     suite("s3", "every operation over real sockets", "tests/s3", limit_s=600),
     suite("faults", "processes killed, disks full or lying", "tests/faults", *PURE, limit_s=900),
     suite("lab", "real clients, a store on this machine", "tests/e2e", limit_s=600),
-    on_deployment("host", "make this machine able to deploy", limit_s=600),
     BUNDLE,
     suite(
         "infra", "spec, provider, embedded engine", "tests/infra", *PURE, limit_s=1200, spread=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,10 @@ def test_gateway_that_answers_is_never_silent_for_long_and_one_that_does_not_is(
     asyncio.run(run())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace, which needs root")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("nft"),
+    reason="cuts a network namespace in two, which needs root and nft",
+)
 def test_calls_to_a_gateway_beyond_a_cut_end_within_seconds_on_both_ends(tls: Path) -> None:
     """Whether they had been sent before it or not; nothing says that the connections are over."""
     run = ["unshare", "--net", sys.executable, "-m", "tests.engine.parted", str(tls)]
