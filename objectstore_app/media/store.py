@@ -1,7 +1,8 @@
 """The data folder of an embedded store: layout, creation, locks (docs/formats/store.md).
 
 `store.json` is written last and by a rename, so a folder either is a store or is not; a creation
-that was interrupted goes on where it stopped. A running writer holds the lock of each shard it
+that was interrupted goes on where it stopped. What it finds of the interrupted one was seen, and
+need not be on the disk yet, so that it is flushed once more. A running writer holds the lock of each shard it
 hosts; the kernel drops locks with the process.
 """
 
@@ -162,6 +163,8 @@ def open_store(
             if not create:
                 raise StoreFolderError("open store", str(path), "there is no store here")
             _create(path, data_shards, region)
+        elif create:
+            sync_folder(path)  # who made it may have been killed before
         (path / "run").mkdir(exist_ok=True)
         raw = (path / "store.json").read_bytes()
     except OSError as error:
@@ -205,6 +208,8 @@ def _create(path: Path, data_shards: int, region: str) -> None:
             return
         if not (path / "keys" / "master.key").exists():
             write_durably(path / "keys" / "master.key", secrets.token_bytes(MASTER_KEY_BYTES))
+        for folder in (path / "keys", path.parent):
+            sync_folder(folder)
         info = StoreInfo(
             format=STORE_FORMAT,
             store_id=secrets.token_hex(16),
@@ -212,7 +217,6 @@ def _create(path: Path, data_shards: int, region: str) -> None:
             region=region,
         )
         write_durably(path / "store.json", msgspec.json.format(msgspec.json.encode(info)) + b"\n")
-    sync_folder(path.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:

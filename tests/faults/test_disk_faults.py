@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.disk.cells import EIO_READ, FAULTS, NOTHING_TO_READ, Cells
+from tests.faults.disk.cells import CREATION, EIO_READ, FAULTS, NOTHING_TO_READ, Cells
 from tests.faults.disk.workloads import WORKLOADS
 
 POINTS = int(os.environ.get("OBJECTSTORE_FAULT_POINTS", "3"))
@@ -42,3 +42,7 @@ def test_acknowledged_is_there_and_nothing_is_torn(cells: Cells, workload: str, 
     except BaseException as error:
         error.add_note(f"OBJECTSTORE_TEST_SEED={SEED} OBJECTSTORE_FAULT_POINTS={POINTS}")
         raise
+
+
+def test_store_that_was_killed_in_its_creation_is_durable_once_it_serves(cells: Cells) -> None:
+    assert cells.run("buckets", CREATION, SEED, POINTS) > 0

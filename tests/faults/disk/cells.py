@@ -33,6 +33,7 @@ from .story import ROLLING_BYTES, SMALL, Engine, State, Story, observe
 from .workloads import WORKLOADS
 
 AGAIN, ENOSPC, EIO, SHORT, EIO_READ = "again", "enospc", "eio", "short", "eio-read"
+CREATION = "creation"
 FAULTS = (*MODES, AGAIN, ENOSPC, EIO, SHORT, EIO_READ)
 
 # Their log goes on to new segments; Atlas has some to empty.
@@ -67,6 +68,8 @@ def run_cell(workload: str, fault: str, seed: int, points: int) -> int:
             return _power_losses(workload, fault, rng, points, folder)
         if fault == AGAIN:
             return _losses_in_recovery(workload, rng, points, folder)
+        if fault == CREATION:
+            return _losses_after_creation(workload, rng, folder)
         if fault == EIO_READ:
             return _failing_reads(workload, rng, points, folder)
         return _failures(workload, fault, rng, points, folder)
@@ -113,6 +116,36 @@ def _continue(folder: Path, before: list[Op]) -> Recorder:
     with installed(recorder):
         asyncio.run(_open_and_close(folder))
     return recorder
+
+
+def _losses_after_creation(workload: str, rng: random.Random, folder: Path) -> int:
+    """The process is killed at each operation of a store's creation; its successor goes on and
+    acknowledges a write, then the power goes.
+    """
+    ops, story = _recording(workload)
+    created = story.steps[0].begin
+    for point in range(created + 1):
+        with _naming(f"killed after operation {point} of {created}"):
+            state = folder / f"{point}"
+            build(ops[:point], KILL, rng, state)
+            recorder = Recorder(state)
+            recorder.adopt(ops[:point])
+            with installed(recorder):
+                held = asyncio.run(_open_and_write(state, recorder))
+            lost = folder / f"{point}-lost"
+            build(recorder.ops[: recorder.end], LOST, rng, lost)
+            assert_recovers(lost, [held])
+    return created
+
+
+async def _open_and_write(folder: Path, recorder: Recorder) -> State:
+    """What a store holds that has acknowledged a write; no operation behind that counts."""
+    engine = Engine(folder)
+    story = Story(engine, recorder)
+    await story.create_bucket("acknowledged")
+    recorder.end = len(recorder.ops)
+    await engine.close()
+    return story.state
 
 
 async def _open_and_close(folder: Path) -> None:
