@@ -98,7 +98,9 @@ def newest_version(segment: int) -> int:
 
 
 def encode_header(segment: int, salt: int = 0) -> bytes:
-    """The first bytes of a segment's file; `salt` is a log's, 32 random bits."""
+    """The first bytes of a segment's file; `salt` is a log's, 32 random bits, and for a chunk
+    segment whose chunks begin at multiples of some number of bytes that number.
+    """
     return _encode_header(segment, newest_version(segment), salt)
 
 
@@ -110,7 +112,7 @@ def _encode_header(segment: int, version: int, salt: int) -> bytes:
 
 
 def check_header(segment: int, header: bytes | memoryview) -> int:
-    """The salt that the header holds, 0 where its format has none. Raises CorruptDataError unless
+    """The salt that the header holds, 0 where it has none. Raises CorruptDataError unless
     it is the header of this segment in a known format.
     """
     subject = f"segment {segment:#x}"

@@ -2,8 +2,8 @@
 
 `store.json` is written last and by a rename, so a folder either is a store or is not; a creation
 that was interrupted goes on where it stopped. What it finds of the interrupted one was seen, and
-need not be on the disk yet, so that it is flushed once more. A running writer holds the lock of each shard it
-hosts; the kernel drops locks with the process.
+need not be on the disk yet, so that it is flushed once more. A running writer holds the lock of
+each shard it hosts; the kernel drops locks with the process.
 """
 
 from __future__ import annotations

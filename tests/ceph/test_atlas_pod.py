@@ -27,8 +27,12 @@ from tests.ceph.whole_store import WholeStore
 
 pytestmark = pytest.mark.timeout(240)
 
-# Twelve chunks and a header, each with the room up to the next block of a disk.
-EDGES_BYTES = 13 * RADOS_CHUNK_ALIGN_BYTES
+
+def blocks_of(objects: int) -> int:
+    """What objects of a MiB take where each is a chunk: with its table, and the segment's header,
+    up to the next block of a disk.
+    """
+    return objects * MIB + (objects + 1) * RADOS_CHUNK_ALIGN_BYTES
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_atlas_gives_back_what_clients_deleted_and_finds_all_well(
             segments = RadosSegments(cluster, pools)
             return sum(segments.taken(number) or 0 for number in segments.chunks())
 
-    wait_until(lambda: taken() < 3 * MIB + EDGES_BYTES, f"room comes back: see {pod.log}", 90)
+    wait_until(lambda: taken() <= blocks_of(3), f"room comes back: see {pod.log}", 90)
     with urllib.request.urlopen(
         f"http://127.0.0.1:{pod.health_port}/_health/ready", timeout=5
     ) as answer:
@@ -75,7 +79,7 @@ def test_atlas_gives_back_what_clients_deleted_and_finds_all_well(
     pod.kill()  # as a node does that is lost; its successor has nothing of its folder's state
     pod.start()
     s3.delete_object(Bucket="two", Key="k0")
-    wait_until(lambda: taken() < 2 * MIB + EDGES_BYTES, f"room comes back: see {pod.log}", 90)
+    wait_until(lambda: taken() <= blocks_of(2), f"room comes back: see {pod.log}", 90)
     wait_until(lambda: state_of(pod).scrubs_completed > 0, "a scrub is done", 60)
     state = state_of(pod)
     assert state.damage == []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 pytest.importorskip("rados", reason="no Ceph here: python3-rados is not installed")
 
+from objectstore_app.config.ceph import CephSettings
 from objectstore_app.core.limits import CHUNK_BYTES_MAX, GIB, MIB, RADOS_SEGMENT_BYTES_MAX
 from objectstore_app.media.api import Extent
 from objectstore_app.media.errors import CorruptDataError, MediaFailedError, MediaFullError
@@ -17,13 +18,26 @@ from objectstore_app.media.rados.chunks import RadosChunks
 from objectstore_app.media.rados.heap import Heap
 from objectstore_app.media.rados.names import object_name
 from objectstore_app.media.rados.objects import GuardError
-from objectstore_app.media.rados.pool import Pool
+from objectstore_app.media.rados.pool import Cluster, Pool
 from objectstore_app.media.rados.pools import StorePools
 from objectstore_app.media.rados.reader import RadosReader
-from objectstore_app.media.segments import table_bytes
+from objectstore_app.media.rados.segments import RadosSegments
+from objectstore_app.media.segments import (
+    SEGMENT_HEADER_BYTES,
+    chunk_segment,
+    encode_header,
+    table_bytes,
+)
 from objectstore_app.metadata_service.writer import now_ms
 
 DATA = random.Random(1).randbytes(3 * MIB)
+
+
+@pytest.fixture
+def segments(place: CephSettings, pools: StorePools) -> Iterator[RadosSegments]:
+    cluster = Cluster(place.conf, place.client)
+    yield RadosSegments(cluster, pools)
+    cluster.close()
 
 
 def with_media(
@@ -157,6 +171,36 @@ def test_dead_chunk_gives_its_room_back_and_its_neighbours_stay(pools: StorePool
             await reader.read(dead, 0, 10)
 
     with_media(pools, work)
+
+
+def test_dead_chunk_goes_with_the_rest_of_its_last_block(
+    pools: StorePools, segments: RadosSegments
+) -> None:
+    async def work(chunks: RadosChunks, reader: RadosReader) -> None:
+        before, dead, behind = [await chunks.write(DATA) for _ in range(3)]
+        end = dead.offset + dead.length + table_bytes(dead.length)
+        taken = segments.taken(dead.segment)
+        for freed in (behind.offset - dead.offset, 0):
+            assert segments.give_back(dead.segment, [(dead.offset, end)]) == ([True], freed)
+            assert taken is not None
+            assert segments.taken(dead.segment) == taken - (behind.offset - dead.offset)
+        for living in (before, behind):
+            assert await reader.read(living, 0, len(DATA)) == DATA
+
+    with_media(pools, work)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_where_chunks_lie_close_only_the_dead_one_goes(
+    pools: StorePools, segments: RadosSegments, *, damaged: bool
+) -> None:
+    """As earlier builds wrote them; and as one has to suppose where the header does not say."""
+    number = chunk_segment(now_ms(), 1)
+    header = bytes(SEGMENT_HEADER_BYTES - 1) + b"?" if damaged else encode_header(number)
+    pools.open.create(object_name(number), header + b"d" * 5_000 + b"l" * 5_000)
+    begin, end = SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES + 5_000
+    assert segments.give_back(number, [(begin, end)]) == ([True], 5_000)
+    assert pools.open.read(object_name(number), begin, 10_000) == bytes(5_000) + b"l" * 5_000
 
 
 def test_giving_room_back_makes_no_object_that_was_moved_away_meanwhile(pools: StorePools) -> None:

@@ -169,7 +169,8 @@ class RadosChunks(ChunkWriter):
             raise MediaFullError("write chunk", "pool", f"{free} bytes are free")
         while True:
             number = chunk_segment(self._now_ms(), secrets.randbits(20))
-            if self._pool.create(object_name(number), encode_header(number)):
+            header = encode_header(number, RADOS_CHUNK_ALIGN_BYTES)
+            if self._pool.create(object_name(number), header):
                 return number
 
 

@@ -2,7 +2,8 @@
 
 Theory of operation. Where a chunk segment was written, ranges are given back by zeroing them: the
 offsets stay and the OSDs let go of the room. Which ranges these are is noted with the object, in
-the same operation (`HOLES`), as a file system knows a file's holes.
+the same operation (`HOLES`), as a file system knows a file's holes. Where chunks begin at blocks of
+the OSDs' disks, which the segment's header says, a range goes with the rest of its last block.
 
 An old segment may be moved to the cold pool, as one object with the ranges that are kept
 (`cold.py`): written whole, read back, and only then removed where it was. A reader that misses it
@@ -32,6 +33,7 @@ from ..errors import CorruptDataError, MediaFailedError
 from ..local_segments import joined, ranges_between
 from ..segments import (
     SEGMENT_HEADER_BYTES,
+    check_header,
     encode_header,
     is_chunk,
     log_segment,
@@ -141,14 +143,21 @@ class RadosSegments:
     def _zero(self, number: int, ranges: Sequence[Range]) -> int:
         """Give ranges back that were not given back before."""
         name, pool = object_name(number), self._pools.open
+        align = self._align(number)
+        whole = list(joined([(begin, end + -end % align) for begin, end in ranges]))
         before = _holes(pool, name)
-        after = list(joined(sorted([*before, *ranges])))
+        after = list(joined(sorted([*before, *whole])))
         gone = _length(after) - _length(before)
         if gone:
-            pool.zero(
-                name, list(joined(ranges)), HOLES, b"".join(_HOLE.pack(*one) for one in after)
-            )
+            pool.zero(name, whole, HOLES, b"".join(_HOLE.pack(*one) for one in after))
         return gone
+
+    def _align(self, number: int) -> int:
+        """What the offsets of a segment's chunks are multiples of, as far as it says so."""
+        try:
+            return check_header(number, self.header(number)) or 1
+        except CorruptDataError:
+            return 1
 
 
 class RadosCold:
