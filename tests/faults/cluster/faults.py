@@ -73,30 +73,6 @@ def zookeeper_leader(machines: Machines) -> Pod:
     return machines.leader()
 
 
-@contextmanager
-def killed(machines: Machines, pod: Pod) -> Iterator[str]:
-    """All processes of a pod get SIGKILL; Kubernetes starts them again."""
-    machines.signal(pod, "KILL")
-    yield f"{pod.name} on {pod.node}"
-
-
-@contextmanager
-def deleted(machines: Machines, pod: Pod) -> Iterator[str]:
-    """The pod is deleted, as an upgrade or a drained node does."""
-    machines.kubectl("delete", "pod", pod.name, "--namespace=objectstore", "--wait=false")
-    yield f"{pod.name} on {pod.node}"
-
-
-@contextmanager
-def paused(machines: Machines, pod: Pod) -> Iterator[str]:
-    """All processes of a pod are stopped, and go on."""
-    machines.signal(pod, "STOP")
-    try:
-        yield f"{pod.name} on {pod.node}"
-    finally:
-        machines.signal(pod, "CONT")
-
-
 @dataclass(frozen=True)
 class ShardProcess:
     """That of a shard's owner; `number` is what the pod calls it."""
@@ -104,6 +80,9 @@ class ShardProcess:
     pod: Pod
     shard: str
     number: int
+
+    def __str__(self) -> str:
+        return f"{self.shard} in {self.pod.name}"
 
     def signal(self, machines: Machines, name: str) -> None:
         code = f"import os, signal; os.kill({self.number}, signal.SIG{name})"
@@ -124,18 +103,27 @@ def any_process(machines: Machines) -> ShardProcess:
 
 
 @contextmanager
-def process_killed(machines: Machines, process: ShardProcess) -> Iterator[str]:
-    process.signal(machines, "KILL")
-    yield f"{process.shard} in {process.pod.name}"
+def killed(machines: Machines, target: Pod | ShardProcess) -> Iterator[str]:
+    """SIGKILL; Kubernetes starts a pod again, the pod its shard's process."""
+    target.signal(machines, "KILL")
+    yield str(target)
 
 
 @contextmanager
-def process_paused(machines: Machines, process: ShardProcess) -> Iterator[str]:
-    process.signal(machines, "STOP")
+def deleted(machines: Machines, pod: Pod) -> Iterator[str]:
+    """The pod is deleted, as an upgrade or a drained node does."""
+    machines.kubectl("delete", "pod", pod.name, "--namespace=objectstore", "--wait=false")
+    yield str(pod)
+
+
+@contextmanager
+def paused(machines: Machines, target: Pod | ShardProcess) -> Iterator[str]:
+    """All processes are stopped, and go on."""
+    target.signal(machines, "STOP")
     try:
-        yield f"{process.shard} in {process.pod.name}"
+        yield str(target)
     finally:
-        process.signal(machines, "CONT")
+        target.signal(machines, "CONT")
 
 
 # --- nodes ---
@@ -276,7 +264,7 @@ FAULTS = (
     Fault("pod-kill", "a metadata pod is killed", busiest_pod, killed, POD_S),
     Fault("iam-kill", "the directory's pod is killed", directory_pod, killed, POD_S),
     Fault("front-end-kill", "a front end is killed", any_front_end, killed, POD_S),
-    Fault("shard-kill", "a shard's process is killed", any_process, process_killed, POD_S),
+    Fault("shard-kill", "a shard's process is killed", any_process, killed, POD_S),
     Fault("hand-over", "a metadata pod is deleted", busiest_pod, deleted, HAND_OVER_S),
     Fault("iam-hand-over", "the directory's pod is deleted", directory_pod, deleted, HAND_OVER_S),
     Fault("front-end-drain", "a front end is deleted", any_front_end, deleted, HAND_OVER_S),
@@ -286,7 +274,7 @@ FAULTS = (
     Fault("node-partition", "a node is parted from the others", busiest_node, parted, NODE_S, 20),
     Fault("node-pause", "a node stands still", busiest_node, node_paused, NODE_S, 60),
     Fault("pod-pause", "a metadata pod stands still", busiest_pod, paused, NODE_S, 60),
-    Fault("shard-pause", "a shard's process stands still", any_process, process_paused, NODE_S, 60),
+    Fault("shard-pause", "a shard's process stands still", any_process, paused, NODE_S, 60),
     Fault("front-end-pause", "a front end stands still", any_front_end, paused, NODE_S, 60),
     Fault("osd-kill", "an OSD is killed and stays away", last_controller, osd_killed, NODE_S, 20),
     Fault("osd-pause", "an OSD stands still", last_controller, osd_paused, NODE_S, 60),

@@ -50,6 +50,22 @@ class Pod:
     node: str
     uid: str
 
+    def __str__(self) -> str:
+        return f"{self.name} on {self.node}"
+
+    def signal(self, machines: Machines, name: str) -> None:
+        """To every process of the pod but the one that holds its network."""
+        uid = self.uid.replace("-", "_")
+        script = f"""
+            for found in $(grep -lsE 'pod({uid}|{self.uid})' /proc/[0-9]*/cgroup); do
+              process=${{found%/cgroup}}
+              case "$(tr '\\0' ' ' 2>&1 < $process/cmdline)" in '/pause ') continue;; esac
+              processes="$processes ${{process#/proc/}}"
+            done
+            # Some end together with others.
+            kill -{name} $processes 2>/dev/null || true"""
+        machines.shell(self.node, script)
+
 
 @dataclass(frozen=True)
 class Machines:
@@ -106,19 +122,6 @@ class Machines:
         knows = next(pod for pod in pods.values() if pod.service == "metadata")
         known = json.loads(self.inside(knows, _MAP))["shards"]
         return {shard: pods[owner["pod"]] for shard, owner in known.items()}
-
-    def signal(self, pod: Pod, number: str) -> None:
-        """To every process of the pod but the one that holds its network."""
-        uid = pod.uid.replace("-", "_")
-        script = f"""
-            for found in $(grep -lsE 'pod({uid}|{pod.uid})' /proc/[0-9]*/cgroup); do
-              process=${{found%/cgroup}}
-              case "$(tr '\\0' ' ' 2>&1 < $process/cmdline)" in '/pause ') continue;; esac
-              processes="$processes ${{process#/proc/}}"
-            done
-            # Some end together with others.
-            kill -{number} $processes 2>/dev/null || true"""
-        self.shell(pod.node, script)
 
     def leader(self) -> Pod:
         """ZooKeeper's, known by the port that only a leader listens on."""
