@@ -136,17 +136,20 @@ def test_a_machine_made_anew_causes_a_configuration_run(recorder: Recorder) -> N
 def test_machines_of_a_larger_store_leave_before_the_platform_is_configured(
     recorder: Recorder,
 ) -> None:
-    platform, entry = runs(recorder)["platform.yml"], runs(recorder)["opened.yml"]
+    platform, entry = runs(recorder)["platform.yml"], runs(recorder)["entry.yml"]
     assert len(platform["others"]) == 11 + 3
     assert platform["others"]["abc-default-3"] == "10.77.0.14"
     assert platform["others"]["abc-envoy-2"] == "10.77.0.27"
     assert entry["others"] == {}
 
 
-def test_the_entry_is_opened_after_the_platform_and_its_pods(recorder: Recorder) -> None:
+def test_the_entry_is_opened_while_the_pods_come_and_all_is_checked_in_the_end(
+    recorder: Recorder,
+) -> None:
     assert {name: run["playbooks"] for name, run in runs(recorder).items()} == {
         "platform.yml": ["platform.yml"],
-        "opened.yml": ["opened.yml"],
+        "entry.yml": ["entry.yml"],
+        "ready.yml": ["ready.yml"],
     }
     kinds = list(recorder.made)
     assert kinds.index("kubernetes:apps/v1:StatefulSet") > kinds.index("objectstore:index:Instance")

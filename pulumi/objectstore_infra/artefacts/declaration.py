@@ -99,6 +99,8 @@ class Image:
     """What nodes call it, where that is not the artefact's own name."""
     layers: tuple[str, ...] = ()
     """Debian, pypi or source artefacts, each unpacked into a layer of its own, the base first."""
+    compiled_by: str = ""
+    """The layer with the Python that compiles the modules in it and in those above it."""
     files: tuple[str, ...] = ()
     """`/PATH/IN/IMAGE=ARTEFACT/FILE`: the last layer."""
     entrypoint: tuple[str, ...] = ()
@@ -175,6 +177,11 @@ def read(path: Path) -> Declaration:
                     f"{path}: {artefact.name}.{key} names {used!r}, "
                     f"which is not declared above {place}"
                 )
+        if isinstance(artefact, Image) and artefact.compiled_by not in ("", *artefact.layers):
+            raise DeclarationError(
+                f"{path}: {artefact.name}.compiled_by names {artefact.compiled_by!r}, "
+                "which is none of its layers"
+            )
         artefacts[artefact.name] = artefact
     profiles = _parse_profiles(table.get("profiles", {}), artefacts, path)
     nodes = _parse_nodes(table.get("nodes", {}), artefacts, path)

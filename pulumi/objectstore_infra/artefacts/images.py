@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from objectstore_infra.artefacts import oci
+from objectstore_infra.artefacts.bytecode import BYTECODE_FORMAT, bytecode_layer
 from objectstore_infra.artefacts.debian import packages_in
 from objectstore_infra.artefacts.declaration import Debian, Declaration, Image, source_of
 from objectstore_infra.artefacts.errors import ArtefactError, ToolError
@@ -50,7 +51,7 @@ def reference_of(image: Image) -> str:
 def inputs(images: list[Image], made: Made) -> str:
     """Return the key of all that decides the layout of these images."""
     used = {name: made[name] for image in images for name in _sources(image)}
-    return key_of("image", LAYER_FORMAT, ACCOUNTS, images, sorted(used.items()))
+    return key_of("image", LAYER_FORMAT, BYTECODE_FORMAT, ACCOUNTS, images, sorted(used.items()))
 
 
 def make(
@@ -60,10 +61,15 @@ def make(
     contents = []
     for image in images:
         layers = [accounts_layer(storage)]
+        interpreter: list[StoredFile] = []
         for name in image.layers:
             is_debian = isinstance(declaration.named(name), Debian)
             write = write_packages if is_debian else write_wheels
             layers.append(unpacked_layer(name, made[name], storage, write))
+            if name == image.compiled_by:
+                interpreter = layers[:]
+            if interpreter:
+                layers.append(bytecode_layer(name, layers[-1], interpreter, storage))
         if image.files:
             layers.append(files_layer(image, made, storage))
         blobs = tuple(oci.Blob(storage.path(f), f.size, f.sha256) for f in layers)

@@ -4,10 +4,11 @@
               ─ Network ─ AddressReservation ┐
               ─ NodeImage ───────────────────┴─ Instance × N ─ OperatorFiles ┐
                 ┌────────────────────────────────────────────────────────────┘
-                └ ConfigurationRun `platform` ─ Workloads ─ ConfigurationRun `configuration`
+                └ ConfigurationRun `platform` ┬ Workloads ──────────────┬ ConfigurationRun `ready`
+                                              └ ConfigurationRun `entry` ┘
 
 The first run makes a cluster of the machines and leaves the keys to it; the pods are declared in
-it; the second run opens the entry to them and checks the whole.
+it; meanwhile the second run opens the entry to them, and the last one checks the whole.
 The owner string `PROJECT/STACK/STORE` marks everything that is made, in the substrate too.
 """
 
@@ -156,7 +157,8 @@ class ObjectStore(pulumi.ComponentResource):
             platform,
             ResourceOptions(parent=self),
         )
-        self._run("configuration", ["opened.yml"], workloads.ready, machines)
+        entry = self._run("entry", ["entry.yml"], [platform], machines)
+        self._run("ready", ["ready.yml"], [entry, *workloads.ready], machines)
 
     def _run(
         self,

@@ -27,7 +27,6 @@ GIVE_UP_S = 5
 SECRETS_ANNOTATION = "objectstore/secrets"
 CONFIGURATION = "/etc/objectstore/service.toml"
 DATA = "/var/lib/objectstore"
-CACHE = "/var/cache/objectstore"
 SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
 HOST = "kubernetes.io/hostname"
 START_S_MAX = 120
@@ -81,8 +80,7 @@ def service_pod(
     """
     mounts: list[object] = [
         {"name": "configuration", "mountPath": CONFIGURATION, "subPath": "service.toml"},
-        {"name": "scratch", "mountPath": SCRATCH, "subPath": "tmp"},
-        {"name": "scratch", "mountPath": CACHE, "subPath": "cache"},
+        {"name": "scratch", "mountPath": SCRATCH},
         {"name": "data", "mountPath": DATA},
     ]
     volumes: list[object] = [
@@ -214,8 +212,6 @@ def _environment() -> list[Spec]:
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_IP", "status.podIP"),
         from_field("NODE_NAME", "spec.nodeName"),
-        # Images hold no compiled modules, and a pod's processes would each compile all anew.
-        {"name": "PYTHONPYCACHEPREFIX", "value": CACHE},
     ]
 
 

@@ -71,6 +71,7 @@ def test_the_order_of_the_file_is_the_order_of_the_build(tmp_path: Path):
         (GO + "[[artefact", "is not TOML"),
         ("colour = 1", "expected `suite`, "),
         (GO + ARCHIVE, "'program', which is not declared above the images of images"),
+        (GO + ARCHIVE.replace("layout", "compiled_by = 'no'\nlayout", 1), "compiled_by names 'no'"),
         ("[profiles]\nall = ['build-go']\n", "profiles.all names 'build-go', which is not"),
         ("[profiles]\nall = 'build-go'\n", "profiles.all is no list"),
         ("profiles = 1\n", "profiles is no table"),

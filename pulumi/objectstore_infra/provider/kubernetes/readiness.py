@@ -71,7 +71,9 @@ def _stateful_set(live: Object) -> Verdict:
     status, wanted = _part(live, "status"), _count(_part(live, "spec"), "replicas", 1)
     if not _observed(live):
         return Verdict("not seen by its controller yet")
-    ready = _count(status, "availableReplicas")
+    # Not those that are `available`: between two pods that it renews the controller waits until the
+    # first is settled, but nobody has to wait for that who only needs it to serve.
+    ready = _count(status, "readyReplicas")
     if ready < wanted:
         return Verdict(f"{ready} of {wanted} pods ready")
     if status.get("currentRevision") != status.get("updateRevision"):
