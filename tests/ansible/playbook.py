@@ -11,22 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 EXAMPLE_INVENTORY = ROOT / "tests" / "ansible" / "inventory.json"
-PLAYBOOKS = (
-    "site",
-    "healthcheck",
-    "prechecks",
-    "upgrade",
-    "status",
-    "diagnostics",
-    "certificates",
-    "backup",
-    "opened",
-    "etcd_snapshot",
-    "etcd_restore",
-    "node_left",
-    "leave",
-    "node_replaced",
-)
+PLAYBOOKS = tuple(sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml")))
 TIMEOUT_S = 1500
 
 
